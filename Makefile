@@ -1,0 +1,37 @@
+# `make demo` and `make test` are all a newcomer needs: each builds its own environment first.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+DEMO_DIR ?= demo_workdir
+# Continuous integration sets CI=true; then the slow tests run too.
+MARKERS := $(if $(CI),not nothing,not slow)
+
+.PHONY: demo test lint fmt
+
+demo: $(VENV)/.installed
+	$(BIN)/unetr_nnunet demo $(DEMO_DIR)
+
+test: lint
+	$(BIN)/pytest -n 2 --cov --cov-report=term -m "$(MARKERS)"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pylint unetr_nnunet benchmarks tests
+
+fmt: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Networks and their presets: torch only, no nnU-Net, no image files."""

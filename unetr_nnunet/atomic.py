@@ -1,0 +1,35 @@
+"""Whole files or none: write to a temporary name beside the target, then rename."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes ``target`` when the block ends without an error.
+
+    The temporary file lies in the target's folder (made if missing) and keeps the target's endings, so that writers
+    which choose the format by file name work. On an error nothing is left behind. After a kill a hidden
+    ``.tmp-*`` file may stay; the target itself is always whole or absent.
+
+    Args:
+        target: the file to write.
+
+    Yields:
+        The path to write to.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tmp-", suffix="-" + target.name)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""The ``unetr_nnunet`` command: finds the sub-command's file, runs it, turns errors into one readable line.
+
+A sub-command is a module of this room with two functions: ``add_arguments(parser)`` and ``run(arguments) -> int``.
+Nothing heavy is imported before a command is chosen, so that ``--help`` answers at once.
+"""
+
+import argparse
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+from unetr_nnunet import __version__
+
+COMMANDS: dict[str, str] = {
+    "doctor": "check the installation: versions, paths, hardware, trainer look-up",
+    "env": "print the shell lines that make nnU-Net find our trainers",
+    "phantom": "write a synthetic abdominal CT data set in BTCV's download layout",
+    "convert": "turn a BTCV download into nnU-Net's raw format",
+    "trainers": "list the trainer name tokens, or explain one trainer name",
+    "evaluate": "compare predictions with labels, organ by organ",
+    "demo": "the whole pipeline on the phantom, in minutes, on a CPU",
+}
+
+EPILOG = """\
+example:
+  unetr_nnunet convert btcv RawData.zip      BTCV download -> nnUNet_raw/Dataset017_BTCV
+  eval "$(unetr_nnunet env)"                 then the nnUNetv2_* commands know our trainers
+
+`unetr_nnunet COMMAND --help` tells more about a command.
+"""
+
+
+def build_parser(command: str | None) -> argparse.ArgumentParser:
+    """Return the parser of one command, or the top-level one where ``command`` is None."""
+    if command is None:
+        listing = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
+        parser = argparse.ArgumentParser(
+            prog="unetr_nnunet",
+            description=f"UNETR inside nnU-Net v2.\n\ncommands:\n{listing}",
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.add_argument("--version", action="version", version=f"unetr_nnunet {__version__}")
+        parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands above")
+        return parser
+    module = importlib.import_module(f"unetr_nnunet.cli.{command.replace('-', '_')}")
+    parser = argparse.ArgumentParser(
+        prog=f"unetr_nnunet {command}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after the program's name; ``sys.argv`` where None.
+
+    Returns:
+        0 done, 1 the work failed or found problems, 130 interrupted. argparse itself exits with 2 on wrong usage.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = words[0] if words and words[0] in COMMANDS else None
+    if command is None:
+        build_parser(None).parse_args(words)
+        return 2
+    arguments = build_parser(command).parse_args(words[1:])
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if arguments.debug:
+            traceback.print_exc()
+            return 1
+        expected = isinstance(error, ValueError | OSError | RuntimeError)
+        name = "" if expected else f"unexpected {type(error).__name__}: "
+        print(f"error: {name}{error}" + ("" if expected else " (--debug shows where)"), file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

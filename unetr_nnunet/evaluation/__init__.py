@@ -1,0 +1,1 @@
+"""Metrics from label maps: numpy in, plain dicts out. No torch."""

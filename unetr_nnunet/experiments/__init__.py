@@ -1,0 +1,1 @@
+"""Workflows that chain the other rooms: the demo, cross-validations."""

@@ -1,0 +1,1 @@
+"""The only place that knows how nnU-Net finds this package."""

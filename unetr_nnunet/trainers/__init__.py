@@ -1,0 +1,1 @@
+"""nnUNetTrainer subclasses, and what their names mean."""
