@@ -1,0 +1,32 @@
+"""What is wrong with a download: each finding with its file, the fact and the remedy, all of them together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One reason not to convert.
+
+    Attributes:
+        file: name of the file below the source.
+        fact: what was found, with numbers.
+        remedy: what the user can do.
+    """
+
+    file: str
+    fact: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.fact} -> {self.remedy}"
+
+
+class ProblemsFoundError(ValueError):
+    """Raised with every problem of a source at once, before anything is written."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        listing = "\n".join(f"  {problem}" for problem in self.problems)
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
+        super().__init__(f"{count} found, nothing was written:\n{listing}")

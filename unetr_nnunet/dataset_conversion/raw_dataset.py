@@ -1,0 +1,241 @@
+"""Write a data set in nnU-Net's raw format so that it can be killed at any moment and run again.
+
+Every file appears whole or not at all; ``conversion.json`` comes first and says what the folder is going to be,
+``dataset.json`` comes last and says that it is complete. Image bytes are linked or copied, never decoded.
+Format: documentation/dataset_format.md of MIC-DKFZ/nnUNet.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel
+import numpy as np
+from tqdm.contrib.concurrent import thread_map
+
+from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.dataset_conversion.image_checks import Volume, scaled
+from unetr_nnunet.dataset_conversion.nifti_stream import open_nifti
+from unetr_nnunet.dataset_conversion.source_files import SourceFile
+
+LinkMode = Literal["auto", "hard", "copy"]
+
+DATASET_FILE = "dataset.json"
+CONVERSION_FILE = "conversion.json"
+SPLITS_FILE = "splits_final.json"
+FREE_SPACE_MARGIN_BYTES = 64 << 20
+_LINK_REFUSED = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP)
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """One file of the data set.
+
+    Attributes:
+        target: path below the data set folder.
+        source: the file it comes from.
+        rewrite_onto: None to take the bytes over; else the image whose geometry the label map gets, as uint8.
+    """
+
+    target: str
+    source: SourceFile
+    rewrite_onto: Volume | None = None
+
+
+def plan_identity(settings: dict[str, Any], files: Sequence[PlannedFile]) -> str:
+    """Return a digest of what is converted from which files (name, size, time or CRC) to which targets."""
+    rows = sorted((file.target, file.source.name, file.source.size_bytes, file.source.stamp) for file in files)
+    return hashlib.sha256(json.dumps([settings, rows], sort_keys=True).encode()).hexdigest()
+
+
+def check_target(folder: Path, identity: str, overwrite: bool) -> bool:
+    """Tell whether an unfinished conversion can be continued.
+
+    Returns:
+        True where ``folder`` holds an unfinished conversion of the same identity and ``overwrite`` is not set.
+
+    Raises:
+        FileExistsError: the folder holds something else and ``overwrite`` is not set.
+    """
+    if overwrite or not folder.exists() or all(entry.name.startswith(".tmp-") for entry in folder.iterdir()):
+        return False
+    if (folder / DATASET_FILE).exists():
+        raise FileExistsError(f"{folder} is a finished data set: nothing was touched; --overwrite replaces it")
+    try:
+        same = json.loads((folder / CONVERSION_FILE).read_text(encoding="utf-8"))["identity"] == identity
+    except FileNotFoundError:
+        raise FileExistsError(
+            f"{folder} exists and is not ours: move it away, or replace it with --overwrite"
+        ) from None
+    if not same:
+        raise FileExistsError(
+            f"{folder} holds an unfinished conversion of another source or with other settings: "
+            "finish it with those, or replace it with --overwrite"
+        )
+    return True
+
+
+def check_dataset_id(raw_root: Path, folder_name: str) -> None:
+    """Refuse an id that another data set has: nnU-Net looks data sets up by id, in all of its three folders.
+
+    Raises:
+        FileExistsError: another folder ``DatasetXXX_...`` with the same number exists.
+    """
+    number = folder_name.split("_", maxsplit=1)[0]
+    roots = [
+        raw_root,
+        *(Path(os.environ[key]) for key in ("nnUNet_preprocessed", "nnUNet_results") if key in os.environ),
+    ]
+    for root in roots:
+        for other in sorted(root.glob(f"{number}*")) if root.is_dir() else ():
+            if other.is_dir() and other.name != folder_name:
+                raise FileExistsError(
+                    f"{other} already has the number of {folder_name}, and nnU-Net refuses a number with two names: "
+                    "choose another --dataset-id, or give the same --name"
+                )
+
+
+def can_link(files: Sequence[PlannedFile], raw_root: Path, mode: LinkMode) -> bool:
+    """Tell whether the files will be hard-linked.
+
+    Raises:
+        ValueError: ``mode`` is "hard" and the source is a zip or lies on another file system.
+    """
+    existing = next(folder for folder in (raw_root, *raw_root.resolve().parents) if folder.exists())
+    device = existing.stat().st_dev
+    possible = all(file.source.path is not None and file.source.path.stat().st_dev == device for file in files)
+    if mode == "hard" and not possible:
+        raise ValueError("--link hard needs an extracted source on the file system of the output: use --link copy")
+    return possible and mode != "copy"
+
+
+def bytes_to_write(files: Sequence[PlannedFile], continued: Path | None, link: bool) -> int:
+    """Return how many bytes are to be written, without what is linked or lies in the folder that is continued."""
+    return sum(
+        file.source.size_bytes
+        for file in files
+        if (file.rewrite_onto is not None or not link) and not (continued is not None and _is_done(file, continued))
+    )
+
+
+def check_free_space(root: Path, needed_bytes: int) -> None:
+    """Refuse to start what will not fit.
+
+    Raises:
+        OSError: less than ``needed_bytes`` plus a margin is free (errno ENOSPC).
+    """
+    existing = next(folder for folder in (root, *root.resolve().parents) if folder.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    if needed_bytes and free_bytes < needed_bytes + FREE_SPACE_MARGIN_BYTES:
+        raise OSError(
+            f"{needed_bytes / 2**30:.2f} GiB are to be written to {existing}, but only {free_bytes / 2**30:.2f} GiB "
+            "are free: free some space, or choose another place with --output"
+        )
+
+
+def write_dataset(
+    folder: Path,
+    files: Sequence[PlannedFile],
+    dataset: dict[str, Any],
+    conversion: dict[str, Any],
+    splits: list[dict[str, list[str]]],
+    link: bool,
+    workers: int,
+    keep_existing: bool,
+) -> None:
+    """Write the whole data set; run again after a kill, it continues.
+
+    Args:
+        folder: ``.../nnUNet_raw/DatasetXXX_Name``.
+        files: images and labels.
+        dataset: content of ``dataset.json``, written last.
+        conversion: content of ``conversion.json`` (must hold ``identity``), written first.
+        splits: content of ``splits_final.json``; empty for none.
+        link: hard-link where the file system allows it.
+        workers: threads.
+        keep_existing: continue in what is there; otherwise it is removed first.
+
+    Raises:
+        OSError: the disk is full or not writable. No file is left half written.
+    """
+    if folder.exists() and not keep_existing:
+        (folder / DATASET_FILE).unlink(missing_ok=True)  # first: from here on the folder counts as unfinished
+        shutil.rmtree(folder)
+    for leftover in folder.rglob(".tmp-*"):
+        leftover.unlink()
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    try:
+        _write_json(folder / CONVERSION_FILE, conversion)
+        todo = [file for file in files if not _is_done(file, folder)]
+        thread_map(
+            lambda file: _write_file(file, folder, link), todo, max_workers=workers, desc="writing", disable=None
+        )
+        if splits:
+            _write_json(folder / SPLITS_FILE, splits)
+        _write_json(folder / DATASET_FILE, dataset)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            errno.ENOSPC, f"the disk is full: free some space and run the same command again, it continues in {folder}"
+        ) from error
+
+
+def _is_done(file: PlannedFile, folder: Path) -> bool:
+    target = folder / file.target
+    if not target.exists():
+        return False
+    return file.rewrite_onto is not None or target.stat().st_size == file.source.size_bytes
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_file(file: PlannedFile, folder: Path, link: bool) -> None:
+    target = folder / file.target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if file.rewrite_onto is not None:
+        _rewrite_label(file.source, file.rewrite_onto, target)
+    elif not (link and file.source.path is not None and _hard_link(file.source.path, target)):
+        with file.source.open() as stream, atomic_path(target) as temporary, temporary.open("wb") as copy:
+            shutil.copyfileobj(stream, copy, 1 << 20)
+
+
+def _hard_link(source: Path, target: Path) -> bool:
+    """Link, replacing a truncated target; False where the file system or its owner rules forbid it."""
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source.resolve())
+    except OSError as error:
+        if error.errno in _LINK_REFUSED:
+            return False
+        raise
+    return True
+
+
+def _rewrite_label(source: SourceFile, image: Volume, target: Path) -> None:
+    """Write a label map as uint8 with its image's header geometry; its values are known to be whole and small."""
+    with source.open() as stream:
+        header, chunks = open_nifti(stream)
+        flat = np.empty(math.prod(image.shape), np.uint8)
+        position = 0
+        for chunk in scaled(chunks, header):
+            flat[position : position + chunk.size] = chunk
+            position += chunk.size
+    new_header = image.header.copy()
+    new_header.set_data_dtype(np.uint8)
+    new_header.set_slope_inter(1, 0)
+    new_header["cal_min"] = new_header["cal_max"] = 0
+    label = nibabel.Nifti1Image(flat.reshape(image.shape, order="F"), image.affine, new_header)
+    with atomic_path(target) as temporary:
+        nibabel.save(label, temporary)

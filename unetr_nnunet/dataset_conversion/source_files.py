@@ -1,0 +1,92 @@
+"""The NIfTI files of a download, alike for a folder and for a zip archive (which is never unpacked as a whole)."""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+NIFTI_ENDINGS = (".nii.gz", ".nii")
+MAX_FOLDER_DEPTH = 5
+"""Folders deeper than this below the source are not searched."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of the download.
+
+    Attributes:
+        name: path below the source, with forward slashes.
+        size_bytes: size of the file as it will lie on disk.
+        stamp: modification time in ns (folder) or CRC-32 (zip), so that a changed file is noticed.
+        path: the file on disk; None inside a zip.
+        archive: the open archive; None in a folder. Several threads may read from it.
+    """
+
+    name: str
+    size_bytes: int
+    stamp: int
+    path: Path | None = None
+    archive: zipfile.ZipFile | None = None
+
+    def open(self) -> IO[bytes]:
+        """Open for reading; a zip member is decompressed on the fly and its CRC checked at its end."""
+        if self.path is not None:
+            return self.path.open("rb")
+        if self.archive is None:
+            raise ValueError(f"{self.name} has neither a path nor an archive: build SourceFile with one of them")
+        return self.archive.open(self.name)
+
+
+@contextmanager
+def open_source(source: Path) -> Iterator[list[SourceFile]]:
+    """Yield every NIfTI file below ``source``, sorted by name. A zip stays open as long as the block lasts.
+
+    Args:
+        source: a folder or a zip archive.
+
+    Raises:
+        FileNotFoundError: ``source`` does not exist.
+        ValueError: ``source`` is neither, or the archive is incomplete or encrypted.
+    """
+    if source.is_dir():
+        yield sorted(_folder_files(source), key=lambda file: file.name)
+        return
+    if not source.exists():
+        raise FileNotFoundError(f"{source} does not exist: give the downloaded zip or the folder it was extracted to")
+    try:
+        archive = zipfile.ZipFile(source)
+    except zipfile.BadZipFile as error:
+        raise ValueError(
+            f"{source} is not a complete zip archive ({error}; {source.stat().st_size} bytes): "
+            "the download was cut off or is another file; download it again and compare its size"
+        ) from error
+    with archive:
+        yield sorted(_archive_files(archive), key=lambda file: file.name)
+
+
+def _is_wanted(name: PurePosixPath) -> bool:
+    """Tell NIfTI files from others and from the hidden twins that macOS puts into archives."""
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+    return name.name.lower().endswith(NIFTI_ENDINGS) and not hidden
+
+
+def _folder_files(folder: Path, root: Path | None = None, depth: int = 0) -> Iterator[SourceFile]:
+    root = root or folder
+    for entry in folder.iterdir():
+        relative = PurePosixPath(entry.relative_to(root).as_posix())
+        if entry.is_dir() and depth < MAX_FOLDER_DEPTH and not entry.name.startswith("."):
+            yield from _folder_files(entry, root, depth + 1)
+        elif entry.is_file() and _is_wanted(relative):
+            stat = entry.stat()
+            yield SourceFile(str(relative), stat.st_size, stat.st_mtime_ns, path=entry)
+
+
+def _archive_files(archive: zipfile.ZipFile) -> Iterator[SourceFile]:
+    for member in archive.infolist():
+        if member.is_dir() or not _is_wanted(PurePosixPath(member.filename)):
+            continue
+        if member.flag_bits & 0x1:
+            raise ValueError(f"{archive.filename}: {member.filename} is encrypted: extract it with the password first")
+        yield SourceFile(member.filename, member.file_size, member.CRC, archive=archive)
