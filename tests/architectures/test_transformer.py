@@ -1,0 +1,44 @@
+import pytest
+import torch
+from torch import nn
+
+from unetr_nnunet.architectures.transformer import Attention, Transformer, tap_depths
+
+
+@pytest.mark.parametrize(
+    ("layers", "convention", "taps"),
+    [(12, "paper", (3, 6, 9)), (12, "monai", (4, 7, 10)), (4, "paper", (1, 2, 3)), (24, "paper", (6, 12, 18))],
+)
+def test_tap_depths(layers, convention, taps):
+    assert tap_depths(layers, convention) == taps
+
+
+@pytest.mark.parametrize(("layers", "convention"), [(6, "paper"), (0, "paper"), (12, "late")])
+def test_impossible_taps_are_refused(layers, convention):
+    with pytest.raises(ValueError, match=r"four|paper"):
+        tap_depths(layers, convention)
+
+
+def test_attention_equals_torchs():
+    torch.manual_seed(0)
+    ours = Attention(width=24, heads=3)
+    theirs = nn.MultiheadAttention(24, 3, bias=True, batch_first=True)
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": ours.qkv.weight,
+            "in_proj_bias": torch.zeros(72),
+            "out_proj.weight": ours.out.weight,
+            "out_proj.bias": ours.out.bias,
+        }
+    )
+    tokens = torch.randn(2, 10, 24)
+    expected, _ = theirs(tokens, tokens, tokens)
+    torch.testing.assert_close(ours(tokens), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_taps_are_unnormalised_and_the_last_output_is_normalised():
+    blocks = [nn.Identity() for _ in range(4)]
+    tokens = torch.randn(1, 5, 8) * 10
+    *taps, last = Transformer(blocks, 8, (1, 2, 3))(tokens)
+    assert all(torch.equal(tap, tokens) for tap in taps)
+    torch.testing.assert_close(last, nn.functional.layer_norm(tokens, (8,)))

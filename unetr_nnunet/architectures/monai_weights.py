@@ -1,0 +1,94 @@
+"""Load a state dict of MONAI's UNETR (``monai.networks.nets.UNETR``, and that of research-contributions) into ours.
+
+The key map, with N a block's number (MONAI -> ours):
+
+==================================================  ======================================================
+``vit.patch_embedding.position_embeddings``         ``stem.positions``
+``vit.patch_embedding.patch_embeddings[.1]``        ``stem.projection`` (axes reordered, see below)
+``vit.blocks.N.norm1``, ``.norm2``                  ``transformer.blocks.N.norm1``, ``.norm2``
+``vit.blocks.N.attn.qkv``, ``.attn.out_proj``       ``transformer.blocks.N.attention.qkv``, ``.attention.out``
+``vit.blocks.N.mlp.linear1``, ``.linear2``          ``transformer.blocks.N.mlp.0``, ``.mlp.2``
+``vit.norm``                                        ``transformer.norm``
+``encoder1.layer``                                  ``stem.image_block``
+``encoder2``, ``encoder3``, ``encoder4``            ``skips.chains.0``, ``.1``, ``.2``
+``decoder2`` ... ``decoder5``                       ``decoder.upsamplings.0`` ... and ``decoder.blocks.0`` ...
+``out.conv.conv``                                   ``decoder.head``
+==================================================  ======================================================
+
+Within a residual block ``conv1``, ``conv2``, ``conv3`` become ``conv1``, ``conv2``, ``shortcut``. The patch projection
+of ``proj_type="conv"`` is flattened; that of ``"perceptron"`` has its inputs in the order (voxels, channel), which
+becomes (channel, voxels). Tensors that MONAI's forward pass never uses (class token, cross-attention) are dropped.
+Such weights were trained with taps after blocks 4, 7 and 10: build the network with ``taps="monai"``.
+"""
+
+import re
+from collections.abc import Mapping
+
+import torch
+
+_UNUSED = re.compile(r"cls_token|cross_attn")
+
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"^vit\.patch_embedding\.position_embeddings$", r"stem.positions"),
+        (r"^vit\.patch_embedding\.patch_embeddings(\.1)?\.", r"stem.projection."),
+        (r"^vit\.blocks\.(\d+)\.attn\.qkv\.", r"transformer.blocks.\1.attention.qkv."),
+        (r"^vit\.blocks\.(\d+)\.attn\.out_proj\.", r"transformer.blocks.\1.attention.out."),
+        (r"^vit\.blocks\.(\d+)\.mlp\.linear1\.", r"transformer.blocks.\1.mlp.0."),
+        (r"^vit\.blocks\.(\d+)\.mlp\.linear2\.", r"transformer.blocks.\1.mlp.2."),
+        (r"^vit\.blocks\.(\d+)\.(norm[12])\.", r"transformer.blocks.\1.\2."),
+        (r"^vit\.norm\.", r"transformer.norm."),
+        (r"^encoder1\.layer\.(\w+)\.conv\.", r"stem.image_block.\1."),
+        (r"^out\.conv\.conv\.", r"decoder.head."),
+    )
+)
+
+
+def convert_monai_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return MONAI's UNETR weights under our names.
+
+    Args:
+        state_dict: of a MONAI UNETR with instance norm, residual and convolutional blocks (its defaults).
+
+    Returns:
+        A state dict for a network from `unetr_nnunet.architectures.build.build_unetr` with 16-voxel tokens.
+
+    Raises:
+        ValueError: if a key is not one of MONAI's UNETR, naming it.
+    """
+    converted = {}
+    in_channels = state_dict["encoder1.layer.conv1.conv.weight"].shape[1] if state_dict else 0
+    for key, tensor in state_dict.items():
+        if _UNUSED.search(key):
+            continue
+        name = _our_name(key)
+        if name == "stem.projection.weight":
+            if tensor.dim() == 2:  # perceptron: (D, voxels * C) -> (D, C * voxels)
+                tensor = tensor.unflatten(1, (-1, in_channels)).transpose(1, 2)
+            tensor = tensor.flatten(1)
+        converted[name] = tensor
+    return converted
+
+
+def _our_name(key: str) -> str:
+    """Return our name of one of MONAI's parameters."""
+    for pattern, replacement in _RULES:
+        name, count = pattern.subn(replacement, key)
+        if count:
+            return name.replace(".conv3.", ".shortcut.")
+    encoder = re.fullmatch(
+        r"encoder([234])\.(?:transp_conv_init|blocks\.(\d+)\.([01])(?:\.(conv\d))?)\.conv\.weight", key
+    )
+    if encoder:
+        chain, layer, part, conv = encoder.groups()
+        position = 0 if layer is None else 1 + 2 * int(layer) + int(part)
+        return f"skips.chains.{int(chain) - 2}.{position}." + (f"{conv}." if conv else "") + "weight"
+    decoder = re.fullmatch(r"decoder([2345])\.(?:transp_conv|conv_block\.(conv\d))\.conv\.weight", key)
+    if decoder:
+        stage, conv = int(decoder.group(1)) - 2, decoder.group(2)
+        name = f"decoder.blocks.{stage}.{conv}.weight" if conv else f"decoder.upsamplings.{stage}.weight"
+        return name.replace(".conv3.", ".shortcut.")
+    raise ValueError(
+        f"{key!r} is no parameter of MONAI's UNETR with instance norm: is this state dict from another model?"
+    )

@@ -1,0 +1,100 @@
+"""The transformer of the original UNETR: pre-norm blocks with full self-attention over all tokens of the patch.
+
+After Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, https://arxiv.org/abs/2010.11929, as used by
+Hatamizadeh et al., WACV 2022, https://arxiv.org/abs/2103.10504. Like the authors' code, the query, key and value
+projections have no bias and only the last output is normalised, not the taps.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention.
+
+    Args:
+        width: channels D of a token.
+        heads: number of heads; divides ``width``.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, N, D) to (B, N, D)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, N, 3, H, D/H)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D/H)
+        y = F.scaled_dot_product_attention(query, key, value)  # (B, H, N, D/H)
+        return self.out(y.transpose(1, 2).flatten(2))  # (B, N, D)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention, then a two-layer perceptron with GELU, each added to its input.
+
+    Args:
+        width: channels D of a token.
+        heads: number of heads.
+        mlp_width: hidden channels of the perceptron.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(), nn.Linear(mlp_width, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, N, D) to (B, N, D)."""
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks whose intermediate outputs are tapped.
+
+    Args:
+        blocks: the blocks, first to last, each mapping (B, N, D) to (B, N, D).
+        width: channels D of a token.
+        taps: after how many blocks to tap, ascending, such as (3, 6, 9).
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], width: int, taps: Sequence[int]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width)
+        self.taps = tuple(taps)
+
+    def forward(self, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """Map tokens (B, N, D) to the taps and the normalised last output, shallow to deep, each (B, N, D)."""
+        outputs = []
+        for depth, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens)  # (B, N, D)
+            if depth in self.taps:
+                outputs.append(tokens)
+        return [*outputs, self.norm(tokens)]
+
+
+def tap_depths(layers: int, convention: str) -> tuple[int, int, int]:
+    """Return after how many blocks the three skips are tapped.
+
+    Args:
+        layers: number of blocks, a multiple of four.
+        convention: ``"paper"`` taps at 1/4, 2/4 and 3/4 of the depth (blocks 3, 6, 9 of 12); ``"monai"`` one block
+            later (4, 7, 10), as MONAI's code and so every checkpoint trained with it does.
+
+    Raises:
+        ValueError: on another convention or a depth that four does not divide.
+    """
+    if convention not in ("paper", "monai"):
+        raise ValueError(f'taps {convention!r} must be "paper" (blocks 3, 6, 9 of 12) or "monai" (blocks 4, 7, 10)')
+    if layers < 4 or layers % 4:
+        raise ValueError(f"{layers} layers cannot be tapped at each quarter: take a multiple of four")
+    later = 1 if convention == "monai" else 0
+    return layers // 4 + later, layers // 2 + later, 3 * layers // 4 + later
