@@ -10,8 +10,11 @@ partner or was refused; the other cases are scored all the same.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
+
+from unetr_nnunet.evaluation.absent_organs import DEFAULT_RULE, RULES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,19 +22,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="folder of predicted label maps")
     parser.add_argument("labels", type=Path, metavar="LABELS", help="folder of true label maps")
     parser.add_argument("-o", "--output", type=Path, help="folder of metrics.csv and metrics.json (PREDICTIONS)")
+    parser.add_argument(
+        "--absent-organs",
+        choices=RULES,
+        default=DEFAULT_RULE.name,
+        help="what an organ scores that truth, prediction or both lack: as nnU-Net has it (default), or as the code "
+        "behind the tables of UNETR, UNETR++ or TransUNet; the rule is printed with the table",
+    )
     parser.add_argument("--workers", type=int, help="cases scored at once (as many as processors, at most 8)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, write, print."""
-    import os
-
     from unetr_nnunet.evaluation.folder import evaluate_folder
     from unetr_nnunet.evaluation.tables import format_table, write_csv, write_json
 
-    workers = arguments.workers if arguments.workers is not None else min(len(os.sched_getaffinity(0)), 8)
+    workers = arguments.workers if arguments.workers is not None else min(os.cpu_count() or 1, 8)
     output = arguments.output or arguments.predictions
-    evaluation = evaluate_folder(arguments.predictions, arguments.labels, workers=workers, progress=True)
+    rule = RULES[arguments.absent_organs]
+    evaluation = evaluate_folder(arguments.predictions, arguments.labels, rule=rule, workers=workers, progress=True)
     write_csv(evaluation, output / "metrics.csv")
     write_json(evaluation, output / "metrics.json")
     print(format_table(evaluation))

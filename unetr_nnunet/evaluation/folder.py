@@ -1,6 +1,5 @@
 """A folder of predictions against a folder of labels. One broken case costs that case only."""
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from unetr_nnunet.evaluation.absent_organs import NNUNET, AbsentOrganRule
+from unetr_nnunet.evaluation.absent_organs import DEFAULT_RULE, AbsentOrganRule
 from unetr_nnunet.evaluation.label_files import grid_differences, pair_cases, read_label_map
 from unetr_nnunet.evaluation.label_table import LabelTable, find_label_table
 from unetr_nnunet.evaluation.overlap import organ_overlap
@@ -16,7 +15,7 @@ from unetr_nnunet.evaluation.summary import summarise
 
 
 def evaluate_folder(
-    predictions: Path, labels: Path, *, rule: AbsentOrganRule = NNUNET, workers: int = 1, progress: bool = False
+    predictions: Path, labels: Path, *, rule: AbsentOrganRule = DEFAULT_RULE, workers: int = 1, progress: bool = False
 ) -> dict[str, Any]:
     """Score every case that is in both folders.
 
@@ -43,13 +42,16 @@ def evaluate_folder(
     def outcome(pair: tuple[Path, Path]) -> dict[str, dict[str, float]] | str:
         try:
             return evaluate_case(*pair, table, rule)
-        except (ValueError, OSError, MemoryError) as error:
-            return f"{error or type(error).__name__}"
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            return str(error) or type(error).__name__
 
-    with ThreadPoolExecutor(workers) as pool:
-        outcomes: Iterable[dict[str, dict[str, float]] | str] = pool.map(outcome, pairing.pairs.values())
+    pool = ThreadPoolExecutor(workers)  # threads will do: reading and counting release the interpreter's lock
+    try:
+        outcomes = pool.map(outcome, pairing.pairs.values())
         bar = tqdm(outcomes, total=len(pairing.pairs), desc="evaluate", unit="case", disable=not progress)
         by_case = dict(zip(pairing.pairs, bar, strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C do not score the rest first
     cases = {case: result for case, result in by_case.items() if not isinstance(result, str)}
     refused = pairing.ambiguous | {case: result for case, result in by_case.items() if isinstance(result, str)}
     return {

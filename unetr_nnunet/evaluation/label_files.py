@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813 - the name everybody uses
+import SimpleITK as sitk
 
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
@@ -72,7 +73,7 @@ def pair_cases(predictions: Path, labels: Path) -> Pairing:
     predicted_by_digits, labelled_by_digits = _by_digits(predicted), _by_digits(labelled)
     for digits in sorted(predicted_by_digits.keys() & labelled_by_digits):
         stems, label_stems = predicted_by_digits[digits], labelled_by_digits[digits]
-        case = stems[0] if len(stems) == 1 else digits
+        case = stems[0] if len(stems) == 1 else f"*{digits}"
         candidates[case] = (_pop_all(predicted, stems), _pop_all(labelled, label_stems))
     if not candidates:
         raise ValueError(
@@ -129,11 +130,17 @@ def read_label_map(path: Path) -> tuple[sitk.Image, npt.NDArray[np.integer]]:
     voxels = sitk.GetArrayFromImage(image)
     if np.issubdtype(voxels.dtype, np.integer):
         return image, voxels
-    whole = np.rint(voxels)
-    wrong = ~(np.abs(voxels) < 2**31) | (whole != voxels)
+    if _is_nifti(image):  # SimpleITK reads NaN and infinity in NIfTI as 0
+        voxels = np.asarray(nibabel.load(path).dataobj).T
+    labels = np.where(np.abs(voxels) < 2**31, np.rint(voxels), 0).astype(np.int32)
+    wrong = labels != voxels
     if wrong.any():
-        raise ValueError(f"{path} holds {voxels[wrong][0]}, which is no label; labels are integers (is it an image?)")
-    return image, whole.astype(np.int32)
+        raise ValueError(f"{path} holds {voxels[wrong][0]:g}, which is no label; labels are integers (is it an image?)")
+    return image, labels
+
+
+def _is_nifti(image: sitk.Image) -> bool:
+    return image.HasMetaDataKey("bitpix")
 
 
 def _uncompressed_size(path: Path) -> int:
@@ -152,7 +159,7 @@ def _uncompressed_size(path: Path) -> int:
 
 def _refuse_short_nifti(path: Path, image: sitk.Image, stored_bytes: int) -> None:
     """Refuse a NIfTI file that was cut short: SimpleITK fills what is missing with zeros, without a word."""
-    if not image.HasMetaDataKey("bitpix"):  # not NIfTI; the other readers check this themselves
+    if not _is_nifti(image):  # the other readers check this themselves
         return
     voxel_bytes = image.GetNumberOfPixels() * int(image.GetMetaData("bitpix")) // 8
     needed = int(float(image.GetMetaData("vox_offset"))) + voxel_bytes

@@ -63,7 +63,7 @@ def format_table(evaluation: dict[str, Any]) -> str:
             "",
             f"{foreground['n_cases']} case(s) scored; n = cases behind the organ's Dice. Labels: "
             f"{evaluation['label_source']}.",
-            f"Rule {evaluation['rule']['name']}: {evaluation['rule']['statement']}",
+            f"Rule {evaluation['rule']['name']!r}: {evaluation['rule']['statement']}.",
         ]
     )
 

@@ -1,0 +1,135 @@
+"""Whole folders, against nnU-Net's own evaluation of the same files."""
+
+import contextlib
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from unetr_nnunet.evaluation.folder import evaluate_folder
+
+LABELS = {"background": 0, "spleen": 1, "liver": 2, "gallbladder": 3, "aorta": 4}
+
+
+def write(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(exist_ok=True)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.8, 0.8, 3.0))
+    sitk.WriteImage(image, str(path))
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Three cases; no case has an aorta, the gallbladder is absent from both, truth, or prediction."""
+    random = np.random.default_rng(1)
+    predictions, labels = tmp_path / "predictions", tmp_path / "labels"
+    for case in range(3):
+        truth, prediction = random.integers(0, 4, (2, 6, 20, 20), np.uint8)
+        for volume, without in ((truth, (0, 1)), (prediction, (0, 2))):
+            if case in without:
+                volume[volume == 3] = 0
+        write(labels / f"case_{case}.nii.gz", truth)
+        write(predictions / f"case_{case}.nii.gz", prediction)
+    (predictions / "dataset.json").write_text(json.dumps({"labels": LABELS}))
+    return predictions, labels
+
+
+def nnunet_summary(
+    monkeypatch: pytest.MonkeyPatch, predictions: Path, labels: Path, scored: list[int], ignore_label: int | None = None
+) -> dict[str, Any]:
+    evaluation = pytest.importorskip("nnunetv2.evaluation.evaluate_predictions")
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    class Here:  # nnU-Net's own pool would start fresh processes
+        starmap = staticmethod(lambda function, arguments: [function(*each) for each in arguments])
+
+    here = SimpleNamespace(Pool=lambda _: contextlib.nullcontext(Here))
+    monkeypatch.setattr(evaluation.multiprocessing, "get_context", lambda _: here)
+    arguments = (str(labels), str(predictions), None, SimpleITKIO(), ".nii.gz", scored, ignore_label, 1)
+    return evaluation.compute_metrics_on_folder(*arguments)
+
+
+def same(ours: float | None, theirs: float) -> bool:
+    return ours == pytest.approx(theirs, abs=1e-12) if ours is not None else math.isnan(theirs)
+
+
+def assert_equal_to_nnunet(ours: dict[str, Any], theirs: dict[str, Any], scored: dict[str, int]) -> None:
+    for case in theirs["metric_per_case"]:
+        scores = ours["cases"][Path(case["prediction_file"]).name.removesuffix(".nii.gz")]
+        for organ, label in scored.items():
+            expected = case["metrics"][label]
+            assert scores[organ]["dice"] == pytest.approx(expected["Dice"], abs=1e-12, nan_ok=True)
+            assert scores[organ]["truth_voxels"] == expected["n_ref"]
+            assert scores[organ]["prediction_voxels"] == expected["n_pred"]
+            assert scores[organ]["overlap_voxels"] == expected["TP"]
+    assert len(theirs["metric_per_case"]) == len(ours["cases"])
+    for organ, label in scored.items():
+        assert same(ours["organs"][organ]["mean"], theirs["mean"][label]["Dice"])
+
+
+def test_equal_to_nnunets_summary(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions, labels = folders
+    with pytest.warns(RuntimeWarning, match="Mean of empty slice"):
+        theirs = nnunet_summary(monkeypatch, predictions, labels, [1, 2, 3, 4])
+    ours = evaluate_folder(predictions, labels)
+    organs = {name: label for name, label in LABELS.items() if label}
+    assert_equal_to_nnunet(ours, theirs, organs)
+    assert math.isnan(theirs["foreground_mean"]["Dice"])  # because of the aorta; ours stands, and says so
+    present = [ours["organs"][organ]["mean"] for organ in ("spleen", "liver", "gallbladder")]
+    assert ours["foreground_mean"] == {"dice": pytest.approx(np.mean(present)), "n_organs": 3, "n_cases": 3}
+    assert ours["organs"]["aorta"]["absent_in_both"] == 3
+    assert ours["organs"]["gallbladder"]["n_cases"] == 2
+
+
+def test_equal_to_nnunets_foreground_mean(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions, labels = folders
+    organs = {"spleen": 1, "liver": 2, "gallbladder": 3}
+    (predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **organs}}))
+    theirs, ours = nnunet_summary(monkeypatch, predictions, labels, [1, 2, 3]), evaluate_folder(predictions, labels)
+    assert_equal_to_nnunet(ours, theirs, organs)
+    assert ours["foreground_mean"]["dice"] == pytest.approx(theirs["foreground_mean"]["Dice"], abs=1e-12)
+
+
+def test_equal_to_nnunet_with_an_ignore_label(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions, labels = folders
+    organs = {"spleen": 1, "liver": 2}
+    (predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **organs, "ignore": 3}}))
+    theirs = nnunet_summary(monkeypatch, predictions, labels, [1, 2], ignore_label=3)
+    assert_equal_to_nnunet(evaluate_folder(predictions, labels), theirs, organs)
+
+
+def test_workers_change_nothing(folders: tuple[Path, Path]) -> None:
+    one, three = (json.dumps(evaluate_folder(*folders, workers=workers)) for workers in (1, 3))
+    assert one == three
+    with pytest.raises(ValueError, match="workers is 0"):
+        evaluate_folder(*folders, workers=0)
+
+
+def test_one_broken_case_costs_that_case_only(folders: tuple[Path, Path]) -> None:
+    predictions, labels = folders
+    sound = evaluate_folder(predictions, labels)["cases"]["case_2"]
+    content = (predictions / "case_0.nii.gz").read_bytes()
+    (predictions / "case_0.nii.gz").write_bytes(content[: len(content) // 2])
+    shifted = sitk.ReadImage(str(predictions / "case_1.nii.gz"))
+    shifted.SetOrigin((5.0, 0.0, 0.0))
+    sitk.WriteImage(shifted, str(predictions / "case_1.nii.gz"))
+    for name, array in (("unknown", np.full((2, 2, 2), 9, np.uint8)), ("half", np.full((2, 2, 2), 0.5, np.float32))):
+        write(predictions / f"{name}.nii.gz", array)
+        write(labels / f"{name}.nii.gz", np.zeros((2, 2, 2), np.uint8))
+    write(predictions / "size.nii.gz", np.zeros((2, 2, 2), np.uint8))
+    write(labels / "size.nii.gz", np.zeros((2, 2, 3), np.uint8))
+    evaluation = evaluate_folder(predictions, labels, workers=2)
+    assert evaluation["cases"] == {"case_2": sound}
+    refused = evaluation["refused"]
+    assert sorted(refused) == ["case_0", "case_1", "half", "size", "unknown"]
+    assert "damaged gzip" in refused["case_0"]
+    assert "different grids: origin (5, 0, 0) against (0, 0, 0) mm" in refused["case_1"]
+    assert "holds 0.5, which is no label" in refused["half"]
+    assert "size (2, 2, 2) against (3, 2, 2) voxels" in refused["size"]
+    assert "prediction holds label(s) 9" in refused["unknown"]
+    assert evaluation["foreground_mean"]["n_cases"] == 1
