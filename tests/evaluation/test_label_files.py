@@ -2,6 +2,7 @@ import gzip
 import re
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -132,6 +133,12 @@ def test_refuses_what_is_no_volume(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4, 3), np.uint8), isVector=True), str(path))
     with pytest.raises(ValueError, match="3 dimensions, 3 value"):
         read_label_map(path)
+
+
+def test_reads_a_float_nifti_with_an_empty_fourth_axis(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.float32).reshape(4, 3, 2, 1) % 14
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "case.nii.gz")
+    assert np.array_equal(read_label_map(tmp_path / "case.nii.gz")[1], array[..., 0].T)
 
 
 def test_grids_agree_within_the_tolerances_only() -> None:

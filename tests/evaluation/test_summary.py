@@ -17,6 +17,7 @@ def test_means_are_over_the_cases_that_have_a_value_and_say_how_many() -> None:
         "b": {"liver": score(0.75), "gallbladder": score(0.0, 0, 7)},
         "c": {"liver": score(1.0), "gallbladder": score(0.0, 7, 0)},
         "d": {"liver": score(0.25), "gallbladder": score(0.75)},
+        "e": {"liver": score(math.nan, 0, 0), "gallbladder": score(0.0, 0, 1)},
     }
     summary = summarise(cases, ["liver", "gallbladder"])
     assert summary["organs"]["liver"] == {
@@ -25,21 +26,21 @@ def test_means_are_over_the_cases_that_have_a_value_and_say_how_many() -> None:
         "median": 0.625,
         "worst": 0.25,
         "worst_case": "d",
-        "absent_in_both": 0,
+        "absent_in_both": 1,
         "absent_in_truth": 0,
         "absent_in_prediction": 0,
     }
     assert summary["organs"]["gallbladder"] == {
-        "n_cases": 3,
-        "mean": 0.25,
+        "n_cases": 4,
+        "mean": 0.1875,
         "median": 0.0,
         "worst": 0.0,
         "worst_case": "b",
         "absent_in_both": 1,
-        "absent_in_truth": 1,
+        "absent_in_truth": 2,
         "absent_in_prediction": 1,
     }
-    assert summary["foreground_mean"] == {"dice": 0.4375, "n_organs": 2, "n_cases": 4}
+    assert summary["foreground_mean"] == {"dice": 0.40625, "n_organs": 2, "n_cases": 5}
 
 
 def test_an_organ_absent_everywhere_leaves_the_mean_over_organs_standing() -> None:

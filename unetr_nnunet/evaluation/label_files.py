@@ -131,7 +131,7 @@ def read_label_map(path: Path) -> tuple[sitk.Image, npt.NDArray[np.integer]]:
     if np.issubdtype(voxels.dtype, np.integer):
         return image, voxels
     if _is_nifti(image):  # SimpleITK reads NaN and infinity in NIfTI as 0
-        voxels = np.asarray(nibabel.load(path).dataobj).T
+        voxels = np.asarray(nibabel.load(path).dataobj).T.reshape(voxels.shape)
     labels = np.where(np.abs(voxels) < 2**31, np.rint(voxels), 0).astype(np.int32)
     wrong = labels != voxels
     if wrong.any():
