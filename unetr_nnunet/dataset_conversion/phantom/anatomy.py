@@ -97,7 +97,7 @@ def draw_organs(rng: np.random.Generator) -> Organs:
     return Organs(
         liver=_liver(hand, liver_scale),
         liver_veins=_liver_veins(hand),
-        spleen=hand.ellipsoid((99, 31, 70), (27, 45, 50), (8, 12, 14), hand.size(0.09)),
+        spleen=hand.ellipsoid((100, 32, 68), (32, 51, 56), (8, 12, 14), hand.size(0.08)),
         stomach=_stomach(hand),
         stomach_gas_share=float(rng.uniform(0.1, 0.5)),
         gallbladder=_gallbladder(hand) if has_gallbladder else None,
@@ -127,12 +127,12 @@ def draw_organs(rng: np.random.Generator) -> Organs:
 
 def _liver(hand: _Hand, scale: float) -> Shape:
     parts = [
-        hand.ellipsoid((-72, 2, 56), (66, 78, 80), scale=scale),
-        hand.ellipsoid((-88, 6, 2), (34, 46, 44), (0, 8, 0), scale),
-        hand.ellipsoid((-8, -48, 80), (72, 36, 33), (0, -6, 8), scale),
+        hand.ellipsoid((-72, 2, 54), (72, 82, 84), scale=scale),
+        hand.ellipsoid((-86, 4, 0), (38, 50, 46), (0, 8, 0), scale),
+        hand.ellipsoid((-4, -46, 82), (80, 40, 36), (0, -6, 8), scale),
         hand.ellipsoid((-22, -2, 72), (20, 20, 28)),
     ]
-    hollows = [hand.ellipsoid((-6, -4, 0), (50, 58, 44)), hand.ellipsoid((-12, 48, 45), (32, 34, 70))]
+    hollows = [hand.ellipsoid((0, -8, -4), (46, 58, 42)), hand.ellipsoid((-10, 50, 45), (30, 34, 70))]
     return Blend(parts, hollows, blend_mm=14)
 
 
@@ -150,8 +150,8 @@ def _liver_veins(hand: _Hand) -> list[Shape]:
 
 def _stomach(hand: _Hand) -> Shape:
     fill = hand.size(0.09)
-    points = [(60, 16, 112), (62, 4, 90), (64, -24, 58), (54, -50, 26), (28, -62, 6), (2, -58, 3), (-20, -46, 9)]
-    radii = np.array([20, 32, 32, 28, 22, 17, 11]) * fill
+    points = [(58, 14, 112), (60, 0, 90), (64, -32, 60), (56, -57, 28), (30, -66, 6), (2, -60, 3), (-20, -46, 9)]
+    radii = np.array([20, 31, 30, 27, 22, 17, 11]) * fill
     return Tube(hand.points(*points, wobble_mm=3), radii, flatten_y=1.05)
 
 
@@ -165,7 +165,7 @@ def _kidney(hand: _Hand, side: int, center: Point) -> Kidney:
     moved = hand.points(center, wobble_mm=4)[0]
     x, y, z = (float(v) for v in moved)
     scale = hand.size(0.05)
-    body = hand.ellipsoid((x, y, z), (29, 25, 53), (-8, side * 14, side * 28), scale)
+    body = hand.ellipsoid((x, y, z), (31, 27, 54.5), (-8, side * 14, side * 28), scale)
     hilum = Ellipsoid((x - side * 27, y - 13, z), (17, 11, 17))
     sinus = Ellipsoid((x - side * 12, y - 6, z), (15, 8, 25), (-8, side * 14, side * 28))
     pelvis = Tube([(x - side * 8, y - 4, z + 2), (x - side * 24, y - 8, z - 6), (x - side * 27, y - 4, z - 40),
@@ -178,8 +178,8 @@ def _kidney(hand: _Hand, side: int, center: Point) -> Kidney:
 
 
 def _pancreas(hand: _Hand) -> Shape:
-    points = [(-26, -8, -30), (-27, -17, -12), (-12, -27, 4), (8, -29, 14), (28, -24, 24), (52, -8, 36), (74, 8, 47)]
-    radii = np.array([11, 14.5, 9.5, 10, 10.5, 10.5, 8]) * hand.size(0.08)
+    points = [(-26, -8, -30), (-27, -17, -12), (-12, -27, 4), (8, -28, 13), (28, -20, 22), (51, -3, 32), (75, 12, 42)]
+    radii = np.array([12, 16, 10.5, 11, 11.5, 11.5, 9]) * hand.size(0.08)
     return Tube(hand.points(*points, wobble_mm=1.5), radii, step_mm=6)
 
 
@@ -204,8 +204,8 @@ def _adrenal(
 ) -> Shape:
     """Two upright plates, the limbs, that run back from an apex; ``medial`` and ``lateral`` are half of each limb."""
     tip = hand.points(apex, wobble_mm=1.0)[0]
-    thickness = 2.7 * hand.size(0.06)
-    height = 13.5 * hand.size(0.08)
+    thickness = 2.4 * hand.size(0.06)
+    height = 13.0 * hand.size(0.08)
     plates: list[Shape] = [Plate(tip - (0, 4, 0), (0.5, 5, 0), (0, 1, height * 0.9), thickness * 1.05)]
     for span, share in ((medial, 1.0), (lateral, 0.85)):
         plates.append(Plate(tip + span, span, (0, 2, height * share), thickness))
@@ -217,11 +217,11 @@ def _portal_veins(hand: _Hand) -> list[Shape]:
     fork = (-42, -11, 57)
     return [
         hand.tube(
-            [(84, 17, 55), (66, 10, 45), (46, 3, 34), (24, -12, 20), confluence], [4, 4.6, 4.8, 5, 5.5], wobble_mm=0.7
+            [(84, 17, 55), (66, 15, 44), (46, 8, 32), (25, -7, 18), confluence], [4.4, 5, 5.2, 5.4, 6], wobble_mm=0.7
         ),
-        hand.tube([confluence, (-16, -14, 22), (-30, -13, 42), fork], [6.5, 7, 7, 6.5], wobble_mm=0.7),
-        hand.tube([fork, (-52, -8, 62), (-64, -6, 65)], [6, 5.5, 5], wobble_mm=0.5),
-        hand.tube([fork, (-38, -21, 65), (-33, -31, 73)], [5.5, 5, 4.5], wobble_mm=0.5),
+        hand.tube([confluence, (-16, -14, 22), (-30, -13, 42), fork], [7, 7.8, 7.8, 7.2], wobble_mm=0.7),
+        hand.tube([fork, (-52, -8, 62), (-64, -6, 65)], [6.8, 6.2, 5.5], wobble_mm=0.5),
+        hand.tube([fork, (-38, -21, 65), (-33, -31, 73)], [6.2, 5.6, 5], wobble_mm=0.5),
     ]
 
 

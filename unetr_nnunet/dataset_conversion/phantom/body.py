@@ -68,7 +68,7 @@ class Limits:
     @property
     def abdomen(self) -> tuple[FloatArray, FloatArray]:
         """Below the diaphragm and within the abdominal wall, with a little room to spare."""
-        return self.cavity + np.float32(2.0), self.diaphragm + np.float32(3.0)
+        return self.cavity + np.float32(2.0), self.diaphragm + np.float32(2.0)
 
 
 def paint_body(canvas: Canvas, build: Build, tissues: Tissues) -> Limits:
@@ -78,17 +78,20 @@ def paint_body(canvas: Canvas, build: Build, tissues: Tissues) -> Limits:
     half_width, half_depth = _cavity_half_axes(z)
     hip = np.clip((-80 - z) / np.float32(60), 0, 1)
     cavity = _ellipse(x, y + 8, half_width, half_depth)
-    muscle = _ellipse(x, y - 2, half_width + np.float32(build.muscle_mm) + 10 * hip, half_depth + 17 + 8 * hip)
+    muscle = _ellipse(x, y - 2, half_width + np.float32(build.muscle_mm) + 14 * hip, half_depth + 17 + 8 * hip)
     skin = _ellipse(
         x,
         y - 4,
-        half_width + np.float32(build.muscle_mm + build.fat_mm) + 14 * hip,
+        half_width + np.float32(build.muscle_mm + build.fat_mm) + 22 * hip,
         half_depth + np.float32(20 + 0.8 * build.fat_mm) + 8 * hip,
     )
     skin = np.maximum(skin, y - np.float32(104 + 0.75 * build.fat_mm))
     diaphragm = _diaphragm(canvas.slab, build)
     canvas.fill(skin, in_layers((0, hu["skin"]), (2.2, FAT_HU)))
     canvas.fill(muscle, hu["muscle"])
+    # the fat plane between the oblique muscles, at the flanks only
+    plane = np.maximum(np.abs(cavity - np.float32(0.45 * build.muscle_mm)) - np.float32(0.5), 70 - np.abs(x))
+    canvas.fill(plane, FAT_HU + 40)
     canvas.fill(cavity, FAT_HU)
     limits = Limits(cavity, diaphragm)
     _paint_muscles(canvas, hu)
@@ -105,7 +108,7 @@ def paint_table(canvas: Canvas, world_y_mm: FloatArray, world_x_mm: FloatArray, 
     shell = np.abs(np.hypot(world_x_mm, world_y_mm[:, None] - np.float32(below_mm) + radius) - radius) - np.float32(1.2)
     edge = np.abs(world_x_mm) - np.float32(215)
     flat = np.maximum(shell, edge).astype(np.float32)
-    canvas.fill(np.broadcast_to(flat, canvas.slab.shape), -150.0, None)
+    canvas.fill(np.broadcast_to(flat, canvas.slab.shape), -70.0, None)
 
 
 def _cavity_half_axes(z: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -235,8 +238,8 @@ def _paint_pelvis(canvas: Canvas, hu: dict[str, float]) -> None:
                                                np.maximum(z + 82 + np.abs(y) * 0.25, -38 - y)))  # fmt: skip
     solid: list[Shape] = [thin, Ellipsoid((0, 72, -160), (48, 22, 52), (25, 0, 0))]
     for side in (-1, 1):
-        solid += [Ellipsoid((side * 76, 4, -222), (26, 28, 30)), Ellipsoid((side * 100, 6, -228), (25, 25, 25)),
-                  Tube([(side * 100, 6, -228), (side * 128, 10, -252), (side * 126, 10, -400)], [15, 17, 15]),
+        solid += [Ellipsoid((side * 70, 4, -222), (26, 28, 30)), Ellipsoid((side * 88, 6, -228), (25, 25, 25)),
+                  Tube([(side * 88, 6, -228), (side * 116, 10, -256), (side * 112, 10, -400)], [15, 17, 15]),
                   Tube([(side * 70, -6, -222), (side * 34, -40, -248), (side * 4, -46, -256)], [14, 10, 9]),
                   ]  # fmt: skip
     for shape in solid:

@@ -11,7 +11,7 @@ from unetr_nnunet.dataset_conversion.phantom.shapes import Box, FloatArray, Shap
 from unetr_nnunet.dataset_conversion.phantom.tissue import Tissues
 
 GAS_HU = -960.0
-SMALL_BOWEL_TUBES = 8
+SMALL_BOWEL_TUBES = 12
 POINTS_PER_TUBE = 8
 
 
@@ -61,10 +61,10 @@ def draw_bowel(rng: np.random.Generator) -> Bowel:
 
 def _small_bowel(rng: np.random.Generator) -> list[Shape]:
     count = SMALL_BOWEL_TUBES * (POINTS_PER_TUBE - 1) + 1
-    angle = np.cumsum(rng.uniform(1.3, 2.6, count) * rng.choice([-1, 1], count, p=[0.3, 0.7]))
+    angle = np.cumsum(rng.uniform(0.5, 1.3, count) * rng.choice([-1, 1], count, p=[0.25, 0.75]))
     reach = np.sqrt(rng.uniform(0.12, 1, count))
-    height = np.linspace(-38, -175, count) + rng.normal(0, 11, count)
-    points = np.stack([4 + 66 * reach * np.cos(angle), -38 + 34 * reach * np.sin(angle), height], axis=1)
+    height = np.linspace(-38, -175, count) + rng.normal(0, 13, count)
+    points = np.stack([2 + 74 * reach * np.cos(angle), -36 + 40 * reach * np.sin(angle), height], axis=1)
     radii = rng.uniform(9.5, 13.5, count)
     starts = range(0, count - 1, POINTS_PER_TUBE - 1)
     return [Tube(points[i : i + POINTS_PER_TUBE], radii[i : i + POINTS_PER_TUBE], step_mm=10) for i in starts]
@@ -75,7 +75,12 @@ def paint_bowel(canvas: Canvas, bowel: Bowel, limits: Limits, tissues: Tissues) 
     hu = tissues.hu
     abdomen = limits.abdomen
     for shape in bowel.fluid:
-        canvas.paint(shape, _content(canvas, bowel, hu["bowel_wall"], 2.2, hu["oral_contrast"], 0.9), limits=abdomen)
+        canvas.paint(
+            shape,
+            _content(canvas, bowel, hu["bowel_wall"], 2.2, hu["oral_contrast"], 0.9),
+            limits=abdomen,
+            fat_margin_mm=0.7,
+        )
     for shape in bowel.stool:
         canvas.paint(shape, _stool(canvas, bowel, hu["bowel_wall"] - 15), limits=abdomen, fat_margin_mm=1.5)
     for shape in bowel.gas:

@@ -1,7 +1,7 @@
 """Closed surfaces as signed distances in millimetres, evaluated only where they can matter.
 
 Distances are negative inside. The bound for ellipsoids and the smooth union are the approximations collected by
-I. Quilez ("Distance functions", "Smooth minimum"); near the surface they are right, which is all that partial volume needs.
+I. Quilez ("Distance functions", "Smooth minimum"), right near the surface, which is all that partial volume needs.
 Coordinates are template millimetres (x to the patient's left, y to the back, z to the head), arrays are (Z, Y, X).
 """
 

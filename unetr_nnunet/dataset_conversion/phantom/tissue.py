@@ -33,7 +33,7 @@ FIXED_HU: dict[str, float] = {
     "bile": 9,
     "urine": 6,
     "disc": 85,
-    "marrow": 165,
+    "marrow": 140,
     "cortical_bone": 620,
     "canal": 28,
     "fat": FAT_HU,
