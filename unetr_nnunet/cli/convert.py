@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     btcv.add_argument("--dataset-id", type=int, default=17, metavar="N", help="data set number (default: 17)")
     btcv.add_argument("--name", default="BTCV", help="data set name (default: BTCV)")
     split = btcv.add_mutually_exclusive_group()
-    split.add_argument("--split", choices=SPLIT_NAMES, default="cv5", help="see above (default: cv5)")
+    split.add_argument("--split", choices=SPLIT_NAMES, help="see above (default: cv5)")
     split.add_argument("--json-list", type=Path, metavar="FILE", help="a MONAI data list, such as dataset_0.json")
     btcv.add_argument(
         "--link",
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     conversion = BtcvConversion(
         source=arguments.source,
         raw_root=_raw_root(arguments.output),
-        split=read_monai_list(arguments.json_list) if arguments.json_list else SPLITS[arguments.split],
+        split=read_monai_list(arguments.json_list) if arguments.json_list else SPLITS[arguments.split or "cv5"],
         dataset_id=arguments.dataset_id,
         name=arguments.name,
         link=arguments.link,

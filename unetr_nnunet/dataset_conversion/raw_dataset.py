@@ -170,10 +170,8 @@ def write_dataset(
         shutil.rmtree(folder)
     for leftover in folder.rglob(".tmp-*"):
         leftover.unlink()
-    for name in ("imagesTr", "labelsTr"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
     try:
-        _write_json(folder / CONVERSION_FILE, conversion)
+        _write_json(folder / CONVERSION_FILE, conversion)  # first: without it the folder would count as a stranger's
         todo = [file for file in files if not _is_done(file, folder)]
         thread_map(
             lambda file: _write_file(file, folder, link), todo, max_workers=workers, desc="writing", disable=None
@@ -190,10 +188,9 @@ def write_dataset(
 
 
 def _is_done(file: PlannedFile, folder: Path) -> bool:
+    """Tell whether a copy is there in full; the few rewritten labels, whose size is not known, are made again."""
     target = folder / file.target
-    if not target.exists():
-        return False
-    return file.rewrite_onto is not None or target.stat().st_size == file.source.size_bytes
+    return file.rewrite_onto is None and target.exists() and target.stat().st_size == file.source.size_bytes
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -1,0 +1,120 @@
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from unetr_nnunet.cli.convert import SPLIT_NAMES
+from unetr_nnunet.cli.main import main
+from unetr_nnunet.dataset_conversion.btcv_splits import SPLITS
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Five labelled cases and a test image, 6 x 5 x 4 voxels."""
+    random = np.random.default_rng(0)
+    for part, kind, numbers in (
+        ("Training", "img", range(1, 6)),
+        ("Training", "label", range(1, 6)),
+        ("Testing", "img", [61]),
+    ):
+        folder = tmp_path / "RawData" / part / kind
+        folder.mkdir(parents=True)
+        for number in numbers:
+            voxels = random.integers(-1000, 1000, (6, 5, 4)) if kind == "img" else random.integers(0, 13, (6, 5, 4))
+            voxels.flat[:2] = (-1000, 900) if kind == "img" else (0, 1)
+            image = nibabel.Nifti1Image(voxels.astype(np.int16 if kind == "img" else np.uint8), np.diag([1, 1, 3, 1]))
+            nibabel.save(image, folder / f"{kind}{number:04d}.nii.gz")
+    return tmp_path / "RawData"
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
+    monkeypatch.delenv("nnUNet_results", raising=False)
+    return tmp_path / "raw"
+
+
+def test_reports_and_names_the_next_commands(source, raw, capsys):
+    assert main(["convert", "btcv", str(source)]) == 0
+    printed = capsys.readouterr().out
+    assert "5 training cases, 1 test cases" in printed
+    assert "BTCV_0001: no right_adrenal_gland" not in printed.split("next:")[1]
+    assert "no left_adrenal_gland" in printed
+    lines = [line.strip() for line in printed.split("next:")[1].splitlines() if line]
+    assert lines[0] == 'eval "$(unetr_nnunet env)"'
+    assert lines[1] == "nnUNetv2_plan_and_preprocess -d 17 --verify_dataset_integrity -c 3d_fullres"
+    assert lines[2] == "nnUNetv2_train 17 3d_fullres 0 -tr nnUNetTrainerUNETR --npz"
+    assert lines[6] == "nnUNetv2_train 17 3d_fullres 4 -tr nnUNetTrainerUNETR --npz"
+    assert f"-i {raw / 'Dataset017_BTCV' / 'imagesTs'} " in lines[7]
+    assert lines[7].endswith("-f 0 1 2 3 4")
+    assert len(lines) == 8
+
+
+def test_dry_run(source, raw, capsys):
+    assert main(["convert", "btcv", str(source), "--dry-run"]) == 0
+    assert "would write" in capsys.readouterr().out
+    assert not raw.exists()
+
+
+def test_problems_give_exit_code_1_and_one_line_each(source, raw, capsys):
+    (source / "Training/label/label0002.nii.gz").unlink()
+    (source / "Training/img/img0004.nii.gz").write_bytes(b"")
+    assert main(["convert", "btcv", str(source)]) == 1
+    error = capsys.readouterr().err
+    assert "2 problems found, nothing was written" in error
+    assert "Training/img/img0002.nii.gz: has no label label0002.nii.gz -> " in error
+    assert "Training/img/img0004.nii.gz: " in error
+    assert not raw.exists()
+
+
+def test_without_an_output_folder(source, capsys, monkeypatch):
+    monkeypatch.delenv("nnUNet_raw", raising=False)
+    assert main(["convert", "btcv", str(source)]) == 1
+    assert "export nnUNet_raw=" in capsys.readouterr().err
+
+
+def test_output_id_and_name(source, raw, tmp_path, capsys):
+    output = tmp_path / "elsewhere"
+    words = ["convert", "btcv", str(source), "--output", str(output), "--dataset-id", "5", "--name", "Mine"]
+    assert main(words) == 0
+    assert (output / "Dataset005_Mine" / "imagesTr" / "BTCV_0001_0000.nii.gz").exists()
+    assert not raw.exists()
+    assert f"export nnUNet_raw={output}" in capsys.readouterr().out
+
+
+def test_json_list_with_validation_names_one_fold(source, raw, tmp_path, capsys):
+    path = tmp_path / "dataset_0.json"
+    path.write_text(json.dumps({"training": ["img0001.nii.gz"], "validation": ["img0002.nii.gz"]}))
+    assert main(["convert", "btcv", str(source), "--json-list", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("nnUNetv2_train 17") == 1
+    assert "left out, not used by this split: BTCV_0003, BTCV_0004, BTCV_0005" in printed
+
+
+def test_json_list_with_held_out_cases_trains_on_all_and_evaluates(source, raw, tmp_path, capsys):
+    path = tmp_path / "dataset_0.json"
+    path.write_text(json.dumps({"training": ["img0001.nii.gz"], "test": ["img0002.nii.gz"]}))
+    assert main(["convert", "btcv", str(source), "--json-list", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "nnUNetv2_train 17 3d_fullres all -tr" in printed
+    assert f"unetr_nnunet evaluate predictions {raw / 'Dataset017_BTCV' / 'labelsTs'}" in printed
+
+
+def test_an_old_preprocessed_folder_is_pointed_out(source, raw, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "pre"))
+    (tmp_path / "pre" / "Dataset017_BTCV").mkdir(parents=True)
+    assert main(["convert", "btcv", str(source)]) == 0
+    assert f"rm -r {tmp_path / 'pre' / 'Dataset017_BTCV'}" in capsys.readouterr().out
+
+
+def test_the_split_names_of_the_help_are_those_there_are():
+    assert set(SPLIT_NAMES) == set(SPLITS)
+
+
+def test_wrong_usage_exits_with_2(capsys):
+    for words in (["convert"], ["convert", "btcv"], ["convert", "btcv", "x", "--split", "cv5", "--json-list", "y"]):
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 2
