@@ -1,0 +1,122 @@
+"""Fixtures that several rooms' tests share."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+DATASET = "Dataset917_Blobs"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _single_threaded_native_libraries() -> None:
+    """Tests run side by side on few cores."""
+    os.environ["nnUNet_def_n_proc"] = "1"
+    os.environ["nnUNet_n_proc_DA"] = "1"
+
+
+def write_blob_dataset(raw: Path, *, cases: int = 5) -> Path:
+    """Write a raw nnU-Net data set of small CT-like volumes, a bright and a dark ball in each (15 x 40 x 40 voxels)."""
+    folder = raw / DATASET
+    for name in ("imagesTr", "labelsTr", "imagesTs"):
+        (folder / name).mkdir(parents=True)
+    grid = np.stack(np.meshgrid(np.arange(20), np.arange(40), np.arange(40), indexing="ij"))
+    for case in range(cases + 1):
+        random = np.random.default_rng(case)
+        image = random.normal(0, 20, (20, 40, 40))
+        label = np.zeros((20, 40, 40), np.uint8)
+        for organ, value in ((1, 300), (2, -300)):
+            centre = random.uniform((7, 12, 12), (13, 28, 28))
+            ball = (((grid - centre[:, None, None, None]) / (5, 9, 9)[0]) ** 2).sum(0) < 1
+            image[ball], label[ball] = value, organ
+        for array, path in (
+            (
+                image.astype(np.int16),
+                folder / ("imagesTr" if case < cases else "imagesTs") / f"case_{case}_0000.nii.gz",
+            ),
+            (label, folder / "labelsTr" / f"case_{case}.nii.gz"),
+        ):
+            volume = sitk.GetImageFromArray(array)
+            volume.SetSpacing((1.0, 1.0, 2.0))
+            if case < cases or path.parent.name == "imagesTs":
+                sitk.WriteImage(volume, str(path))
+    (folder / "dataset.json").write_text(
+        json.dumps(
+            {
+                "channel_names": {"0": "CT"},
+                "labels": {"background": 0, "bright": 1, "dark": 2},
+                "numTraining": cases,
+                "file_ending": ".nii.gz",
+                "overwrite_image_reader_writer": "NibabelIOWithReorient",
+            }
+        )
+    )
+    return folder
+
+
+def nnunet_command(name: str, *words: str, timeout_s: float = 600) -> str:
+    """Run one of nnU-Net's commands, or our own, in a fresh process and return what it prints."""
+    command = [str(Path(sys.executable).parent / name), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+def set_nnunet_folders(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, nnunet_variables
+
+    for name in (*FOLDERS, EXTERNAL_TRAINERS):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in nnunet_variables(root).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def _preprocessed_blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("blobs")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        set_nnunet_folders(monkeypatch, root)
+        write_blob_dataset(root / "nnUNet_raw")
+        nnunet_command("nnUNetv2_plan_and_preprocess", "-d", "917", "-c", "3d_fullres", "-np", "1", "-npfp", "1")
+    return root
+
+
+@pytest.fixture
+def blobs(_preprocessed_blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a planned and preprocessed data set; nnU-Net's variables point at it. Returns the root folder."""
+    shutil.copytree(_preprocessed_blobs, tmp_path, dirs_exist_ok=True)
+    set_nnunet_folders(monkeypatch, tmp_path)
+    return tmp_path
+
+
+Loader = Callable[[str], dict[str, object]]
+
+
+@pytest.fixture
+def make_trainer(blobs: Path) -> Callable[..., object]:
+    """Build a trainer by name on the blobs, with a few small iterations per epoch."""
+
+    def make(name: str, fold: int | str = 0, **plan_changes: object) -> object:
+        import torch
+
+        from unetr_nnunet.trainers.factory import trainer_class
+
+        preprocessed = blobs / "nnUNet_preprocessed" / DATASET
+        plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
+        plans["configurations"]["3d_fullres"].update({"patch_size": [16, 32, 32], "batch_size": 2, **plan_changes})
+        plans["continue_training"] = False
+        dataset = json.loads((preprocessed / "dataset.json").read_text())
+        trainer = trainer_class(name)(plans, "3d_fullres", fold, dataset, torch.device("cpu"))
+        trainer.logger.plot_progress_png = lambda folder: None  # large, slow, and not what is tested
+        trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 4, 1
+        return trainer
+
+    return make

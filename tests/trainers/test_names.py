@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unetr_nnunet.trainers.names import BASE_NAME, TrainerName, describe_tokens, explain, parse_trainer_name
+
+names = st.builds(
+    TrainerName,
+    size=st.sampled_from(["base", "Tiny", "Large"]),
+    recipe=st.sampled_from(["recommended", "Paper"]),
+    epochs=st.none() | st.integers(1, 10**6),
+    seed=st.none() | st.integers(0, 10**9),
+)
+
+
+@given(names)
+def test_every_combination_has_a_name_of_its_own(settings: TrainerName) -> None:
+    name = str(settings)
+    assert parse_trainer_name(name) == settings
+    assert "__" not in name
+    assert name.isidentifier()
+
+
+def test_a_written_out_example() -> None:
+    expected = TrainerName(size="Tiny", recipe="Paper", epochs=2, seed=0)
+    assert parse_trainer_name("nnUNetTrainerUNETR_Tiny_Paper_2epochs_seed0") == expected
+    assert parse_trainer_name(BASE_NAME) == TrainerName()
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("nnUNetTrainerUNETR_Small", "unknown token 'Small'"),
+        ("nnUNetTrainerUNETR_", "unknown token ''"),
+        ("nnUNetTrainerUNETR__Tiny", "unknown token ''"),
+        ("nnUNetTrainerUNETR_tiny", "unknown token 'tiny'"),
+        ("nnUNetTrainerUNETR_0epochs", "unknown token '0epochs'"),
+        ("nnUNetTrainerUNETR_02epochs", "unknown token '02epochs'"),
+        ("nnUNetTrainerUNETR_seed-1", "unknown token 'seed-1'"),
+        ("nnUNetTrainerUNETR_Tiny_Large", "second size token 'Large'"),
+        ("nnUNetTrainerUNETR_seed1_seed2", "second seed token 'seed2'"),
+        ("nnUNetTrainerUNETR_2epochs_Tiny", "write nnUNetTrainerUNETR_Tiny_2epochs"),
+        ("nnUNetTrainer", "their names start with nnUNetTrainerUNETR"),
+    ],
+)
+def test_a_wrong_name_says_what_is_wrong(name: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint) as error:
+        parse_trainer_name(name)
+    if "token" in complaint:
+        assert describe_tokens() in str(error.value)
+
+
+def test_valid_tokens_are_all_listed() -> None:
+    listed = describe_tokens()
+    for token in ("Tiny", "Large", "Paper", "<N>epochs", "seed<N>"):
+        assert token in listed
+
+
+def test_explain_says_each_setting() -> None:
+    rows = {field: (value, meaning) for field, value, meaning in explain(TrainerName(recipe="Paper", seed=3))}
+    assert rows["recipe"][0] == "Paper"
+    assert "cosine" in rows["recipe"][1]
+    assert rows["seed"][0] == "3"
+    assert rows["epochs"] == ("none", "not set")
+
+
+def test_names_are_known_without_torch() -> None:
+    code = "import sys, unetr_nnunet.trainers.names; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

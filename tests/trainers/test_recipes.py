@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from unetr_nnunet.trainers.names import TOKEN_GROUPS
+from unetr_nnunet.trainers.recipes import RECIPES, WarmupDecay
+
+
+def schedule(recipe: str, epochs: int) -> WarmupDecay:
+    return WarmupDecay(torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))]), RECIPES[recipe], epochs)
+
+
+def test_every_recipe_token_has_a_recipe() -> None:
+    group = next(group for group in TOKEN_GROUPS if group.field == "recipe")
+    assert {token or group.default for token in group.explanations} == set(RECIPES)
+
+
+def test_paper_schedule_at_known_points() -> None:
+    rates = schedule("Paper", 300)
+    assert rates.learning_rate(25) == pytest.approx(0.5e-4)  # half way through 50 epochs of warm-up
+    assert rates.learning_rate(50) == pytest.approx(1e-4)
+    assert rates.learning_rate(175) == pytest.approx(0.5e-4)  # half way down the cosine
+    assert rates.learning_rate(300) == pytest.approx(0, abs=1e-12)
+
+
+def test_recommended_schedule_decays_as_nnunets_polynomial() -> None:
+    from nnunetv2.training.lr_scheduler.warmup import PolyLRScheduler_offset
+
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    theirs = PolyLRScheduler_offset(optimizer, 3e-4, 1000, 50)
+    ours = schedule("recommended", 1000)
+    for epoch in (50, 200, 999):
+        theirs.step(epoch)
+        assert ours.learning_rate(epoch) == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_warm_up_rises_from_a_small_but_positive_rate() -> None:
+    rates = schedule("recommended", 2)
+    points = [rates.learning_rate(epoch / 100) for epoch in range(11)]
+    assert 0 < points[0] < points[-1]
+    assert points == sorted(points)
+
+
+def test_step_sets_every_group() -> None:
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)]
+    optimizer = torch.optim.AdamW(groups)
+    rates = WarmupDecay(optimizer, RECIPES["Paper"], 300)
+    rates.step(50)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 1e-4])

@@ -1,0 +1,142 @@
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unetr_nnunet.trainers.resumable import EXIT_CODE_SIGTERM, MINUTES_VARIABLE
+
+pytestmark = pytest.mark.xdist_group("blobs")
+Make = Callable[..., Any]
+NAME = "nnUNetTrainerUNETR_Tiny_2epochs_seed1"
+
+
+def record(trainer: Any, at_step: Callable[[int], None] = lambda step: None) -> list[float]:
+    """Note the loss of every iteration; call ``at_step`` with its number before it runs."""
+    losses: list[float] = []
+    step = trainer.optimisation_step
+
+    def recording_step(batch: dict[str, Any]) -> dict[str, Any]:
+        at_step(len(losses))
+        output = step(batch)
+        losses.append(float(output["loss"]))
+        return output
+
+    trainer.optimisation_step = recording_step
+    return losses
+
+
+def latest(trainer: Any) -> Path:
+    return Path(trainer.output_folder) / "checkpoint_latest.pth"
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_sigterm_saves_and_the_run_goes_on_as_if_undisturbed(make_trainer: Make, step: int) -> None:
+    undisturbed = make_trainer(NAME)
+    expected = record(undisturbed)
+    undisturbed.run_training()
+
+    killed = make_trainer(NAME)
+    before = record(killed, lambda number: os.kill(os.getpid(), signal.SIGTERM) if number == step else None)
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        killed.run_training()
+    assert stop.value.code == EXIT_CODE_SIGTERM == 143
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert len(before) == step + 1
+
+    resumed = make_trainer(NAME)
+    resumed.load_checkpoint(str(latest(killed)))
+    assert resumed.current_epoch == step // 4
+    after = record(resumed)
+    resumed.run_training()
+    assert before + after == expected
+    for key in ("train_losses", "val_losses", "mean_fg_dice"):
+        assert resumed.logger.get_value(key, None) == undisturbed.logger.get_value(key, None)
+    weights = undisturbed.network.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in resumed.network.state_dict().items())
+    assert not latest(resumed).exists(), "nnU-Net removes the running checkpoint at the end"
+
+
+def test_sigterm_during_validation_is_kept_too(make_trainer: Make) -> None:
+    killed = make_trainer(NAME)
+    record(killed)
+    validation_step = killed.validation_step
+
+    def terminating_step(batch: dict[str, Any]) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return validation_step(batch)
+
+    killed.validation_step = terminating_step
+    with pytest.raises(SystemExit):
+        killed.run_training()
+    resumed = make_trainer(NAME)
+    resumed.load_checkpoint(str(latest(killed)))
+    losses = record(resumed)
+    resumed.run_training()
+    assert len(losses) == 4, "the first epoch's iterations are not run again"
+    assert len(resumed.logger.get_value("train_losses", None)) == 2
+
+
+def test_checkpoints_are_written_every_few_minutes(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MINUTES_VARIABLE, "0")
+    trainer = make_trainer(NAME)
+    seen: list[int] = []
+    record(
+        trainer,
+        lambda step: (
+            seen.append(len(torch.load(latest(trainer), weights_only=False)["finished_steps"])) if step else None
+        ),
+    )
+    trainer.run_training()
+    # before the n-th iteration the checkpoint holds all before it; after an epoch, its last validation step's
+    assert seen == [1, 2, 3, 4, 1, 2, 3]
+
+
+def test_no_checkpoint_between_where_the_interval_is_long(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MINUTES_VARIABLE, raising=False)
+    trainer = make_trainer(NAME)
+    record(trainer, lambda step: pytest.fail("written early") if latest(trainer).exists() else None)
+    trainer.run_training()
+
+
+@pytest.mark.parametrize("text", ["ten", "-1", "nan"])
+def test_a_wrong_interval_is_refused(make_trainer: Make, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(MINUTES_VARIABLE, text)
+    with pytest.raises(ValueError, match=f"{MINUTES_VARIABLE}='{text}'"):
+        make_trainer(NAME)
+
+
+def test_a_failed_write_keeps_the_checkpoint_before(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(NAME)
+    trainer.initialize()
+    target = latest(trainer)
+    trainer.save_checkpoint(str(target))
+    whole = target.read_bytes()
+
+    def full_disk(content: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save_checkpoint(str(target))
+    assert target.read_bytes() == whole
+    assert [path.name for path in target.parent.glob(".tmp-*")] == []
+
+
+def test_nnunets_own_checkpoint_loads(make_trainer: Make, tmp_path: Path) -> None:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    trainer = make_trainer(NAME)
+    trainer.initialize()
+    nnUNetTrainer.save_checkpoint(trainer, str(tmp_path / "stock.pth"))
+    trainer.load_checkpoint(str(tmp_path / "stock.pth"))
+    assert trainer.current_epoch == 1
+    ours, stock = tmp_path / "ours.pth", torch.load(tmp_path / "stock.pth", weights_only=False)
+    trainer.save_checkpoint(str(ours))
+    assert set(torch.load(ours, weights_only=False)) - set(stock) == {"finished_steps"}
+    assert set(stock) <= set(torch.load(ours, weights_only=False)), "nnU-Net gained a checkpoint entry that ours lacks"

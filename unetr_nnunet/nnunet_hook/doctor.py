@@ -1,0 +1,187 @@
+"""Checks of an installation, each with what was found and how to mend it."""
+
+import contextlib
+import importlib
+import importlib.metadata
+import io
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, nnunet_variables, trainer_folder
+from unetr_nnunet.trainers.names import parse_trainer_name
+
+TESTED_NNUNET = ((2, 8), (2, 9))
+"""Versions of nnunetv2 that this package is tested with: from the first, up to but without the second."""
+
+GIB = 2**30
+WORKER_GIB = 1.0
+"""Memory that one augmentation worker takes at a patch of 48 x 192 x 192, batch 2, rounded up."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Outcome of one check.
+
+    Attributes:
+        subject: what was checked.
+        status: "ok", "note" for something to know, "broken" for something that stops the work.
+        fact: what was found.
+        remedy: what to do about it; empty where nothing is to be done.
+    """
+
+    subject: str
+    status: str
+    fact: str
+    remedy: str = ""
+
+
+def diagnose(trainer_name: str) -> Iterator[Finding]:
+    """Yield the findings of all checks, one by one.
+
+    Args:
+        trainer_name: the trainer to look up.
+    """
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield from _check_torch()
+    yield from _check_nnunet()
+    yield from _check_trainer(trainer_name)
+    yield from _check_folders()
+    yield from _check_hardware()
+
+
+def _check_torch() -> Iterator[Finding]:
+    error = _import_error("torch")
+    if error:
+        yield Finding("torch", "broken", error, "install torch and torchvision together: pip install torch torchvision")
+        return
+    version = importlib.metadata.version("torch")
+    if version.startswith("2.9."):
+        yield Finding("torch", "broken", f"{version}, which nnunetv2 refuses", "pip install 'torch!=2.9.*'")
+    else:
+        yield Finding("torch", "ok", version)
+    # nnU-Net imports all of its trainers before it looks at ours, and some of them import torchvision
+    error = _import_error("torchvision")
+    if error:
+        remedy = f"torch {version} and torchvision must come from the same place: reinstall both, in one pip command"
+        yield Finding("torchvision", "broken", error, remedy)
+    else:
+        yield Finding("torchvision", "ok", importlib.metadata.version("torchvision"))
+
+
+def _check_nnunet() -> Iterator[Finding]:
+    error = _import_error("nnunetv2")
+    low, high = [".".join(map(str, version)) for version in TESTED_NNUNET]
+    remedy = f"pip install 'nnunetv2>={low},<{high}'"
+    if error:
+        yield Finding("nnunetv2", "broken", error, remedy)
+        return
+    version = importlib.metadata.version("nnunetv2")
+    tested = TESTED_NNUNET[0] <= tuple(int(part) for part in version.split(".")[:2]) < TESTED_NNUNET[1]
+    if tested:
+        yield Finding("nnunetv2", "ok", version)
+    else:
+        yield Finding("nnunetv2", "broken", f"{version} is outside the tested range {low} <= version < {high}", remedy)
+
+
+def _check_trainer(name: str) -> Iterator[Finding]:
+    try:
+        parse_trainer_name(name)
+    except ValueError as error:
+        yield Finding("trainer name", "broken", str(error), "unetr_nnunet trainers lists what a name may hold")
+        return
+    listed = os.environ.get(EXTERNAL_TRAINERS, "").split(os.pathsep)
+    if str(trainer_folder()) not in listed:
+        fact = f"{EXTERNAL_TRAINERS} does not name {trainer_folder()}: nnUNetv2_train will not find {name}"
+        yield Finding(EXTERNAL_TRAINERS, "note", fact, 'eval "$(unetr_nnunet env)" in this shell')
+    else:
+        yield Finding(EXTERNAL_TRAINERS, "ok", os.environ[EXTERNAL_TRAINERS])
+    yield _look_up(name)
+
+
+def _look_up(name: str) -> Finding:
+    """Look the trainer up as nnU-Net does, with our folder in the variable."""
+    before = os.environ.get(EXTERNAL_TRAINERS)
+    os.environ[EXTERNAL_TRAINERS] = nnunet_variables(Path())[EXTERNAL_TRAINERS]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            find = importlib.import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name
+            found = find(name)
+        return Finding("trainer look-up", "ok", f"nnU-Net finds {name} in {found.__module__}")
+    except Exception as error:  # whatever a foreign trainer module raises belongs into the report
+        fact = f"nnU-Net's look-up of {name} fails with {type(error).__name__}: {error}"
+        return Finding(
+            "trainer look-up", "broken", fact, f"mend or remove the module it names from {EXTERNAL_TRAINERS}"
+        )
+    finally:
+        if before is None:
+            del os.environ[EXTERNAL_TRAINERS]
+        else:
+            os.environ[EXTERNAL_TRAINERS] = before
+
+
+def _check_folders() -> Iterator[Finding]:
+    for variable in FOLDERS:
+        value = os.environ.get(variable)
+        if not value:
+            yield Finding(variable, "note", "not set", 'eval "$(unetr_nnunet env)" sets it below ./nnUNet_data')
+            continue
+        folder = Path(value)
+        existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+        if not os.access(existing, os.W_OK):
+            yield Finding(variable, "broken", f"{existing} is not writable", f"choose another folder for {variable}")
+            continue
+        free_gib = shutil.disk_usage(existing).free / GIB
+        made = "" if folder.exists() else " (does not exist yet)"
+        yield Finding(variable, "ok", f"{folder}{made}, {free_gib:.0f} GiB free")
+
+
+def _check_hardware() -> Iterator[Finding]:
+    cores = os.cpu_count() or 1
+    available_gib = psutil.virtual_memory().available / GIB
+    yield Finding("memory", "ok", f"{available_gib:.1f} of {psutil.virtual_memory().total / GIB:.1f} GiB available")
+    workers = int(os.environ.get("nnUNet_n_proc_DA", min(12, cores)))
+    fitting = max(1, int(available_gib / 2 / WORKER_GIB))
+    if workers > fitting:
+        fact = f"{workers} augmentation workers may not fit into {available_gib:.1f} GiB"
+        yield Finding("workers", "note", fact, f"export nnUNet_n_proc_DA={min(fitting, cores)}")
+    else:
+        yield Finding("workers", "ok", f"{workers} augmentation workers on {cores} cores")
+    if _import_error("torch"):
+        return
+    yield from _check_accelerator()
+
+
+def _check_accelerator() -> Iterator[Finding]:
+    import torch
+
+    from unetr_nnunet.trainers.precision import cpu_has_bfloat16
+
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            yield Finding(f"GPU {index}", "ok", f"{properties.name}, {properties.total_memory / GIB:.1f} GiB")
+        if shutil.which(os.environ.get("CC", "gcc")) is None:
+            yield Finding("compiler", "note", "torch.compile finds no C compiler", "install gcc, or nnUNet_compile=f")
+    else:
+        yield Finding(
+            "GPU", "note", "none that torch can use", "add -device cpu to nnUNetv2_train and nnUNetv2_predict"
+        )
+    bfloat16 = "bfloat16 in hardware" if cpu_has_bfloat16() else "no bfloat16 in hardware: float32 is used"
+    yield Finding("CPU", "ok", f"{torch.backends.cpu.get_cpu_capability()}, {bfloat16}")
+
+
+def _import_error(module: str) -> str | None:
+    """Return why a module cannot be imported, in one line, or None where it can."""
+    importing: Callable[[str], object] = importlib.import_module
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            importing(module)
+    except Exception as error:
+        return f"import fails with {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return None

@@ -1,0 +1,22 @@
+"""From a trainer's name to its class."""
+
+import functools
+
+from unetr_nnunet.trainers.names import TrainerName, parse_trainer_name
+from unetr_nnunet.trainers.unetr_trainer import nnUNetTrainerUNETR
+
+
+@functools.cache
+def trainer_class(name: str) -> type[nnUNetTrainerUNETR]:
+    """Return the trainer class of a name; the same name gives the same class.
+
+    Args:
+        name: a trainer name, see `unetr_nnunet.trainers.names`.
+
+    Raises:
+        ValueError: if the name is not valid; the message lists the valid tokens.
+    """
+    settings = parse_trainer_name(name)
+    if settings == TrainerName():
+        return nnUNetTrainerUNETR
+    return type(name, (nnUNetTrainerUNETR,), {"settings": settings, "__module__": __name__})

@@ -1,0 +1,162 @@
+"""What a trainer's name means: the name is nnU-Net's only way to choose a trainer, so everything we offer is a token.
+
+A name is ``nnUNetTrainerUNETR`` followed by tokens, each at most once and in the order of `TOKEN_GROUPS`::
+
+    nnUNetTrainerUNETR[_<Size>][_<Recipe>][_<N>epochs][_seed<N>]
+
+There is never a double underscore, because nnU-Net splits its result folders' names there. No torch in this module.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+BASE_NAME = "nnUNetTrainerUNETR"
+
+
+@dataclass(frozen=True)
+class TokenGroup:
+    """Tokens of which a name holds at most one.
+
+    Attributes:
+        field: attribute of `TrainerName` that the token sets.
+        default: value of that attribute where the name has no token of this group.
+        explanations: token → what it means; the empty token explains the default.
+    """
+
+    field: str
+    default: str
+    explanations: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class NumberToken:
+    """A token with a number in it, such as ``100epochs`` or ``seed7``.
+
+    Attributes:
+        field: attribute of `TrainerName` that the number sets; None where the name has no such token.
+        form: the token, ``{}`` in place of the number.
+        minimum: smallest number allowed.
+        explanation: what the token means.
+    """
+
+    field: str
+    form: str
+    minimum: int
+    explanation: str
+
+    def number_in(self, token: str) -> int | None:
+        """Return the number in ``token``, or None where the token is of another kind.
+
+        Only the plain decimal form counts, so that each setting has exactly one name.
+        """
+        match = re.fullmatch(re.escape(self.form).replace(r"\{\}", r"(0|[1-9]\d*)"), token)
+        number = int(match.group(1)) if match else -1
+        return number if number >= self.minimum else None
+
+
+TOKEN_GROUPS: tuple[TokenGroup | NumberToken, ...] = (
+    TokenGroup(
+        "size",
+        "base",
+        {
+            "": "base: the paper's network, 12 blocks, 768 wide",
+            "Tiny": "small network for CPU runs and the demo",
+            "Large": "larger network for large GPUs",
+        },
+    ),
+    TokenGroup(
+        "recipe",
+        "recommended",
+        {
+            "": "AdamW 3e-4, weight decay 5e-2, warm-up, polynomial decay, 1000 epochs (after Primus, 2025)",
+            "Paper": "AdamW 1e-4, weight decay 1e-5, warm-up, cosine decay, 300 epochs (UNETR, 2022)",
+        },
+    ),
+    NumberToken("epochs", "{}epochs", 1, "train for N epochs of 250 iterations instead of the recipe's number"),
+    NumberToken("seed", "seed{}", 0, "seed everything; on a CPU the same seed gives the same loss curve"),
+)
+
+
+@dataclass(frozen=True)
+class TrainerName:
+    """The settings that a trainer's name stands for; ``str()`` gives the name back.
+
+    Attributes:
+        size: network preset, "base", "Tiny" or "Large".
+        recipe: optimisation recipe, "recommended" or "Paper".
+        epochs: number of epochs; None for the recipe's own.
+        seed: seed of the run; None for an unseeded one.
+    """
+
+    size: str = "base"
+    recipe: str = "recommended"
+    epochs: int | None = None
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        words = [BASE_NAME]
+        for group in TOKEN_GROUPS:
+            value = getattr(self, group.field)
+            if isinstance(group, NumberToken):
+                words += [] if value is None else [group.form.format(value)]
+            elif value != group.default:
+                words.append(value)
+        return "_".join(words)
+
+
+def parse_trainer_name(name: str) -> TrainerName:
+    """Return the settings that ``name`` stands for.
+
+    Args:
+        name: a trainer name, such as ``nnUNetTrainerUNETR_Tiny_2epochs_seed1``.
+
+    Raises:
+        ValueError: if the name does not start with `BASE_NAME`, or holds an unknown, repeated or misplaced token; the
+            message lists the valid tokens.
+    """
+    base, *tokens = name.split("_")
+    if base != BASE_NAME:
+        raise ValueError(f"{name!r} is not one of our trainers: their names start with {BASE_NAME}")
+    settings: dict[str, str | int] = {}
+    for token in tokens:
+        field, value = _read_token(name, token)
+        if field in settings:
+            raise ValueError(f"{name}: a second {field} token {token!r}; at most one is allowed. {describe_tokens()}")
+        settings[field] = value
+    parsed = TrainerName(**settings)  # type: ignore[arg-type]
+    if str(parsed) != name:
+        raise ValueError(f"{name}: tokens are in the wrong order; write {parsed}")
+    return parsed
+
+
+def _read_token(name: str, token: str) -> tuple[str, str | int]:
+    for group in TOKEN_GROUPS:
+        if isinstance(group, TokenGroup):
+            if token and token in group.explanations:
+                return group.field, token
+        elif (number := group.number_in(token)) is not None:
+            return group.field, number
+    raise ValueError(f"{name}: unknown token {token!r}. {describe_tokens()}")
+
+
+def describe_tokens() -> str:
+    """Return the valid tokens, group by group, in one line."""
+    words = []
+    for group in TOKEN_GROUPS:
+        tokens = [group.form.format("<N>")] if isinstance(group, NumberToken) else [t for t in group.explanations if t]
+        words.append(f"{group.field}: {', '.join(tokens)}")
+    return "Valid tokens, in this order: " + "; ".join(words)
+
+
+def explain(name: TrainerName) -> list[tuple[str, str, str]]:
+    """Return one row per token group: the setting's field, its value, and what it means."""
+    rows = []
+    for group in TOKEN_GROUPS:
+        value = getattr(name, group.field)
+        if isinstance(group, NumberToken):
+            shown = "none" if value is None else str(value)
+            rows.append((group.field, shown, group.explanation if value is not None else "not set"))
+        else:
+            rows.append((group.field, value, group.explanations["" if value == group.default else value]))
+    return rows

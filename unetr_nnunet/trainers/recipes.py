@@ -1,0 +1,77 @@
+"""Optimisation recipes as data, and the learning-rate schedule they share.
+
+Sources: Hatamizadeh et al., "UNETR", WACV 2022, section 4.2 (AdamW 1e-4); the hyper-parameters of that paper's public
+repository (weight decay 1e-5, 50 epochs of warm-up, cosine decay); Wald et al., "Primus", 2025, section 4 (AdamW 3e-4,
+weight decay 5e-2, betas 0.9 / 0.98, 50 of 1000 epochs of warm-up, polynomial decay, gradient norm clipped at 1).
+Under nnU-Net's own recipe (SGD 1e-2) a transformer diverges or stays poor.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is optimised.
+
+    Attributes:
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: decoupled weight decay.
+        betas: AdamW's running-average coefficients.
+        warmup_fraction: part of the training during which the learning rate rises linearly, 0..1.
+        decay: form of the decay after the warm-up.
+        epochs: number of epochs of 250 iterations.
+        max_gradient_norm: gradients are scaled down to this norm.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    betas: tuple[float, float]
+    warmup_fraction: float
+    decay: Literal["polynomial", "cosine"]
+    epochs: int
+    max_gradient_norm: float = 1.0
+
+
+RECIPES: dict[str, Recipe] = {
+    "recommended": Recipe(3e-4, 5e-2, (0.9, 0.98), 50 / 1000, "polynomial", 1000),
+    "Paper": Recipe(1e-4, 1e-5, (0.9, 0.999), 50 / 300, "cosine", 300),
+}
+
+
+class WarmupDecay:
+    """Learning rate as a function of training time: linear warm-up, then decay to zero.
+
+    Time is counted in epochs, fractions allowed, so that a run of two epochs warms up too. nnU-Net calls ``step`` with
+    the epoch's number; the trainer calls it before each iteration. It holds no state, so nothing is to be checkpointed.
+
+    Args:
+        optimizer: its parameter groups' ``lr`` is set.
+        recipe: peak learning rate, warm-up and decay.
+        epochs: length of the training.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, epochs: int) -> None:
+        self.optimizer = optimizer
+        self.recipe = recipe
+        self.epochs = epochs
+        self.step(0.0)
+
+    def learning_rate(self, epoch: float) -> float:
+        """Return the learning rate at a point of time, 0..epochs."""
+        done = min(epoch / self.epochs, 1.0)
+        warmup = self.recipe.warmup_fraction
+        if done < warmup:
+            return self.recipe.learning_rate * max(done / warmup, 1e-3)
+        decayed = (done - warmup) / (1 - warmup)
+        if self.recipe.decay == "cosine":
+            return self.recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * decayed))
+        return self.recipe.learning_rate * (1 - decayed) ** 0.9
+
+    def step(self, epoch: float) -> None:
+        """Set the optimizer's learning rate for a point of time, 0..epochs."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(epoch)

@@ -1,0 +1,208 @@
+"""An nnU-Net trainer that loses minutes, not hours, when its job is killed.
+
+nnU-Net 2.8 writes its running checkpoint every 50 epochs and nothing at SIGTERM (MIC-DKFZ/nnUNet issue 2563). Here a
+checkpoint is written every few minutes, also within an epoch, and when SIGTERM arrives; ``nnUNetv2_train --c`` goes on
+with the next iteration. Files are replaced whole, so a kill while writing leaves the checkpoint before.
+"""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch._dynamo import OptimizedModule
+
+from unetr_nnunet.atomic import atomic_path
+
+MINUTES_VARIABLE = "UNETR_NNUNET_CHECKPOINT_MINUTES"
+DEFAULT_MINUTES = 10.0
+EXIT_CODE_SIGTERM = 128 + signal.SIGTERM
+
+
+class _TerminatedError(Exception):
+    """SIGTERM arrived and the state has been saved."""
+
+
+class ResumableTrainer(nnUNetTrainer):
+    """`nnUNetTrainer` with a checkpoint every few minutes and at SIGTERM.
+
+    The environment variable ``UNETR_NNUNET_CHECKPOINT_MINUTES`` sets the interval (default 10).
+    """
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.checkpoint_interval_s = _checkpoint_interval_s()
+        self._last_checkpoint_s = time.monotonic()
+        self._finished_steps: list[dict[str, Any]] = []  # what train_step returned so far in this epoch
+        self._resumed_steps = 0  # how many of them a resumed epoch started with
+        self._in_step = False
+        self._terminate = False
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        """Iterations of a whole epoch; while a resumed one is finished, nnU-Net's own number counts what is left."""
+        return int(self.num_iterations_per_epoch) + self._resumed_steps
+
+    @property
+    def iteration(self) -> int:
+        """Number of the next training iteration, counted from the start of the training."""
+        return int(self.current_epoch) * self.iterations_per_epoch + len(self._finished_steps)
+
+    # ---- the training loop's hooks ----
+
+    def run_training(self) -> None:
+        """Train as nnU-Net does; at SIGTERM save the state and exit with code 143."""
+        process = os.getpid()
+
+        def on_sigterm(signal_number: int, frame: FrameType | None) -> None:
+            if os.getpid() == process:
+                self._terminate = True
+            else:  # an augmentation worker inherited this handler
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGTERM, on_sigterm) if in_main_thread else None
+        try:
+            super().run_training()
+        except _TerminatedError:
+            self._stop_augmentation_workers()
+            raise SystemExit(EXIT_CODE_SIGTERM) from None
+        except RuntimeError:
+            # SIGTERM to the whole job also ends the augmentation workers, and nnU-Net then misses its next batch
+            if not self._terminate or self._in_step:
+                raise
+            self._save_within_epoch("SIGTERM")
+            raise SystemExit(EXIT_CODE_SIGTERM) from None
+        finally:
+            if in_main_thread:
+                signal.signal(signal.SIGTERM, before)
+
+    def _stop_augmentation_workers(self) -> None:
+        for loader in (self.dataloader_train, self.dataloader_val):
+            if hasattr(loader, "_finish"):
+                loader._finish()
+
+    def on_train_epoch_start(self) -> None:
+        """Start an epoch, or go on with the one that a checkpoint was taken in."""
+        super().on_train_epoch_start()
+        self._resumed_steps = len(self._finished_steps)
+        self.num_iterations_per_epoch -= self._resumed_steps
+        if self._resumed_steps:
+            self.print_to_log_file(f"continuing this epoch after iteration {self._resumed_steps}")
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run one iteration; see `optimisation_step` for what it computes."""
+        self._in_step = True
+        output = self.optimisation_step(batch)
+        self._finished_steps.append(output)
+        self._in_step = False
+        self._save_if_due()
+        return output
+
+    def optimisation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Update the weights with one batch and return its loss, as nnU-Net's ``train_step`` does."""
+        return super().train_step(batch)
+
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        """Log the mean loss over all iterations of the epoch, those before an interruption included."""
+        self.num_iterations_per_epoch += self._resumed_steps
+        self._resumed_steps = 0
+        super().on_train_epoch_end(self._finished_steps)
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Validate on one batch as nnU-Net does."""
+        output = super().validation_step(batch)
+        self._save_if_due()
+        return output
+
+    def on_epoch_end(self) -> None:
+        """Finish the epoch."""
+        self._finished_steps = []
+        super().on_epoch_end()
+
+    # ---- checkpoints ----
+
+    def _save_if_due(self) -> None:
+        if self._terminate:
+            self._save_within_epoch("SIGTERM")
+            raise _TerminatedError
+        if time.monotonic() - self._last_checkpoint_s > self.checkpoint_interval_s:
+            self._save_within_epoch(f"{self.checkpoint_interval_s / 60:g} minutes since the last")
+
+    def _save_within_epoch(self, why: str) -> None:
+        self.current_epoch -= (
+            1  # the checkpoint names the epoch to go on with, which save_checkpoint takes to be the next
+        )
+        try:
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+        finally:
+            self.current_epoch += 1
+        step = len(self._finished_steps)
+        self.print_to_log_file(f"checkpoint written within epoch {self.current_epoch} after iteration {step} ({why})")
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write nnU-Net's checkpoint, and what has been done of the running epoch, whole or not at all.
+
+        Args:
+            filename: path of the ``.pth`` file.
+        """
+        self._last_checkpoint_s = time.monotonic()
+        if self.local_rank != 0:
+            return
+        if self.disable_checkpointing:
+            self.print_to_log_file("No checkpoint written, checkpointing is disabled")
+            return
+        network = self.network.module if self.is_ddp else self.network
+        if isinstance(network, OptimizedModule):
+            network = network._orig_mod
+        checkpoint = {
+            "network_weights": network.state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": type(self).__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            "finished_steps": self._finished_steps,
+        }
+        with atomic_path(Path(filename)) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Restore the state of a checkpoint, the finished part of its epoch included.
+
+        Args:
+            filename_or_checkpoint: path of a ``.pth`` file of ours or of nnU-Net's own trainer. (A loaded checkpoint,
+                which nnU-Net's signature allows, fails inside nnU-Net 2.8.)
+        """
+        super().load_checkpoint(filename_or_checkpoint)
+        checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False, mmap=True)
+        self._finished_steps = list(checkpoint.get("finished_steps", []))
+        for values in self.logger.local_logger.my_fantastic_logging.values():
+            del values[self.current_epoch :]  # the running epoch's entries are written again when it ends
+
+
+def _checkpoint_interval_s() -> float:
+    text = os.environ.get(MINUTES_VARIABLE, str(DEFAULT_MINUTES))
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not minutes >= 0:
+        raise ValueError(f"{MINUTES_VARIABLE}={text!r} is no number of minutes; set it to 10, say, or unset it")
+    return 60 * minutes

@@ -1,0 +1,188 @@
+"""`nnUNetTrainerUNETR`: nnU-Net's trainer with a UNETR, a transformer's optimisation, and seeds.
+
+Everything that differs between our trainers is data on the class (`settings`, parsed from its name); see `factory`.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import isfile, join, load_json
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from unetr_nnunet.architectures.build import build_unetr
+from unetr_nnunet.trainers.names import TrainerName
+from unetr_nnunet.trainers.precision import training_autocast
+from unetr_nnunet.trainers.recipes import RECIPES, WarmupDecay
+from unetr_nnunet.trainers.resumable import ResumableTrainer
+from unetr_nnunet.trainers.seeding import no_augmentation_workers, seed_everything, seeded_augmenter
+
+TRAINING_STREAM, VALIDATION_STREAM, NETWORK_STREAM = range(3)
+
+
+class nnUNetTrainerUNETR(ResumableTrainer):
+    """UNETR inside nnU-Net v2.
+
+    The five constructor parameters are nnU-Net's; it reads their names from the signature.
+
+    Args:
+        plans: content of the plans file.
+        configuration: configuration in it, such as ``3d_fullres``.
+        fold: fold of the cross-validation, or "all".
+        dataset_json: content of ``dataset.json``.
+        device: where to train.
+    """
+
+    settings = TrainerName()
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.recipe = RECIPES[self.settings.recipe]
+        self.initial_lr = self.recipe.learning_rate
+        self.weight_decay = self.recipe.weight_decay
+        self.num_epochs = self.settings.epochs or self.recipe.epochs
+        self.enable_deep_supervision = False
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the network that the trainer's name stands for, for the patch size and spacing of the plans.
+
+        nnU-Net calls this on the class, in training and in prediction, so only the class and the plans may decide.
+
+        Args:
+            plans_manager: the plans.
+            configuration_manager: the configuration to build for.
+            num_input_channels: image channels.
+            num_output_channels: output channels: classes with background, or regions.
+            enable_deep_supervision: whether to return auxiliary outputs; UNETR has none.
+
+        Returns:
+            A network from (B, C, Z, Y, X) images to (B, K, Z, Y, X) logits; without Z in a 2-D configuration.
+        """
+        return build_unetr(
+            configuration_manager.patch_size,
+            configuration_manager.spacing,
+            num_input_channels,
+            num_output_channels,
+            size=cls.settings.size,
+        )
+
+    def initialize(self) -> None:
+        """Seed, where the name has a seed, then build network, optimizer and loss as nnU-Net does."""
+        if self.settings.seed is not None:
+            seed_everything(self.settings.seed)
+        super().initialize()
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupDecay]:
+        """Return AdamW and its schedule, both from the recipe."""
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=self.initial_lr,
+            weight_decay=self.weight_decay,
+            betas=self.recipe.betas,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        return optimizer, WarmupDecay(optimizer, self.recipe, self.num_epochs)
+
+    def optimisation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Update the weights with one batch.
+
+        Args:
+            batch: ``data`` (B, C, Z, Y, X) and ``target`` (B, 1, Z, Y, X), as nnU-Net's data loader makes them.
+
+        Returns:
+            The batch's loss, under "loss".
+
+        Raises:
+            RuntimeError: if the loss is not finite.
+        """
+        step = self.iteration
+        self.lr_scheduler.step(step / self.iterations_per_epoch)
+        if self.settings.seed is not None:
+            torch.manual_seed(
+                int(np.random.SeedSequence([self.settings.seed, NETWORK_STREAM, step]).generate_state(1)[0])
+            )
+        data = batch["data"].to(self.device, non_blocking=True)
+        target = batch["target"].to(self.device, non_blocking=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        with training_autocast(self.device):
+            output = self.network(data)
+        loss = self.loss(output.float(), target)
+        self._stop_unless_finite(loss, data)
+        scaler = self.grad_scaler or torch.amp.GradScaler(enabled=False)
+        scaler.scale(loss).backward()
+        scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.max_gradient_norm)
+        scaler.step(self.optimizer)
+        scaler.update()
+        return {"loss": loss.detach().cpu().numpy()}
+
+    def _stop_unless_finite(self, loss: torch.Tensor, data: torch.Tensor) -> None:
+        if torch.isfinite(loss):
+            return
+        if not torch.isfinite(data).all():
+            reason = "the batch itself holds NaN or infinite voxels: check the preprocessed images"
+        elif not all(torch.isfinite(parameter).all() for parameter in self.network.parameters()):
+            reason = "the weights are no longer finite: the learning rate is too high for this data"
+        elif self.device.type == "cuda":
+            reason = "the network overflowed in half precision: the activations have grown too large"
+        else:
+            reason = "the network's output overflowed"
+        raise RuntimeError(
+            f"The loss is {loss.item()} in epoch {self.current_epoch}, iteration {len(self._finished_steps)}: "
+            f"{reason}. The last checkpoint is kept; go on from it with --c, or start anew with another recipe token."
+        )
+
+    # ---- data ----
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Return nnU-Net's training and validation cases of the fold.
+
+        Raises:
+            ValueError: if the split file has no such fold. nnU-Net would draw a random split, and so train on cases
+                that a fixed split holds out.
+        """
+        splits_file = join(self.preprocessed_dataset_folder_base, "splits_final.json")
+        if self.fold != "all":
+            folds = len(load_json(splits_file)) if isfile(splits_file) else 5
+            if not 0 <= self.fold < folds:
+                allowed = "0" if folds == 1 else f"0..{folds - 1}"
+                raise ValueError(f"There is no fold {self.fold}: {splits_file} has folds {allowed}. Use one, or 'all'.")
+        training, validation = super().do_split()
+        return sorted(training), sorted(validation)  # fold "all" comes in the file system's order
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """Return iterators over training and validation batches; in a seeded run they repeat exactly."""
+        seed = self.settings.seed
+        if seed is None:
+            training, validation = super().get_dataloaders()
+            return training, validation
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        with no_augmentation_workers():
+            training, validation = super().get_dataloaders()
+        workers = get_allowed_n_proc_DA()
+        pin_memory = self.device.type == "cuda"
+        first_validation = self.current_epoch * self.num_val_iterations_per_epoch
+        return (
+            seeded_augmenter(training.data_loader, (seed, TRAINING_STREAM), self.iteration, workers, pin_memory),
+            seeded_augmenter(
+                validation.data_loader, (seed, VALIDATION_STREAM), first_validation, (workers + 1) // 2, pin_memory
+            ),
+        )
