@@ -1,8 +1,8 @@
 """How a case is scanned: grid, spacing, storage orientation, posture and noise.
 
 World millimetres are LPS (x to the patient's left, y to the back, z to the head) as in DICOM; the template's origin
-lies in front of the second lumbar vertebra. Grids are drawn from BTCV's range: 512 x 512 x 85..198 voxels of 0.54-0.98 mm
-in the plane and 2.5-5.0 mm along z.
+lies in front of the second lumbar vertebra. Grids are drawn from the range of BTCV: 512 x 512 x 85..198 voxels of
+0.54-0.98 mm in the plane and 2.5-5.0 mm along z.
 """
 
 from dataclasses import dataclass
