@@ -162,6 +162,27 @@ def test_fixed_split_names_every_missing_case(conversion):
     assert {problem.file for problem in problems} >= {"case 0003", "case 0040"}
 
 
+def test_a_case_is_not_reported_as_damaged_and_as_missing(empty_tree, tmp_path):
+    empty_tree.add_all_training()
+    empty_tree.label_path(5).unlink()
+    empty_tree.label_path(6).unlink()
+    empty_tree.image_path(6).unlink()
+    problems = problems_of(BtcvConversion(empty_tree.raw, tmp_path / "raw", SPLITS["unetr-24-6"]))
+    assert [problem.file for problem in problems] == ["Training/img/img0005.nii.gz", "case 0006"]
+
+
+def test_a_download_without_labelled_cases(empty_tree, tmp_path):
+    empty_tree.add(61)
+    with pytest.raises(ValueError, match="no labelled training case"):
+        convert(BtcvConversion(empty_tree.raw, tmp_path / "raw", SPLITS["cv5"]))
+    assert not (tmp_path / "raw").exists()
+
+
+def test_damaged_label(btcv_tree, conversion):
+    btcv_tree.label_path(2).write_bytes(btcv_tree.label_path(2).read_bytes()[:-9])
+    assert only_problem_of(conversion).file == "Training/label/label0002.nii.gz"
+
+
 def test_monai_list(btcv_tree, conversion, tmp_path):
     path = tmp_path / "dataset_0.json"
     content = {
@@ -428,12 +449,13 @@ def test_overwrite_keeps_the_old_data_set_when_checks_fail(btcv_tree, conversion
     assert contents(folder) == before
 
 
-def test_a_foreign_folder_is_not_touched(conversion):
+@pytest.mark.parametrize("file", ["notes.txt", "conversion.json"])
+def test_a_foreign_folder_is_not_touched(file, conversion):
     conversion.folder.mkdir(parents=True)
-    (conversion.folder / "notes.txt").write_text("mine")
+    (conversion.folder / file).write_text("mine")
     with pytest.raises(FileExistsError, match="--overwrite"):
         convert(conversion)
-    assert contents(conversion.folder) == {"notes.txt": b"mine"}
+    assert contents(conversion.folder) == {file: b"mine"}
 
 
 @pytest.mark.parametrize("variable", [None, "nnUNet_preprocessed", "nnUNet_results"])

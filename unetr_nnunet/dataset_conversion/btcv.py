@@ -170,8 +170,8 @@ def _refuse_overlap(source: Path, folder: Path) -> None:
 
 def _select(conversion: BtcvConversion, files: list[SourceFile]) -> _Selection:
     labelled, unlabelled, problems = find_cases(conversion.source, files)
-    if not problems:
-        problems = conversion.split.problems(labelled, unlabelled)
+    reported = {int(digits) for problem in problems for digits in re.findall(r"\d{4}", Path(problem.file).name)}
+    problems += conversion.split.problems(labelled.keys() | reported, unlabelled)
     available = labelled | unlabelled
     training, test = (
         {case_id(CASE_PREFIX, number): available[number] for number in numbers if number in available}

@@ -2,7 +2,7 @@
 
 Layout (Synapse syn3193805, Abdomen, ``RawData.zip``): ``RawData/Training/img/img0001.nii.gz``,
 ``RawData/Training/label/label0001.nii.gz``, ``RawData/Testing/img/img0061.nii.gz``; some archives nest RawData twice.
-``Testing/label``, which the challenge keeps to itself, is taken where it exists (the synthetic phantom has it).
+``Testing/label``, which the challenge keeps to itself, is taken where a user has it.
 """
 
 import re

@@ -70,7 +70,7 @@ def check_target(folder: Path, identity: str, overwrite: bool) -> bool:
         raise FileExistsError(f"{folder} is a finished data set: nothing was touched; --overwrite replaces it")
     try:
         same = json.loads((folder / CONVERSION_FILE).read_text(encoding="utf-8"))["identity"] == identity
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise FileExistsError(
             f"{folder} exists and is not ours: move it away, or replace it with --overwrite"
         ) from None
