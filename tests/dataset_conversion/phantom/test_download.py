@@ -184,3 +184,11 @@ def test_impossible_settings_leave_nothing_behind(tmp_path, change, said):
     with pytest.raises(ValueError, match=said):
         write_phantom(tmp_path / "out", **({"size": "demo", "workers": 1} | change))
     assert not (tmp_path / "out").exists()
+
+
+def test_left_overs_of_a_killed_run_are_removed(tmp_path, quick):
+    write_phantom(tmp_path, size="demo", training=1, testing=0, workers=1)
+    before = files(tmp_path)
+    (tmp_path / "RawData/Training/img/.tmp-abc-img0001.nii.gz").write_bytes(b"half a file")
+    write_phantom(tmp_path, size="demo", training=1, testing=0, workers=1)
+    assert files(tmp_path) == before

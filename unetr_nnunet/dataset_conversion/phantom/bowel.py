@@ -13,15 +13,20 @@ from unetr_nnunet.dataset_conversion.phantom.tissue import Tissues
 GAS_HU = -960.0
 SMALL_BOWEL_TUBES = 12
 POINTS_PER_TUBE = 8
+MESENTERIC_VESSELS = 14
 
 
 @dataclass(frozen=True)
 class Bowel:
-    """Loops of one patient; ``stool`` holds stool and specks of gas, ``gas`` a gas level, ``fluid`` mostly fluid."""
+    """Loops of one patient and the vessels that fan out to them.
+
+    ``stool`` holds stool and specks of gas, ``gas`` a gas level, ``fluid`` mostly fluid.
+    """
 
     stool: list[Shape]
     gas: list[Shape]
     fluid: list[Shape]
+    vessels: list[Shape]
     phases: FloatArray
 
 
@@ -55,6 +60,7 @@ def draw_bowel(rng: np.random.Generator) -> Bowel:
         stool=[tube(ascending, [20, 24, 22, 20, 18]), tube(descending, [15, 13, 12.5, 13, 14, 15, 14])],
         gas=[tube(transverse, [17, 18, 17, 18, 18, 17, 16])],
         fluid=_small_bowel(rng),
+        vessels=_mesentery(rng),
         phases=rng.uniform(0, 2 * np.pi, 6).astype(np.float32),
     )
 
@@ -70,10 +76,23 @@ def _small_bowel(rng: np.random.Generator) -> list[Shape]:
     return [Tube(points[i : i + POINTS_PER_TUBE], radii[i : i + POINTS_PER_TUBE], step_mm=10) for i in starts]
 
 
+def _mesentery(rng: np.random.Generator) -> list[Shape]:
+    vessels: list[Shape] = []
+    for angle in np.linspace(-2.6, 0.3, MESENTERIC_VESSELS) + rng.normal(0, 0.12, MESENTERIC_VESSELS):
+        root = np.array([-6, -20, rng.uniform(-60, -15)])
+        reach = rng.uniform(45, 70) * np.cos(angle), rng.uniform(25, 45) * np.sin(angle), rng.uniform(-70, -25)
+        end = root + np.array(reach)
+        middle = (root + end) / 2 + rng.normal(0, 6, 3)
+        vessels.append(Tube([root, middle, end], [2.4, 2.0, 1.3]))
+    return vessels
+
+
 def paint_bowel(canvas: Canvas, bowel: Bowel, limits: Limits, tissues: Tissues) -> None:
     """Paint all loops, the small bowel first."""
     hu = tissues.hu
     abdomen = limits.abdomen
+    for vessel in bowel.vessels:
+        canvas.paint(vessel, hu["vena_cava"], limits=abdomen)
     for shape in bowel.fluid:
         canvas.paint(
             shape,

@@ -89,6 +89,8 @@ def write_phantom(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     _claim(out, settings)
+    for left_over in out.rglob(".tmp-*"):  # of a run that was killed while writing
+        left_over.unlink()
     folder, archive = out / "RawData", out / "RawData.zip"
     numbers = TRAINING_NUMBERS[:training] + TESTING_NUMBERS[:testing]
     if not archive.is_file():
@@ -177,8 +179,6 @@ def _pack(folder: Path, archive: Path) -> None:
     """Store (the files are compressed already) the folder in a zip that is the same for the same files."""
     with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as target:
         for path in sorted(folder.rglob("*.nii.gz")):
-            if path.name.startswith("."):
-                continue
             entry = zipfile.ZipInfo(str(path.relative_to(folder.parent)))
             entry.external_attr = 0o644 << 16
             entry.file_size = path.stat().st_size
