@@ -89,8 +89,7 @@ def write_phantom(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     _claim(out, settings)
-    for left_over in out.rglob(".tmp-*"):  # of a run that was killed while writing
-        left_over.unlink()
+    _sweep(out)
     folder, archive = out / "RawData", out / "RawData.zip"
     numbers = TRAINING_NUMBERS[:training] + TESTING_NUMBERS[:testing]
     if not archive.is_file():
@@ -149,6 +148,15 @@ def _claim(out: Path, settings: _Settings) -> None:
             raise ValueError(f"{out / name} is there but was not made by this command; choose another folder")
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(asdict(settings), indent=2) + "\n")
+
+
+def _sweep(out: Path) -> None:
+    """Remove the partial files of a run that was killed while writing."""
+    for folder in ("RawData", "Testing_labels"):
+        for left_over in (out / folder).rglob(".tmp-*"):
+            left_over.unlink()
+    for left_over in out.glob(".tmp-*-RawData.zip"):
+        left_over.unlink()
 
 
 def _default_workers(size: str) -> int:
