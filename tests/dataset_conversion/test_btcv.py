@@ -469,6 +469,16 @@ def test_a_number_with_two_names_is_refused(variable, conversion, tmp_path, monk
     assert not conversion.folder.exists()
 
 
-def test_source_and_target_must_not_contain_each_other(btcv_tree, conversion):
-    with pytest.raises(ValueError, match="contain each other"):
-        convert(replace(conversion, raw_root=btcv_tree.raw))
+def test_a_source_inside_the_data_set_folder_is_refused(btcv_tree, conversion):
+    conversion.raw_root.mkdir()
+    conversion.folder.symlink_to(btcv_tree.root)
+    with pytest.raises(ValueError, match="lies in the data set folder"):
+        convert(replace(conversion, overwrite=True))
+    assert btcv_tree.image_path(1).exists()
+
+
+def test_the_output_may_lie_inside_the_source(btcv_tree, conversion):
+    inside = replace(conversion, source=btcv_tree.root, raw_root=btcv_tree.root / "nnUNet_raw")
+    folder = convert(inside).folder
+    assert len(names(folder / "imagesTr")) == 3
+    assert convert(replace(inside, overwrite=True)).training == ["BTCV_0001", "BTCV_0002", "BTCV_0021"]

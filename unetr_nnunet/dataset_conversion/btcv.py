@@ -164,8 +164,8 @@ def convert(conversion: BtcvConversion) -> ConversionReport:
 
 def _refuse_overlap(source: Path, folder: Path) -> None:
     inner, outer = source.resolve(), folder.resolve()
-    if inner == outer or outer in inner.parents or inner in outer.parents:
-        raise ValueError(f"the source {source} and the target {folder} contain each other: choose another --output")
+    if inner == outer or outer in inner.parents:
+        raise ValueError(f"the source {source} lies in the data set folder {folder}: move it, or choose --output")
 
 
 def _select(conversion: BtcvConversion, files: list[SourceFile]) -> _Selection:
