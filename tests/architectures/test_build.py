@@ -118,7 +118,7 @@ def test_spacing_must_have_the_patchs_axes():
 def test_explicit_token_and_feature_size():
     network = build_small((16, 32, 32), token_size=(4, 16, 16), feature_size=4)
     assert network.stem.token_size == (4, 16, 16)
-    assert network.decoder.head.in_channels == 4
+    assert network.decoder.head.weight.shape[1] == 4
     assert network(torch.randn(1, 1, 16, 32, 32)).shape == (1, 3, 16, 32, 32)
 
 

@@ -2,8 +2,13 @@
 
 After Hatamizadeh et al., WACV 2022, https://arxiv.org/abs/2103.10504, whose residual blocks are those of the dynamic
 U-Net: 3 x 3 x 3 convolutions without bias, instance normalisation without learned scale, leaky ReLU.
+
+On a CPU the maps are kept channels-last (in memory (B, *S, C); the shape stays (B, C, *S)), where torch's convolutions
+need no reordering, 1 x 1 x 1 convolutions are matrix products and instance norm is one batch norm per sample: see
+``benchmarks/results/unetr_speed.md``. On other devices every layer is torch's own in the layout of its input.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,23 +17,57 @@ from torch.nn import functional as F  # noqa: N812
 
 NEGATIVE_SLOPE = 0.01
 
-_CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+
+class Convolution(nn.Module):
+    """A convolution of stride 1 that keeps the spatial shape, initialised as torch's.
+
+    Args:
+        dimensions: 2 or 3.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: along each axis; odd.
+        bias: whether to add a learned constant to each output channel.
+    """
+
+    def __init__(
+        self, dimensions: int, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *[kernel_size] * dimensions))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.weight[0].numel())
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, in, *S) to (B, out, *S)."""
+        kernel_size = self.weight.shape[2]
+        if kernel_size == 1 and x.device.type == "cpu":
+            return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+        convolve = F.conv2d if x.dim() == 4 else F.conv3d
+        return convolve(x, _fast_layout(self.weight), self.bias, padding=kernel_size // 2)
 
 
-def convolution(
-    dimensions: int, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = False
-) -> nn.Module:
-    """Return a convolution of stride 1 that keeps the spatial shape; ``kernel_size`` is odd."""
-    return _CONVOLUTION[dimensions](in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+class Upsampling(nn.Module):
+    """A transposed convolution without bias whose kernel equals its stride.
 
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        stride: upsampling factor per axis; two or three axes.
+    """
 
-def upsampling(in_channels: int, out_channels: int, stride: Sequence[int]) -> nn.Module:
-    """Return a transposed convolution whose kernel equals its stride, one factor per axis."""
-    if len(stride) == 2:
-        plane = (stride[0], stride[1])
-        return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=plane, stride=plane, bias=False)
-    volume = (stride[0], stride[1], stride[2])
-    return nn.ConvTranspose3d(in_channels, out_channels, kernel_size=volume, stride=volume, bias=False)
+    def __init__(self, in_channels: int, out_channels: int, stride: Sequence[int]) -> None:
+        super().__init__()
+        self.stride = tuple(stride)
+        self.weight = nn.Parameter(torch.empty(in_channels, out_channels, *stride))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, in, *S) to (B, out, *(S * stride))."""
+        upsample = F.conv_transpose2d if x.dim() == 4 else F.conv_transpose3d
+        return upsample(x, _fast_layout(self.weight), stride=self.stride)
 
 
 class ResidualBlock(nn.Module):
@@ -42,13 +81,28 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, dimensions: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv1 = convolution(dimensions, in_channels, out_channels, 3)
-        self.conv2 = convolution(dimensions, out_channels, out_channels, 3)
-        self.shortcut = convolution(dimensions, in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.conv1 = Convolution(dimensions, in_channels, out_channels, 3)
+        self.conv2 = Convolution(dimensions, out_channels, out_channels, 3)
+        self.shortcut = Convolution(dimensions, in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, in, *S) to (B, out, *S)."""
-        y = F.leaky_relu(F.instance_norm(self.conv1(x)), NEGATIVE_SLOPE, inplace=True)  # (B, out, *S)
-        y = F.instance_norm(self.conv2(y))  # (B, out, *S)
-        residual = x if self.shortcut is None else F.instance_norm(self.shortcut(x))  # (B, out, *S)
-        return F.leaky_relu(y + residual, NEGATIVE_SLOPE, inplace=True)
+        y = F.leaky_relu_(instance_norm(self.conv1(x)), NEGATIVE_SLOPE)  # (B, out, *S)
+        y = instance_norm(self.conv2(y))  # (B, out, *S)
+        y += x if self.shortcut is None else instance_norm(self.shortcut(x))  # (B, out, *S)
+        return F.leaky_relu_(y, NEGATIVE_SLOPE)
+
+
+def instance_norm(x: torch.Tensor) -> torch.Tensor:
+    """Normalise each channel of each sample of (B, C, *S) to zero mean and unit variance over S."""
+    if x.device.type != "cpu":
+        return F.instance_norm(x)
+    samples = [F.batch_norm(sample, None, None, training=True) for sample in x.split(1)]  # B x (1, C, *S)
+    return samples[0] if len(samples) == 1 else torch.cat(samples)
+
+
+def _fast_layout(weight: torch.Tensor) -> torch.Tensor:
+    """Return the weight channels-last on a CPU, which makes the output of its convolution channels-last too."""
+    if weight.device.type != "cpu":
+        return weight
+    return weight.contiguous(memory_format=torch.channels_last if weight.dim() == 4 else torch.channels_last_3d)

@@ -25,7 +25,7 @@ from math import prod
 import torch
 from torch import nn
 
-from unetr_nnunet.architectures.conv_blocks import ResidualBlock, convolution, upsampling
+from unetr_nnunet.architectures.conv_blocks import Convolution, ResidualBlock, Upsampling
 from unetr_nnunet.architectures.token_geometry import token_grid
 
 
@@ -127,9 +127,9 @@ class DeconvolutionSkips(nn.Module):
         for scale in range(1, len(strides)):
             deep_to_fine = list(reversed(strides[scale:]))
             channels = feature_size * 2**scale
-            layers = [upsampling(width, channels, deep_to_fine[0])]
+            layers: list[nn.Module] = [Upsampling(width, channels, deep_to_fine[0])]
             for stride in deep_to_fine[1:]:
-                layers += [upsampling(channels, channels, stride), ResidualBlock(len(grid), channels, channels)]
+                layers += [Upsampling(channels, channels, stride), ResidualBlock(len(grid), channels, channels)]
             chains.append(nn.Sequential(*layers))
         self.chains = nn.ModuleList(chains)
 
@@ -155,12 +155,12 @@ class UNetDecoder(nn.Module):
         channels = [feature_size * 2**scale for scale in range(len(strides))] + [width]
         dimensions = len(strides[0])
         self.upsamplings = nn.ModuleList(
-            upsampling(channels[scale + 1], channels[scale], stride) for scale, stride in enumerate(strides)
+            Upsampling(channels[scale + 1], channels[scale], stride) for scale, stride in enumerate(strides)
         )
         self.blocks = nn.ModuleList(
             ResidualBlock(dimensions, 2 * channels[scale], channels[scale]) for scale in range(len(strides))
         )
-        self.head = convolution(dimensions, feature_size, out_channels, 1, bias=True)
+        self.head = Convolution(dimensions, feature_size, out_channels, 1, bias=True)
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Map the scales, (B, F, *S) first and (B, D, *grid) last, to logits (B, K, *S)."""
