@@ -11,6 +11,7 @@ names = st.builds(
     TrainerName,
     size=st.sampled_from(["base", "Tiny", "Large"]),
     recipe=st.sampled_from(["recommended", "Paper"]),
+    mirroring=st.sampled_from(["all axes", "NoLRFlip"]),
     epochs=st.none() | st.integers(1, 10**6),
     seed=st.none() | st.integers(0, 10**9),
 )
@@ -55,7 +56,7 @@ def test_a_wrong_name_says_what_is_wrong(name: str, complaint: str) -> None:
 
 def test_valid_tokens_are_all_listed() -> None:
     listed = describe_tokens()
-    for token in ("Tiny", "Large", "Paper", "<N>epochs", "seed<N>"):
+    for token in ("Tiny", "Large", "Paper", "NoLRFlip", "<N>epochs", "seed<N>"):
         assert token in listed
 
 

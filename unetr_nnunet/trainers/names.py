@@ -2,7 +2,7 @@
 
 A name is ``nnUNetTrainerUNETR`` followed by tokens, each at most once and in the order of `TOKEN_GROUPS`::
 
-    nnUNetTrainerUNETR[_<Size>][_<Recipe>][_<N>epochs][_seed<N>]
+    nnUNetTrainerUNETR[_<Size>][_<Recipe>][_NoLRFlip][_<N>epochs][_seed<N>]
 
 There is never a double underscore, because nnU-Net splits its result folders' names there. No torch in this module.
 """
@@ -73,6 +73,14 @@ TOKEN_GROUPS: tuple[TokenGroup | NumberToken, ...] = (
             "Paper": "AdamW 1e-4, weight decay 1e-5, warm-up, cosine decay, 300 epochs (UNETR, 2022)",
         },
     ),
+    TokenGroup(
+        "mirroring",
+        "all axes",
+        {
+            "": "mirror along all axes, in training and prediction (nnU-Net's own)",
+            "NoLRFlip": "never swap left and right; for small patches and for organs that differ by side only",
+        },
+    ),
     NumberToken("epochs", "{}epochs", 1, "train for N epochs of 250 iterations instead of the recipe's number"),
     NumberToken("seed", "seed{}", 0, "seed everything; on a CPU the same seed gives the same loss curve"),
 )
@@ -85,12 +93,14 @@ class TrainerName:
     Attributes:
         size: network preset, "base", "Tiny" or "Large".
         recipe: optimisation recipe, "recommended" or "Paper".
+        mirroring: "all axes", or "NoLRFlip".
         epochs: number of epochs; None for the recipe's own.
         seed: seed of the run; None for an unseeded one.
     """
 
     size: str = "base"
     recipe: str = "recommended"
+    mirroring: str = "all axes"
     epochs: int | None = None
     seed: int | None = None
 

@@ -13,6 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from unetr_nnunet.architectures.build import build_unetr
+from unetr_nnunet.trainers.mirroring import common_left_right_axis, spatial_axes_without
 from unetr_nnunet.trainers.names import TrainerName
 from unetr_nnunet.trainers.precision import training_autocast
 from unetr_nnunet.trainers.recipes import RECIPES, WarmupDecay
@@ -166,6 +167,21 @@ class nnUNetTrainerUNETR(ResumableTrainer):
                 raise ValueError(f"There is no fold {self.fold}: {splits_file} has folds {allowed}. Use one, or 'all'.")
         training, validation = super().do_split()
         return sorted(training), sorted(validation)  # fold "all" comes in the file system's order
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, tuple[int, ...]]:  # noqa: N802
+        """Return nnU-Net's augmentation geometry, without mirroring left to right where the name says so."""
+        rotation, dummy_2d, initial_patch_size, mirror_axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        if self.settings.mirroring == "NoLRFlip":
+            dataset = self.dataset_class(self.preprocessed_dataset_folder)
+            axis = common_left_right_axis(
+                ((case, dataset.load_case(case)[3]) for case in dataset.identifiers),
+                self.plans_manager.transpose_forward,
+            )
+            mirror_axes = spatial_axes_without(axis, mirror_axes, len(self.configuration_manager.patch_size))
+            self.inference_allowed_mirroring_axes = mirror_axes
+        return rotation, dummy_2d, initial_patch_size, mirror_axes
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return iterators over training and validation batches; in a seeded run they repeat exactly."""

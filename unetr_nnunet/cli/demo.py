@@ -1,0 +1,38 @@
+"""Run the whole pipeline on synthetic CTs: download, convert, plan, train, predict, evaluate. No GPU needed.
+
+Every step is a command of nnU-Net's or ours; an interrupted demo continues where it was. The figures say that the
+pipeline works, nothing about real patients.
+
+example:
+  unetr_nnunet demo demo_workdir
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where all files go")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo, print the table, name the picture."""
+    from unetr_nnunet.evaluation.folder import evaluate_folder
+    from unetr_nnunet.evaluation.overlay import draw_overlay
+    from unetr_nnunet.evaluation.tables import format_table, write_csv, write_json
+    from unetr_nnunet.experiments.demo import DATASET, run_demo
+
+    predictions, labels = run_demo(arguments.folder)
+    evaluation = evaluate_folder(predictions, labels)
+    write_csv(evaluation, arguments.folder / "metrics.csv")
+    write_json(evaluation, arguments.folder / "metrics.json")
+    case = sorted(evaluation["cases"])[0]
+    picture = arguments.folder / "demo.png"
+    ct = arguments.folder / "nnUNet_raw" / DATASET / "imagesTs" / f"{case}_0000.nii.gz"
+    truth = labels / f"label{case[-4:]}.nii.gz"
+    draw_overlay(ct, {"truth": truth, "prediction": predictions / f"{case}.nii.gz"}, picture)
+    print(format_table(evaluation))
+    print(f"\npicture of {case}: {picture}")
+    print(f"predictions: {predictions}")
+    return 0

@@ -1,0 +1,72 @@
+"""Where left and right are in nnU-Net's arrays, so that mirroring can leave them alone.
+
+nnU-Net mirrors along all axes by default, in training and in prediction; then a left kidney is told from a right one by
+its neighbours only.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def left_right_axis(properties: dict[str, Any], transpose_forward: Sequence[int]) -> int:
+    """Return the array axis along which a preprocessed case runs from left to right.
+
+    Args:
+        properties: the case's properties as nnU-Net stores them beside its preprocessed data.
+        transpose_forward: the plans' order of axes: preprocessed axis i is axis ``transpose_forward[i]`` of the image
+            as read, (z, y, x).
+
+    Returns:
+        0, 1 or 2.
+
+    Raises:
+        ValueError: if the properties hold no direction.
+    """
+    if "nibabel_stuff" in properties:
+        stuff = properties["nibabel_stuff"]
+        columns = np.asarray(stuff.get("reoriented_affine", stuff["original_affine"]))[:3, :3]
+    elif "sitk_stuff" in properties and len(properties["sitk_stuff"]["direction"]) == 9:
+        columns = np.reshape(properties["sitk_stuff"]["direction"], (3, 3))
+    else:
+        raise ValueError(
+            f"no direction among the properties {sorted(properties)}: left and right are unknown to this image reader; "
+            "drop NoLRFlip from the trainer's name"
+        )
+    directions = columns / np.linalg.norm(columns, axis=0)
+    index_axis = int(np.argmax(np.abs(directions[0])))  # of (x, y, z), the one that runs most from left to right
+    return list(transpose_forward).index(2 - index_axis)
+
+
+def common_left_right_axis(cases: Iterable[tuple[str, dict[str, Any]]], transpose_forward: Sequence[int]) -> int:
+    """Return the left-right axis that all cases share.
+
+    Args:
+        cases: (name, properties) of each case.
+        transpose_forward: see `left_right_axis`.
+
+    Raises:
+        ValueError: if the cases disagree; both are named.
+    """
+    found: dict[int, str] = {}
+    for name, properties in cases:
+        found.setdefault(left_right_axis(properties, transpose_forward), name)
+    if len(found) != 1:
+        described = ", ".join(f"axis {axis} in {name}" for axis, name in sorted(found.items()))
+        raise ValueError(
+            f"left and right lie along different axes ({described or 'no cases'}): convert the data set with "
+            'the reader "NibabelIOWithReorient" in dataset.json, or drop NoLRFlip from the trainer\'s name'
+        )
+    return next(iter(found))
+
+
+def spatial_axes_without(axis: int, mirror_axes: Sequence[int], dimensions: int) -> tuple[int, ...]:
+    """Return ``mirror_axes`` of a patch without one axis of the preprocessed volume.
+
+    Args:
+        axis: axis of the volume, 0..2.
+        mirror_axes: axes of the patch.
+        dimensions: axes of the patch; a 2-D patch lies in axes 1 and 2 of the volume.
+    """
+    return tuple(mirrored for mirrored in mirror_axes if mirrored != axis - (3 - dimensions))
