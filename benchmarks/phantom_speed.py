@@ -21,13 +21,14 @@ CASES = {"demo": (1, 2, 3, 4, 5, 6), "half": (1, 2, 3), "full": (1, 2, 3)}
 
 def measure(size: str) -> dict[str, object]:
     """Write the cases of one size on one core; call in a process of its own."""
+    # before the libraries start their threads, so that those are held to the same core
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import numpy
     import scipy
 
     from unetr_nnunet.dataset_conversion.phantom.case import generate_case
     from unetr_nnunet.dataset_conversion.phantom.download import write_case
 
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     generate_case(40, "demo", 0)  # first-use costs of the libraries are not the phantom's
     wall_s, cpu_s = [], []
     with tempfile.TemporaryDirectory() as folder:
