@@ -7,6 +7,7 @@ import io
 import os
 import platform
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,8 @@ def _look_up(name: str) -> Finding:
     before = os.environ.get(EXTERNAL_TRAINERS)
     os.environ[EXTERNAL_TRAINERS] = nnunet_variables(Path())[EXTERNAL_TRAINERS]
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             find = importlib.import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name
             found = find(name)
         return Finding("trainer look-up", "ok", f"nnU-Net finds {name} in {found.__module__}")
@@ -180,7 +182,8 @@ def _import_error(module: str) -> str | None:
     """Return why a module cannot be imported, in one line, or None where it can."""
     importing: Callable[[str], object] = importlib.import_module
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations inside other packages
             importing(module)
     except Exception as error:
         return f"import fails with {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
