@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/unetr_nnunet demo $(DEMO_DIR)
 
 test: lint
-	$(BIN)/pytest -n 2 --cov --cov-report=term -m "$(MARKERS)"
+	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term -m "$(MARKERS)"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
