@@ -3,6 +3,7 @@
 Everything that differs between our trainers is data on the class (`settings`, parsed from its name); see `factory`.
 """
 
+import os
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,9 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         self.weight_decay = self.recipe.weight_decay
         self.num_epochs = self.settings.epochs or self.recipe.epochs
         self.enable_deep_supervision = False
+        if self.device.type == "cpu" and "OMP_NUM_THREADS" in os.environ:
+            # nnUNetv2_train takes all cores whatever the user said; several folds side by side need a share each
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
     @classmethod
     def build_network_architecture(
