@@ -67,19 +67,19 @@ def run_chain(data: Path, work: Path, trainer: str, patch_size: tuple[int, int, 
     start = time.perf_counter()
     run_steps(
         [
-            step("convert", "unetr_nnunet", "convert", "btcv", str(work / "download" / "RawData"), "--overwrite"),
-            step("plan", "nnUNetv2_plan_and_preprocess", "-d", "17", "-c", "3d_fullres", "-np", "1"),
+            [step("convert", "unetr_nnunet", "convert", "btcv", str(work / "download" / "RawData"), "--overwrite")],
+            [step("plan", "nnUNetv2_plan_and_preprocess", "-d", "17", "-c", "3d_fullres", "-np", "1")],
         ],
         work,
         environment,
     )
-    add_configuration(plans, patch_size, batch_size=2)
+    add_configuration(plans, patch_size=patch_size, batch_size=2)
     model = ("-c", CONFIGURATION, "-tr", trainer, "-d", "17", "-f", "all")
     folders = ("-i", str(work / "inputs"), "-o", str(work / "predictions"))
     run_steps(
         [
-            step("train", "nnUNetv2_train", "17", CONFIGURATION, "all", "-tr", trainer, "-device", "cpu", "--c"),
-            step("predict", "nnUNetv2_predict", *model, *folders, "-device", "cpu", "-npp", "1", "-nps", "1"),
+            [step("train", "nnUNetv2_train", "17", CONFIGURATION, "all", "-tr", trainer, "-device", "cpu", "--c")],
+            [step("predict", "nnUNetv2_predict", *model, *folders, "-device", "cpu", "-npp", "1", "-nps", "1")],
         ],
         work,
         environment,

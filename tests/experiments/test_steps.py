@@ -18,10 +18,10 @@ def append(name: str, target: Path, text: str = "x") -> Step:
 def test_steps_run_once_and_again_when_their_command_changes(tmp_path: Path) -> None:
     target = tmp_path / "out"
     first, second = append("a", target, "a"), append("b", target, "b")
-    run_steps([first, second], tmp_path, {"EXTRA": "!"})
-    run_steps([first, second], tmp_path, {"EXTRA": "!"})
+    run_steps([[first], [second]], tmp_path, {"EXTRA": "!"})
+    run_steps([[first], [second]], tmp_path, {"EXTRA": "!"})
     assert target.read_text() == "a!b!"
-    run_steps([append("a", target, "c"), second], tmp_path, {})
+    run_steps([[append("a", target, "c")], [second]], tmp_path, {})
     assert target.read_text() == "a!b!cb", "what follows a changed step runs again too"
 
 
@@ -29,9 +29,31 @@ def test_a_failure_shows_the_log_and_stops(tmp_path: Path) -> None:
     target = tmp_path / "out"
     bad = Step("bad", "break", (sys.executable, "-c", "print('the reason'); raise SystemExit(3)"))
     with pytest.raises(StepFailedError, match=r"break failed \(exit code 3\).*bad.log:\n(.*\n)*the reason"):
-        run_steps([append("a", target), bad, append("b", target)], tmp_path, {})
+        run_steps([[append("a", target)], [bad], [append("b", target)]], tmp_path, {})
     assert target.read_text() == "x"
     assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["a"]
+
+
+def test_the_steps_of_a_stage_run_side_by_side(tmp_path: Path) -> None:
+    def meet(own: str, other: str) -> Step:
+        code = (
+            f"import pathlib, time; pathlib.Path({str(tmp_path / own)!r}).touch()\n"
+            f"while not pathlib.Path({str(tmp_path / other)!r}).exists(): time.sleep(0.05)"
+        )
+        return Step(own, own, (sys.executable, "-c", code))
+
+    run_steps([[meet("left", "right"), meet("right", "left")]], tmp_path, {})
+    assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["left", "right"]
+
+
+def test_a_failure_ends_its_neighbours(tmp_path: Path) -> None:
+    bad = Step("bad", "break", (sys.executable, "-c", "raise SystemExit(1)"))
+    long = Step("long", "sleep", (sys.executable, "-c", "import time; time.sleep(300)"))
+    start = time.monotonic()
+    with pytest.raises(StepFailedError):
+        run_steps([[long, bad]], tmp_path, {})
+    assert time.monotonic() - start < 60
+    assert not (tmp_path / "done").exists()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -47,7 +69,8 @@ def test_an_interruption_ends_the_command_in_an_orderly_way(tmp_path: Path, sent
     parent = (
         "import sys, pathlib\n"
         "from unetr_nnunet.experiments.steps import Step, run_steps\n"
-        f"run_steps([Step('long', 'sleep', (sys.executable, '-c', {child!r}))], pathlib.Path({str(tmp_path)!r}), {{}})"
+        f"step = Step('long', 'sleep', (sys.executable, '-c', {child!r}))\n"
+        f"run_steps([[step]], pathlib.Path({str(tmp_path)!r}), {{}})"
     )
     process = subprocess.Popen([sys.executable, "-c", parent], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from unetr_nnunet.trainers.names import TOKEN_GROUPS
-from unetr_nnunet.trainers.recipes import RECIPES, WarmupDecay
+from unetr_nnunet.trainers.recipes import RECIPES, WarmupDecay, recipe_for
 
 
 def schedule(recipe: str, epochs: int) -> WarmupDecay:
@@ -46,3 +46,9 @@ def test_step_sets_every_group() -> None:
     rates = WarmupDecay(optimizer, RECIPES["Paper"], 300)
     rates.step(50)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 1e-4])
+
+
+def test_only_the_tiny_networks_recommended_rate_differs() -> None:
+    assert recipe_for("recommended", "base") == recipe_for("recommended", "Large") == RECIPES["recommended"]
+    assert recipe_for("recommended", "Tiny").learning_rate > RECIPES["recommended"].learning_rate
+    assert recipe_for("Paper", "Tiny") == RECIPES["Paper"]

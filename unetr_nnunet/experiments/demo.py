@@ -1,14 +1,15 @@
 """The demo: the whole way from a BTCV-like download to per-organ Dice, on the phantom, in minutes, on a CPU.
 
-Every step is a command that a user would type; `demo_steps` is the list. Only the plan is made smaller: a configuration
-of its own, ``demo``, that inherits nnU-Net's ``3d_fullres`` (nnU-Net's documented way to change a plan) and shares its
-preprocessed data.
+Every step is a command that a user would type; `demo_stages` is the list. Only the configuration is smaller than what
+nnU-Net plans: ``demo`` inherits ``3d_fullres`` (nnU-Net's documented way to change a plan) with a coarser spacing, at
+which one small patch holds most of the body, as its own ``3d_lowres`` does for large images.
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from unetr_nnunet.atomic import atomic_path
@@ -17,7 +18,6 @@ from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, nnu
 
 DATASET = "Dataset017_BTCV"
 CONFIGURATION = "demo"
-TRAINER = "nnUNetTrainerUNETR_Tiny_NoLRFlip_1epochs_seed0"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class DemoSize:
     Attributes:
         training_cases: labelled phantoms.
         test_cases: held-out phantoms.
-        folds: folds of the five-fold cross-validation that are trained and then ensembled.
+        folds: folds of the five-fold cross-validation that are trained, side by side, and then ensembled.
+        spacing_mm: voxel spacing (z, y, x) of the configuration.
         patch_size: training patch (z, y, x) in voxels.
         batch_size: patches per iteration.
         trainer: trainer name.
@@ -36,16 +37,15 @@ class DemoSize:
     training_cases: int = 15
     test_cases: int = 4
     folds: tuple[int, ...] = (0, 1)
-    patch_size: tuple[int, int, int] = (32, 96, 96)
-    batch_size: int = 1
-    trainer: str = TRAINER
+    spacing_mm: tuple[float, float, float] = (7.5, 5.0, 5.0)
+    patch_size: tuple[int, int, int] = (32, 64, 64)
+    batch_size: int = 2
+    trainer: str = "nnUNetTrainerUNETR_Tiny_NoLRFlip_1epochs_seed0"
 
 
-def demo_steps(root: Path, size: DemoSize) -> list[Step]:
-    """Return the demo's commands in order; ``root`` receives all their files."""
+def demo_stages(root: Path, size: DemoSize) -> list[list[Step]]:
+    """Return the demo's commands in order, those that run side by side together; ``root`` receives all their files."""
     raw = root / "nnUNet_raw" / DATASET
-    predictions = root / "predictions"
-    model = ("-d", "17", "-c", CONFIGURATION, "-tr", size.trainer)
     folds = [str(fold) for fold in size.folds]
     phantom = ("--size", "demo", "--training", str(size.training_cases), "--testing", str(size.test_cases), "--zip")
     train = [
@@ -56,26 +56,30 @@ def demo_steps(root: Path, size: DemoSize) -> list[Step]:
         )
         for fold in folds
     ]
-    plan = ("-d", "17", "-c", "3d_fullres", "--verify_dataset_integrity", "-np", "2")
-    return [
-        Step("phantom", "make phantom CTs", _program("unetr_nnunet", "phantom", str(root / "download"), *phantom)),
+    download = root / "download"
+    model = ("-d", "17", "-c", CONFIGURATION, "-tr", size.trainer, "-f", *folds)
+    images = ("-i", str(raw / "imagesTs"), "-o", str(root / "predictions"))
+    before_training = [
+        Step("phantom", "make phantom CTs", _program("unetr_nnunet", "phantom", str(download), *phantom)),
         Step(
             "convert",
             "convert the download",
-            _program("unetr_nnunet", "convert", "btcv", str(root / "download" / "RawData.zip"), "--overwrite"),
+            _program("unetr_nnunet", "convert", "btcv", str(download / "RawData.zip"), "--overwrite"),
         ),
-        Step("plan", "plan and preprocess", _program("nnUNetv2_plan_and_preprocess", *plan)),
-        Step("configure", "add the demo configuration", (sys.executable, "-m", __name__, str(root), _as_json(size))),
-        *train,
         Step(
-            "predict",
-            f"predict the test cases, {len(folds)} folds ensembled",
-            _program(
-                *("nnUNetv2_predict", *model, "-f", *folds, "-i", str(raw / "imagesTs"), "-o", str(predictions)),
-                *("-device", "cpu", "--disable_tta", "-npp", "1", "-nps", "1"),
-            ),
+            "plan",
+            "fingerprint and plan",
+            _program("nnUNetv2_plan_and_preprocess", "-d", "17", "--verify_dataset_integrity", "--no_pp"),
         ),
+        Step("configure", "add the demo configuration", (sys.executable, "-m", __name__, str(root), _as_json(size))),
+        Step("preprocess", "preprocess", _program("nnUNetv2_preprocess", "-d", "17", "-c", CONFIGURATION, "-np", "2")),
     ]
+    predict = Step(
+        "predict",
+        "predict the test cases with the folds ensembled",
+        _program("nnUNetv2_predict", *model, *images, "-device", "cpu", "-npp", "1", "-nps", "1"),
+    )
+    return [*([step] for step in before_training), train, [predict]]
 
 
 def run_demo(root: Path, size: DemoSize | None = None) -> tuple[Path, Path]:
@@ -89,27 +93,33 @@ def run_demo(root: Path, size: DemoSize | None = None) -> tuple[Path, Path]:
         The folders of the predicted and of the true label maps of the test cases.
     """
     root = root.resolve()
-    names = [EXTERNAL_TRAINERS, *FOLDERS]
-    environment = {EXTERNAL_TRAINERS: nnunet_variables(root)[EXTERNAL_TRAINERS]}
-    environment |= {name: str(root / name) for name in names if name in FOLDERS}
-    run_steps(demo_steps(root, size or DemoSize()), root, environment)
+    size = size or DemoSize()
+    environment = {
+        EXTERNAL_TRAINERS: nnunet_variables(root)[EXTERNAL_TRAINERS],
+        **{name: str(root / name) for name in FOLDERS},
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(size.folds))),
+        "nnUNet_n_proc_DA": "1",
+    }
+    run_steps(demo_stages(root, size), root, environment)
     return root / "predictions", root / "download" / "Testing_labels"
 
 
-def add_configuration(plans_file: Path, patch_size: Sequence[int], batch_size: int) -> None:
+def add_configuration(
+    plans_file: Path, *, patch_size: Sequence[int], batch_size: int, spacing_mm: Sequence[float] | None = None
+) -> None:
     """Add the demo's configuration to a plans file; it replaces an older one.
 
     Args:
         plans_file: nnU-Net's ``nnUNetPlans.json``.
         patch_size: patch (z, y, x) in voxels.
         batch_size: patches per iteration.
+        spacing_mm: voxel spacing (z, y, x); None keeps that of ``3d_fullres``, and shares its preprocessed data.
     """
     plans = json.loads(plans_file.read_text(encoding="utf-8"))
-    plans["configurations"][CONFIGURATION] = {
-        "inherits_from": "3d_fullres",
-        "patch_size": list(patch_size),
-        "batch_size": batch_size,
-    }
+    configuration = {"inherits_from": "3d_fullres", "patch_size": list(patch_size), "batch_size": batch_size}
+    if spacing_mm is not None:
+        configuration |= {"spacing": list(spacing_mm), "data_identifier": f"nnUNetPlans_{CONFIGURATION}"}
+    plans["configurations"][CONFIGURATION] = configuration
     with atomic_path(plans_file) as temporary:
         temporary.write_text(json.dumps(plans, indent=4), encoding="utf-8")
 
@@ -120,10 +130,10 @@ def _program(name: str, *words: str) -> tuple[str, ...]:
 
 
 def _as_json(size: DemoSize) -> str:
-    return json.dumps([list(size.patch_size), size.batch_size])
+    return json.dumps({name: asdict(size)[name] for name in ("patch_size", "batch_size", "spacing_mm")})
 
 
 if __name__ == "__main__":
     add_configuration(
-        Path(sys.argv[1]) / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json", *json.loads(sys.argv[2])
+        Path(sys.argv[1]) / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json", **json.loads(sys.argv[2])
     )

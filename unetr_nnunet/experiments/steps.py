@@ -1,4 +1,4 @@
-"""Run commands one after the other, each once: a step that is done is not run again while its command is the same."""
+"""Run commands, each once: a step that is done is not run again while its command is the same."""
 
 import os
 import shlex
@@ -38,69 +38,101 @@ class StepFailedError(RuntimeError):
     """A step's command failed; the message holds its last lines and names its log."""
 
 
-def run_steps(steps: Sequence[Step], folder: Path, environment: Mapping[str, str]) -> None:
-    """Run the steps that are not done yet, in order; the first failure or interruption ends it.
+def run_steps(stages: Sequence[Sequence[Step]], folder: Path, environment: Mapping[str, str]) -> None:
+    """Run the steps that are not done yet: stage by stage, the steps of one stage side by side.
 
     A step's output goes to ``folder/logs/<name>.log``. When it is done ``folder/done/<name>`` holds its command. A step
-    whose command has changed is run again, and so is every step after it. An interruption ends the running command
-    with SIGTERM, so that a training saves its state.
+    whose command has changed is run again, and so are all steps of later stages. The first failure or interruption ends
+    the run; commands that are still running then get SIGTERM, so that a training saves its state.
 
     Args:
-        steps: what to run.
+        stages: what to run.
         folder: where logs and marks go.
         environment: environment variables of the commands, added to this process's.
 
     Raises:
         StepFailedError: a command exited with another code than 0.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the running command has ended.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the running commands have ended.
     """
     before = signal.signal(signal.SIGTERM, _interrupt)
     fresh = True
     try:
-        for number, step in enumerate(steps, start=1):
-            label = f"[{number}/{len(steps)}] {step.title}"
-            mark = folder / "done" / step.name
-            command = shlex.join(step.command)
-            fresh = fresh and mark.is_file() and mark.read_text(encoding="utf-8") == command
-            if fresh:
+        for number, stage in enumerate(stages, start=1):
+            label = f"[{number}/{len(stages)}] {', '.join(step.title for step in stage)}"
+            undone = [step for step in stage if not (fresh and _done(folder, step))]
+            if undone:
+                fresh = False
+                _run_stage(undone, label, folder, {**os.environ, **environment})
+            else:
                 _say(f"{label}: done before\n")
-                continue
-            mark.unlink(missing_ok=True)
-            _run(step, label, folder / "logs" / f"{step.name}.log", {**os.environ, **environment})
-            with atomic_path(mark) as temporary:
-                temporary.write_text(command, encoding="utf-8")
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run(step: Step, label: str, log: Path, environment: Mapping[str, str]) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
+def _mark(folder: Path, step: Step) -> Path:
+    return folder / "done" / step.name
+
+
+def _done(folder: Path, step: Step) -> bool:
+    mark = _mark(folder, step)
+    return mark.is_file() and mark.read_text(encoding="utf-8") == shlex.join(step.command)
+
+
+def _run_stage(steps: Sequence[Step], label: str, folder: Path, environment: Mapping[str, str]) -> None:
     start = time.monotonic()
+    running: dict[subprocess.Popen[bytes], Step] = {}
+    try:
+        for step in steps:
+            _mark(folder, step).unlink(missing_ok=True)
+            running[_start(step, _log(folder, step), environment)] = step
+        while running:
+            for process in [process for process in running if process.poll() is not None]:
+                _finish(process.returncode, running.pop(process), folder)
+            if sys.stderr.isatty():
+                _say(f"\r{label}: {time.monotonic() - start:.0f} s ")
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        _say(f"\n{label}: interrupted, saving\n")
+        raise
+    finally:
+        _end(list(running))
+    _say(f"{chr(13) if sys.stderr.isatty() else ''}{label}: {time.monotonic() - start:.0f} s\n")
+
+
+def _log(folder: Path, step: Step) -> Path:
+    return folder / "logs" / f"{step.name}.log"
+
+
+def _start(step: Step, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as stream:
         stream.write(f"$ {shlex.join(step.command)}\n")
         stream.flush()
         # a session of its own: Ctrl-C reaches this process alone, which then ends the command in an orderly way
-        process = subprocess.Popen(
+        return subprocess.Popen(
             step.command, stdout=stream, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True
         )
-        try:
-            while process.poll() is None:
-                if sys.stderr.isatty():
-                    _say(f"\r{label}: {time.monotonic() - start:.0f} s ")
-                time.sleep(POLL_S)
-        except KeyboardInterrupt:
-            _say(f"\n{label}: interrupted, saving\n")
-            process.terminate()
-            try:
-                process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            raise
-    returned = "\r" if sys.stderr.isatty() else ""
-    if process.returncode:
+
+
+def _finish(code: int, step: Step, folder: Path) -> None:
+    """Mark a step as done, or raise its failure."""
+    if code:
+        log = _log(folder, step)
         last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:])
-        raise StepFailedError(f"{step.title} failed (exit code {process.returncode}). The end of {log}:\n{last}")
-    _say(f"{returned}{label}: {time.monotonic() - start:.0f} s\n")
+        raise StepFailedError(f"{step.title} failed (exit code {code}). The end of {log}:\n{last}")
+    with atomic_path(_mark(folder, step)) as temporary:
+        temporary.write_text(shlex.join(step.command), encoding="utf-8")
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End what still runs: SIGTERM, and SIGKILL after a grace period."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> NoReturn:

@@ -7,7 +7,7 @@ Under nnU-Net's own recipe (SGD 1e-2) a transformer diverges or stays poor.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -40,6 +40,19 @@ RECIPES: dict[str, Recipe] = {
     "recommended": Recipe(3e-4, 5e-2, (0.9, 0.98), 50 / 1000, "polynomial", 1000),
     "Paper": Recipe(1e-4, 1e-5, (0.9, 0.999), 50 / 300, "cosine", 300),
 }
+
+TINY_LEARNING_RATE = 4e-3
+"""Peak learning rate of the recommended recipe for the Tiny size. Narrow networks take larger steps (Yang et al., "Tensor
+Programs V", 2022), and runs on a CPU are short: on the demo's phantoms the loss after 75 iterations is 1.4 at 4e-3 and
+2.2 at 1.2e-3, from 2.8."""
+
+
+def recipe_for(name: str, size: str) -> Recipe:
+    """Return the recipe of a recipe token for a network size token."""
+    recipe = RECIPES[name]
+    if name == "recommended" and size == "Tiny":
+        return replace(recipe, learning_rate=TINY_LEARNING_RATE)
+    return recipe
 
 
 class WarmupDecay:

@@ -17,7 +17,7 @@ from unetr_nnunet.architectures.build import build_unetr
 from unetr_nnunet.trainers.mirroring import common_left_right_axis, spatial_axes_without
 from unetr_nnunet.trainers.names import TrainerName
 from unetr_nnunet.trainers.precision import training_autocast
-from unetr_nnunet.trainers.recipes import RECIPES, WarmupDecay
+from unetr_nnunet.trainers.recipes import WarmupDecay, recipe_for
 from unetr_nnunet.trainers.resumable import ResumableTrainer
 from unetr_nnunet.trainers.seeding import no_augmentation_workers, seed_everything, seeded_augmenter
 
@@ -48,7 +48,7 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.recipe = RECIPES[self.settings.recipe]
+        self.recipe = recipe_for(self.settings.recipe, self.settings.size)
         self.initial_lr = self.recipe.learning_rate
         self.weight_decay = self.recipe.weight_decay
         self.num_epochs = self.settings.epochs or self.recipe.epochs
