@@ -42,9 +42,11 @@ RECIPES: dict[str, Recipe] = {
 }
 
 TINY_LEARNING_RATE = 4e-3
-"""Peak learning rate of the recommended recipe for the Tiny size. Narrow networks take larger steps (Yang et al., "Tensor
-Programs V", 2022), and runs on a CPU are short: on the demo's phantoms the loss after 75 iterations is 1.4 at 4e-3 and
-2.2 at 1.2e-3, from 2.8."""
+"""Peak learning rate of the recommended recipe for the Tiny size.
+
+Narrow networks take larger steps (Yang et al., "Tensor Programs V", 2022), and runs on a CPU are short: on the demo's
+phantoms the loss after 75 iterations is 1.4 at 4e-3 and 2.2 at 1.2e-3, from 2.8.
+"""
 
 
 def recipe_for(name: str, size: str) -> Recipe:
