@@ -65,14 +65,15 @@ def logits_and_gradients(network, image):
     return logits, torch.autograd.grad(logits.square().sum(), list(network.parameters()))
 
 
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize(
     ("patch_size", "layout"),
     [((16, 32, 32), torch.channels_last_3d), ((32, 48), torch.channels_last)],
     ids=["3d", "2d"],
 )
-def test_channels_last_gives_the_same_logits_and_gradients(patch_size, layout):
+def test_channels_last_gives_the_same_logits_and_gradients(patch_size, layout, batch):
     network = build_small(patch_size).double()
-    image = torch.randn(2, 1, *patch_size, dtype=torch.float64)
+    image = torch.randn(batch, 1, *patch_size, dtype=torch.float64)
     expected = logits_and_gradients(network, image)
     got = logits_and_gradients(network.to(memory_format=layout), image.to(memory_format=layout))
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)

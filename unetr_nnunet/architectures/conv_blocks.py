@@ -4,8 +4,8 @@ After Hatamizadeh et al., WACV 2022, https://arxiv.org/abs/2103.10504, whose res
 U-Net: 3 x 3 x 3 convolutions without bias, instance normalisation without learned scale, leaky ReLU.
 
 On a CPU the maps are kept channels-last (in memory (B, *S, C); the shape stays (B, C, *S)), where torch's convolutions
-need no reordering, 1 x 1 x 1 convolutions are matrix products and instance norm is a batch norm of each sample: see
-``benchmarks/results/unetr_speed.md``. On other devices every layer is torch's own in the layout of its input.
+need no reordering, and 1 x 1 x 1 convolutions are matrix products: see ``benchmarks/results/unetr_speed.md``. On other
+devices every layer is torch's own in the layout of its input.
 """
 
 import math
@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
+
+from unetr_nnunet.architectures.instance_norm import instance_norm
 
 NEGATIVE_SLOPE = 0.01
 
@@ -87,20 +89,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, in, *S) to (B, out, *S)."""
-        y = F.leaky_relu_(_instance_norm(self.conv1(x)), NEGATIVE_SLOPE)  # (B, out, *S)
-        y = _instance_norm(self.conv2(y))  # (B, out, *S)
-        y += x if self.shortcut is None else _instance_norm(self.shortcut(x))  # (B, out, *S)
+        y = F.leaky_relu_(instance_norm(self.conv1(x)), NEGATIVE_SLOPE)  # (B, out, *S)
+        y = instance_norm(self.conv2(y))  # (B, out, *S)
+        y += x if self.shortcut is None else instance_norm(self.shortcut(x))  # (B, out, *S)
         return F.leaky_relu_(y, NEGATIVE_SLOPE)
-
-
-def _instance_norm(x: torch.Tensor) -> torch.Tensor:
-    """Normalise each channel of each sample of (B, C, *S) to zero mean and unit variance over S."""
-    if x.device.type != "cpu":
-        return F.instance_norm(x)
-    # Batch norm of one sample is instance norm. It keeps the layout, which torch's instance norm does not, and is more
-    # exact than group norm, whose channels-last kernel differs from MONAI's logits by 1e-4.
-    samples = [F.batch_norm(sample, None, None, training=True) for sample in x.split(1)]  # B x (1, C, *S)
-    return samples[0] if len(samples) == 1 else torch.cat(samples)
 
 
 def _fast_layout(weight: torch.Tensor) -> torch.Tensor:
