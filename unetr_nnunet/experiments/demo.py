@@ -37,10 +37,10 @@ class DemoSize:
     training_cases: int = 15
     test_cases: int = 4
     folds: tuple[int, ...] = (0, 1)
-    spacing_mm: tuple[float, float, float] = (7.5, 5.0, 5.0)
-    patch_size: tuple[int, int, int] = (32, 64, 64)
+    spacing_mm: tuple[float, float, float] = (9.0, 6.5, 6.5)
+    patch_size: tuple[int, int, int] = (32, 48, 48)
     batch_size: int = 2
-    trainer: str = "nnUNetTrainerUNETR_Tiny_NoLRFlip_1epochs_seed0"
+    trainer: str = "nnUNetTrainerUNETR_Tiny_NoLRFlip_2epochs_seed0"
 
 
 def demo_stages(root: Path, size: DemoSize) -> list[list[Step]]:
@@ -116,9 +116,15 @@ def add_configuration(
         spacing_mm: voxel spacing (z, y, x); None keeps that of ``3d_fullres``, and shares its preprocessed data.
     """
     plans = json.loads(plans_file.read_text(encoding="utf-8"))
-    configuration = {"inherits_from": "3d_fullres", "patch_size": list(patch_size), "batch_size": batch_size}
+    configuration: dict[str, object] = {
+        "inherits_from": "3d_fullres",
+        "patch_size": list(patch_size),
+        "batch_size": batch_size,
+    }
     if spacing_mm is not None:
-        configuration |= {"spacing": list(spacing_mm), "data_identifier": f"nnUNetPlans_{CONFIGURATION}"}
+        # Dice over the batch, as nnU-Net chooses for configurations whose patch holds most of the image
+        identifier = f"nnUNetPlans_{CONFIGURATION}"
+        configuration |= {"spacing": list(spacing_mm), "data_identifier": identifier, "batch_dice": True}
     plans["configurations"][CONFIGURATION] = configuration
     with atomic_path(plans_file) as temporary:
         temporary.write_text(json.dumps(plans, indent=4), encoding="utf-8")
