@@ -69,7 +69,7 @@ def demo_stages(root: Path, size: DemoSize) -> list[list[Step]]:
         Step(
             "plan",
             "fingerprint and plan",
-            _program("nnUNetv2_plan_and_preprocess", "-d", "17", "--verify_dataset_integrity", "--no_pp"),
+            _program("nnUNetv2_plan_and_preprocess", "-d", "17", "--no_pp", "-npfp", "2"),
         ),
         Step("configure", "add the demo configuration", (sys.executable, "-m", __name__, str(root), _as_json(size))),
         Step("preprocess", "preprocess", _program("nnUNetv2_preprocess", "-d", "17", "-c", CONFIGURATION, "-np", "2")),
@@ -94,11 +94,13 @@ def run_demo(root: Path, size: DemoSize | None = None) -> tuple[Path, Path]:
     """
     root = root.resolve()
     size = size or DemoSize()
+    share = str(max(1, (os.cpu_count() or 1) // len(size.folds)))  # of the cores, for each fold
     environment = {
         EXTERNAL_TRAINERS: nnunet_variables(root)[EXTERNAL_TRAINERS],
         **{name: str(root / name) for name in FOLDERS},
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(size.folds))),
+        "OMP_NUM_THREADS": share,
         "nnUNet_n_proc_DA": "1",
+        "nnUNet_def_n_proc": share,  # starting nnU-Net's default of eight processes takes minutes on few cores
     }
     run_steps(demo_stages(root, size), root, environment)
     return root / "predictions", root / "download" / "Testing_labels"
