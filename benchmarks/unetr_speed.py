@@ -145,7 +145,7 @@ def machine() -> str:
     return (
         f"{model}, {psutil.cpu_count()} cores, {torch.get_num_threads()} threads used, "
         f"{torch.backends.cpu.get_cpu_capability()}{gpu}; torch {torch.__version__}, MONAI {monai.__version__}; "
-        f"{datetime.date.today()}"
+        f"{datetime.date.today()}; load average {psutil.getloadavg()[0]:.1f}"
     )
 
 
