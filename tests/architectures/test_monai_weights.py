@@ -84,6 +84,8 @@ def test_unused_and_unknown_keys():
     state_dict["swinViT.patch_embed.proj.weight"] = torch.zeros(1)
     with pytest.raises(ValueError, match="swinViT"):
         convert_monai_state_dict(state_dict)
+    with pytest.raises(ValueError, match="missing"):
+        convert_monai_state_dict({"swinViT.patch_embed.proj.weight": torch.zeros(1)})
 
 
 @pytest.mark.slow

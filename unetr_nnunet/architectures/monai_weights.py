@@ -55,10 +55,13 @@ def convert_monai_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[str
         A state dict for a network from `unetr_nnunet.architectures.build.build_unetr` with 16-voxel tokens.
 
     Raises:
-        ValueError: if a key is not one of MONAI's UNETR, naming it.
+        ValueError: if a key is missing or not one of MONAI's UNETR, naming it.
     """
+    first = "encoder1.layer.conv1.conv.weight"
+    if first not in state_dict:
+        raise ValueError(f"{first!r} is missing: this is no state dict of MONAI's UNETR with residual blocks")
+    in_channels = state_dict[first].shape[1]
     converted = {}
-    in_channels = state_dict["encoder1.layer.conv1.conv.weight"].shape[1] if state_dict else 0
     for key, tensor in state_dict.items():
         if _UNUSED.search(key):
             continue
