@@ -56,7 +56,13 @@ def gather_inputs(data: Path, folder: Path) -> None:
 def run_chain(data: Path, work: Path, trainer: str, patch_size: tuple[int, int, int]) -> float:
     """Convert, plan, train and predict with the stock commands, and return the seconds it took."""
     programs = Path(sys.executable).parent
-    environment = {EXTERNAL_TRAINERS: str(trainer_folder()), **{name: str(work / name) for name in FOLDERS}}
+    if not (data / "abdomen_3mm").is_dir():
+        raise ValueError(f"{data} holds no abdomen_3mm folder; name the folder of the two CTs with --data")
+    environment = {
+        "nnUNet_def_n_proc": "2",
+        EXTERNAL_TRAINERS: str(trainer_folder()),
+        **{name: str(work / name) for name in FOLDERS},
+    }
     build_download(data, work / "download")
     gather_inputs(data, work / "inputs")
     plans = work / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json"
@@ -78,7 +84,20 @@ def run_chain(data: Path, work: Path, trainer: str, patch_size: tuple[int, int, 
     folders = ("-i", str(work / "inputs"), "-o", str(work / "predictions"))
     run_steps(
         [
-            [step("train", "nnUNetv2_train", "17", CONFIGURATION, "all", "-tr", trainer, "-device", "cpu", "--c")],
+            [
+                step(
+                    f"train_{'x'.join(map(str, patch_size))}",
+                    "nnUNetv2_train",
+                    "17",
+                    CONFIGURATION,
+                    "all",
+                    "-tr",
+                    trainer,
+                    "-device",
+                    "cpu",
+                    "--c",
+                )
+            ],
             [step("predict", "nnUNetv2_predict", *model, *folders, "-device", "cpu", "-npp", "1", "-nps", "1")],
         ],
         work,

@@ -9,6 +9,7 @@ example:
 import argparse
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -120,19 +121,18 @@ def _next_commands(report: "ConversionReport", conversion: "BtcvConversion") -> 
         os.environ.get("nnUNet_raw") is None
         or Path(os.environ["nnUNet_raw"]).resolve() != conversion.raw_root.resolve()
     ):
-        lines.append(f"export nnUNet_raw={conversion.raw_root.resolve()}")
+        lines.append(f"export nnUNet_raw={quote(str(conversion.raw_root.resolve()))}")
     preprocessed = os.environ.get("nnUNet_preprocessed")
     if preprocessed and (old := Path(preprocessed) / report.folder.name).exists():
-        lines.append(f"rm -r {old}   # left from an earlier conversion; its splits would stay in force")
+        lines.append(f"rm -r {quote(str(old))}   # left from an earlier conversion; its splits would stay in force")
     lines += [
         'eval "$(unetr_nnunet env)"',
         f"nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity -c 3d_fullres",
         *(f"nnUNetv2_train {number} 3d_fullres {fold} -tr {TRAINER} --npz" for fold in folds),
     ]
     if report.test:
-        lines.append(
-            f"nnUNetv2_predict -d {number} -i {images} -o predictions -c 3d_fullres -tr {TRAINER} -f {' '.join(folds)}"
-        )
+        model = f"-d {number} -c 3d_fullres -tr {TRAINER} -f {' '.join(folds)}"
+        lines.append(f"nnUNetv2_predict {model} -i {quote(str(images))} -o predictions")
     if report.test_label_count:
-        lines.append(f"unetr_nnunet evaluate predictions {report.folder / 'labelsTs'}")
+        lines.append(f"unetr_nnunet evaluate predictions {quote(str(report.folder / 'labelsTs'))}")
     return lines

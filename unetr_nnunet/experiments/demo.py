@@ -7,6 +7,7 @@ which one small patch holds most of the body, as its own ``3d_lowres`` does for 
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -69,9 +70,13 @@ def demo_stages(root: Path, size: DemoSize) -> list[list[Step]]:
         Step(
             "plan",
             "fingerprint and plan",
-            _program("nnUNetv2_plan_and_preprocess", "-d", "17", "--no_pp", "-npfp", "2"),
+            _program("nnUNetv2_plan_and_preprocess", "-d", "17", "--no_pp", "--clean", "-npfp", "2"),
         ),
-        Step("configure", "add the demo configuration", (sys.executable, "-m", __name__, str(root), _as_json(size))),
+        Step(
+            "configure",
+            "add the demo configuration and the split",
+            (sys.executable, "-m", __name__, str(root), _as_json(size)),
+        ),
         Step("preprocess", "preprocess", _program("nnUNetv2_preprocess", "-d", "17", "-c", CONFIGURATION, "-np", "2")),
     ]
     predict = Step(
@@ -141,7 +146,24 @@ def _as_json(size: DemoSize) -> str:
     return json.dumps({name: asdict(size)[name] for name in ("patch_size", "batch_size", "spacing_mm")})
 
 
+def start_afresh(root: Path) -> None:
+    """Remove what a demo with other settings left, and write the split that nnU-Net itself would draw.
+
+    Without it a training would continue with the old model, and two folds that start together would both write a split.
+    """
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+    preprocessed = root / "nnUNet_preprocessed" / DATASET
+    for old in (root / "nnUNet_results" / DATASET, preprocessed / f"nnUNetPlans_{CONFIGURATION}", root / "predictions"):
+        shutil.rmtree(old, ignore_errors=True)
+    labels = (root / "nnUNet_raw" / DATASET / "labelsTr").glob("*.nii.gz")
+    cases = sorted(path.name.removesuffix(".nii.gz") for path in labels)
+    with atomic_path(preprocessed / "splits_final.json") as temporary:
+        temporary.write_text(json.dumps(generate_crossval_split(cases, seed=12345, n_splits=5)), encoding="utf-8")
+
+
 if __name__ == "__main__":
+    start_afresh(Path(sys.argv[1]))
     add_configuration(
         Path(sys.argv[1]) / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json", **json.loads(sys.argv[2])
     )

@@ -52,9 +52,9 @@ def run_steps(stages: Sequence[Sequence[Step]], folder: Path, environment: Mappi
 
     Raises:
         StepFailedError: a command exited with another code than 0.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after the running commands have ended.
+        KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after the running commands have ended.
     """
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     fresh = True
     try:
         for number, stage in enumerate(stages, start=1):
@@ -66,7 +66,8 @@ def run_steps(stages: Sequence[Sequence[Step]], folder: Path, environment: Mappi
             else:
                 _say(f"{label}: done before\n")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _mark(folder: Path, step: Step) -> Path:
@@ -125,14 +126,22 @@ def _finish(code: int, step: Step, folder: Path) -> None:
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End what still runs: SIGTERM, and SIGKILL after a grace period."""
+    """End what still runs, workers included: SIGTERM, and SIGKILL after a grace period. A second Ctrl-C waits too."""
+    if not processes:
+        return
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     for process in processes:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
     for process in processes:
         try:
             process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> NoReturn:

@@ -77,6 +77,8 @@ class ResumableTrainer(nnUNetTrainer):
         before = signal.signal(signal.SIGTERM, on_sigterm) if in_main_thread else None
         try:
             super().run_training()
+            if self._terminate:  # it came after the last step; the final checkpoint is written
+                raise SystemExit(EXIT_CODE_SIGTERM)
         except _TerminatedError:
             self._stop_augmentation_workers()
             raise SystemExit(EXIT_CODE_SIGTERM) from None

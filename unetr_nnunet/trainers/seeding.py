@@ -60,12 +60,16 @@ class SeededBatches:
 
     def set_thread_id(self, thread_id: int) -> None:
         """Called by the augmenter in each worker process, 0..workers-1."""
-        torch.set_num_threads(1)
         self.next_batch += thread_id
 
     def __next__(self) -> dict[str, Any]:
-        with seeded(*self.entropy, self.next_batch):
-            batch: dict[str, Any] = next(self.data_loader)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # sums over several threads round differently
+        try:
+            with seeded(*self.entropy, self.next_batch):
+                batch: dict[str, Any] = next(self.data_loader)
+        finally:
+            torch.set_num_threads(threads)
         self.next_batch += max(self.workers, 1)
         return batch
 

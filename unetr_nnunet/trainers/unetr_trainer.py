@@ -129,17 +129,19 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         with training_autocast(self.device):
             output = self.network(data)
         loss = self.loss(output.float(), target)
-        self._stop_unless_finite(loss, data)
+        self._stop_unless_finite(loss, data, "loss")
         scaler = self.grad_scaler or torch.amp.GradScaler(enabled=False)
         scaler.scale(loss).backward()
         scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.max_gradient_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.max_gradient_norm)
+        if not scaler.is_enabled():  # a scaler skips such a step by itself
+            self._stop_unless_finite(norm, data, "gradient's norm")
         scaler.step(self.optimizer)
         scaler.update()
         return {"loss": loss.detach().cpu().numpy()}
 
-    def _stop_unless_finite(self, loss: torch.Tensor, data: torch.Tensor) -> None:
-        if torch.isfinite(loss):
+    def _stop_unless_finite(self, value: torch.Tensor, data: torch.Tensor, what: str) -> None:
+        if torch.isfinite(value):
             return
         if not torch.isfinite(data).all():
             reason = "the batch itself holds NaN or infinite voxels: check the preprocessed images"
@@ -150,7 +152,7 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         else:
             reason = "the network's output overflowed"
         raise RuntimeError(
-            f"The loss is {loss.item()} in epoch {self.current_epoch}, iteration {len(self._finished_steps)}: "
+            f"The {what} is {value.item()} in epoch {self.current_epoch}, iteration {len(self._finished_steps)}: "
             f"{reason}. The last checkpoint is kept; go on from it with --c, or start anew with another recipe token."
         )
 
@@ -199,10 +201,15 @@ class nnUNetTrainerUNETR(ResumableTrainer):
             training, validation = super().get_dataloaders()
         workers = get_allowed_n_proc_DA()
         pin_memory = self.device.type == "cuda"
+        rank = (self.local_rank,) if self.is_ddp else ()  # GPUs draw different batches
         first_validation = self.current_epoch * self.num_val_iterations_per_epoch
         return (
-            seeded_augmenter(training.data_loader, (seed, TRAINING_STREAM), self.iteration, workers, pin_memory),
+            seeded_augmenter(training.data_loader, (seed, TRAINING_STREAM, *rank), self.iteration, workers, pin_memory),
             seeded_augmenter(
-                validation.data_loader, (seed, VALIDATION_STREAM), first_validation, (workers + 1) // 2, pin_memory
+                validation.data_loader,
+                (seed, VALIDATION_STREAM, *rank),
+                first_validation,
+                (workers + 1) // 2,
+                pin_memory,
             ),
         )

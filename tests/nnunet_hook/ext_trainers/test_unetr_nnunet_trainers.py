@@ -26,6 +26,7 @@ def test_nnunets_own_trainers_are_still_found() -> None:
     assert recursive_find_trainer_class_by_name("nnUNetTrainer_5epochs").__module__.startswith("nnunetv2.")
 
 
-def test_names_of_others_are_not_ours() -> None:
-    with pytest.raises(RuntimeError, match="SomebodyElsesTrainer"):
-        recursive_find_trainer_class_by_name("SomebodyElsesTrainer")
+@pytest.mark.parametrize("name", ["SomebodyElsesTrainer", "nnUNetTrainerUNETRPP"])
+def test_names_of_others_are_not_ours(name: str) -> None:
+    with pytest.raises(RuntimeError, match=name):
+        recursive_find_trainer_class_by_name(name)

@@ -10,7 +10,7 @@ from unetr_nnunet.trainers.names import BASE_NAME
 
 
 def __getattr__(name: str) -> Any:
-    if not name.startswith(BASE_NAME):
+    if name != BASE_NAME and not name.startswith(f"{BASE_NAME}_"):
         raise AttributeError(name)
     # a wrong token raises ValueError here, which hasattr lets through: the user sees the list of valid tokens
     from unetr_nnunet.trainers.factory import trainer_class
