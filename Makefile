@@ -4,15 +4,19 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 DEMO_DIR ?= demo_workdir
 # Continuous integration sets CI=true; then the slow tests run too.
-MARKERS := $(if $(CI),not nothing,not slow)
+MARKERS := $(if $(CI),not long,not slow and not long)
 
-.PHONY: demo test lint fmt
+.PHONY: demo test test-long lint fmt
 
 demo: $(VENV)/.installed
 	$(BIN)/unetr_nnunet demo $(DEMO_DIR)
 
 test: lint
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term -m "$(MARKERS)"
+
+# Whole trainings with the stock nnU-Net commands: most of an hour on two cores.
+test-long: $(VENV)/.installed-dev
+	$(BIN)/pytest -n 2 --dist loadgroup -m long
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

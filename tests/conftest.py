@@ -20,6 +20,7 @@ def _single_threaded_native_libraries() -> None:
     """Tests run side by side on few cores."""
     os.environ["nnUNet_def_n_proc"] = "1"
     os.environ["nnUNet_n_proc_DA"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def write_blob_dataset(raw: Path, *, cases: int = 5) -> Path:
@@ -61,7 +62,7 @@ def write_blob_dataset(raw: Path, *, cases: int = 5) -> Path:
     return folder
 
 
-def nnunet_command(name: str, *words: str, timeout_s: float = 600) -> str:
+def nnunet_command(name: str, *words: str, timeout_s: float = 1800) -> str:
     """Run one of nnU-Net's commands, or our own, in a fresh process and return what it prints."""
     command = [str(Path(sys.executable).parent / name), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)

@@ -27,7 +27,7 @@ def test_the_configuration_is_added_and_replaced(tmp_path: Path) -> None:
     assert found[CONFIGURATION] == {"inherits_from": "3d_fullres", "patch_size": [16, 32, 32], "batch_size": 2}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("demo")
 def test_a_small_demo_runs_from_download_to_masks_and_is_not_run_twice(tmp_path: Path) -> None:
     trainer = "nnUNetTrainerUNETR_Tiny_NoLRFlip_1epochs_seed0"

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from benchmarks.real_ct import CASE, DEFAULT_DATA, SLAB, geometry_differences, run_chain
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("real_ct")
 @pytest.mark.skipif(not DEFAULT_DATA.is_dir(), reason="the two real CTs are not on this machine")
 def test_masks_come_back_in_the_geometry_of_real_images(tmp_path: Path) -> None:

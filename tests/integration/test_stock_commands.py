@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from tests.conftest import DATASET, nnunet_command, set_nnunet_folders, write_blob_dataset
+from unetr_nnunet.trainers.resumable import MINUTES_VARIABLE
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stock")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("stock")]
 TRAINER = "nnUNetTrainerUNETR_Tiny_2epochs"
 MODEL = f"{TRAINER}__nnUNetPlans__3d_fullres"
 CHOICE = ("-d", "917", "-c", "3d_fullres", "-tr", TRAINER)
@@ -43,7 +44,8 @@ def test_plan_and_preprocess(root: Path) -> None:
     assert (root / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").is_file()
 
 
-def test_a_terminated_training_continues(root: Path) -> None:
+def test_a_terminated_training_continues(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MINUTES_VARIABLE, "0.01")
     fold = root / "nnUNet_results" / DATASET / MODEL / "fold_0"
     command = [
         str(Path(sys.executable).parent / "nnUNetv2_train"),
@@ -63,7 +65,10 @@ def test_a_terminated_training_continues(root: Path) -> None:
     for line in process.stdout:
         if "Current learning rate" in line:
             break
-    time.sleep(5)
+    while process.poll() is None and not (fold / "checkpoint_latest.pth").exists():
+        time.sleep(0.1)
+    time.sleep(1)
+    monkeypatch.delenv(MINUTES_VARIABLE)
     os.killpg(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 143, output
