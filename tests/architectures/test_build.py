@@ -140,7 +140,7 @@ def test_presets_build(size):
         assert network(torch.empty(1, 1, 48, 192, 192)).shape == (1, 14, 48, 192, 192)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_network_gives_the_same_logits_and_gradients():
     network = build_small((16, 32, 32)).double()
     image = torch.randn(2, 1, 16, 32, 32, dtype=torch.float64)
