@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.dataset_conversion.btcv_splits import TEST_NUMBERS, TRAINING_NUMBERS
 from unetr_nnunet.dataset_conversion.phantom.acquisition import SIZES
 from unetr_nnunet.dataset_conversion.phantom.case import generate_case
 
-TRAINING_NUMBERS = (*range(1, 11), *range(21, 41))
-TESTING_NUMBERS = tuple(range(61, 81))
 SETTINGS_FILE = "phantom.json"
 ANATOMY_VERSION = 1
 """Raise when a change to the generator changes its output: folders of another version are refused."""
@@ -46,7 +45,7 @@ class _Settings:
             raise ValueError(f"unknown phantom size {self.size!r}; choose one of {', '.join(SIZES)}")
         for name, count, most in (
             ("training", self.training, len(TRAINING_NUMBERS)),
-            ("testing", self.testing, len(TESTING_NUMBERS)),
+            ("testing", self.testing, len(TEST_NUMBERS)),
         ):
             if not 0 <= count <= most:
                 raise ValueError(f"{name} cases must be 0..{most}, the numbers BTCV has, got {count}")
@@ -91,7 +90,7 @@ def write_phantom(
     _claim(out, settings)
     _sweep(out)
     folder, archive = out / "RawData", out / "RawData.zip"
-    numbers = TRAINING_NUMBERS[:training] + TESTING_NUMBERS[:testing]
+    numbers = TRAINING_NUMBERS[:training] + TEST_NUMBERS[:testing]
     if not archive.is_file():
         missing = [number for number in numbers if not all(path.is_file() for path in _paths(out, number))]
         _write_cases(out, missing, settings, workers or _default_workers(size), show_progress)
@@ -124,7 +123,7 @@ def _save(path: Path, array: NDArray[np.int16] | NDArray[np.uint8], affine: NDAr
 
 def _paths(out: Path, number: int) -> tuple[Path, Path]:
     image, label = f"img{number:04d}.nii.gz", f"label{number:04d}.nii.gz"
-    if number in TESTING_NUMBERS:
+    if number in TEST_NUMBERS:
         return out / "RawData" / "Testing" / "img" / image, out / "Testing_labels" / label
     return out / "RawData" / "Training" / "img" / image, out / "RawData" / "Training" / "label" / label
 
