@@ -47,8 +47,8 @@ def test_reports_and_names_the_next_commands(source, raw, capsys):
     assert lines[1] == "nnUNetv2_plan_and_preprocess -d 17 --verify_dataset_integrity -c 3d_fullres"
     assert lines[2] == "nnUNetv2_train 17 3d_fullres 0 -tr nnUNetTrainerUNETR --npz"
     assert lines[6] == "nnUNetv2_train 17 3d_fullres 4 -tr nnUNetTrainerUNETR --npz"
-    assert f"-i {raw / 'Dataset017_BTCV' / 'imagesTs'} " in lines[7]
-    assert lines[7].endswith("-f 0 1 2 3 4")
+    assert lines[7].startswith("nnUNetv2_predict -d 17 -c 3d_fullres -tr nnUNetTrainerUNETR -f 0 1 2 3 4 -i ")
+    assert str(raw / "Dataset017_BTCV" / "imagesTs") in lines[7]
     assert len(lines) == 8
 
 
