@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetr_nnunet.architectures import presets
-from unetr_nnunet.architectures.build import build_unetr
+from unetr_nnunet.architectures.build import build_unetr, planned_arguments
 
-SMALL = presets.UNETRSize(width=12, layers=4, heads=2, mlp_width=24, feature_size=2)
+MODERN = presets.ModernViTSize(width=12, layers=4, heads=2, mlp_width=16, drop_path=0.0)
+SMALL = presets.UNETRSize(width=12, layers=4, heads=2, mlp_width=24, feature_size=2, fpn_channels=6, modern_vit=MODERN)
 SHAPES = [(32, 48, 32), (14, 32, 32), (5, 16, 32), (7, 20, 40), (32, 48), (56, 40)]
 
 
@@ -119,7 +120,7 @@ def test_spacing_must_have_the_patchs_axes():
 def test_explicit_token_and_feature_size():
     network = build_small((16, 32, 32), token_size=(4, 16, 16), feature_size=4)
     assert network.stem.token_size == (4, 16, 16)
-    assert network.decoder.head.weight.shape[1] == 4
+    assert network.decoder.seg_layers[0].weight.shape[1] == 4
     assert network(torch.randn(1, 1, 16, 32, 32)).shape == (1, 3, 16, 32, 32)
 
 
@@ -147,3 +148,20 @@ def test_compiled_network_gives_the_same_logits_and_gradients():
     expected = logits_and_gradients(network, image)
     got = logits_and_gradients(torch.compile(network, fullgraph=True), image)
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_size_of_ones_own_and_planned_arguments():
+    fields = {"width": 24, "layers": 4, "heads": 2, "mlp_width": 24, "feature_size": 2, "fpn_channels": 6}
+    modern = {"width": 12, "layers": 4, "heads": 2, "mlp_width": 16, "drop_path": 0.0}
+    arguments = planned_arguments({"token_size": [4, 16, 16], "taps": "monai", "size": fields | {"modern_vit": modern}})
+    network = build_unetr((16, 32, 32), None, 1, 3, **arguments)
+    assert network.stem.token_size == (4, 16, 16)
+    assert network.stem.projection.weight.shape[0] == 24
+    assert network.transformer.taps == (2, 3, 4)
+    with pytest.raises(ValueError, match=r"hold patch; known are token_size"):
+        planned_arguments({"patch": 3})
+
+
+def test_an_unknown_architecture_is_refused():
+    with pytest.raises(ValueError, match="'modified': choose one of original, CNNStem"):
+        build_small((16, 32, 32), architecture="modified")

@@ -6,7 +6,10 @@ from unetr_nnunet.architectures import presets
 from unetr_nnunet.architectures.build import build_unetr
 from unetr_nnunet.architectures.monai_weights import convert_monai_state_dict
 
-SMALL = presets.UNETRSize(width=48, layers=12, heads=3, mlp_width=96, feature_size=8)
+MODERN = presets.ModernViTSize(width=12, layers=4, heads=2, mlp_width=16, drop_path=0.0)
+SMALL = presets.UNETRSize(
+    width=48, layers=12, heads=3, mlp_width=96, feature_size=8, fpn_channels=24, modern_vit=MODERN
+)
 
 
 def make_pair(patch_size, size, in_channels=1, taps="monai", proj_type="conv"):
@@ -47,7 +50,9 @@ def test_logits_equal_monais(patch_size, in_channels, proj_type):
 
 
 def test_image_block_without_shortcut():
-    size = presets.UNETRSize(width=48, layers=12, heads=3, mlp_width=96, feature_size=2)
+    size = presets.UNETRSize(
+        width=48, layers=12, heads=3, mlp_width=96, feature_size=2, fpn_channels=6, modern_vit=MODERN
+    )
     monai, ours = make_pair((32, 32, 32), size, in_channels=2)
     assert largest_difference(monai, ours, (32, 32, 32), in_channels=2) <= 1e-4
 
@@ -92,7 +97,9 @@ def test_unused_and_unknown_keys():
 @pytest.mark.parametrize("feature_size", [16, 32])
 @pytest.mark.parametrize("patch_size", [(96, 96, 96), (48, 192, 192)], ids=str)
 def test_paper_size_logits_equal_monais(patch_size, feature_size):
-    size = presets.UNETRSize(width=768, layers=12, heads=12, mlp_width=3072, feature_size=feature_size)
+    size = presets.UNETRSize(
+        width=768, layers=12, heads=12, mlp_width=3072, feature_size=feature_size, fpn_channels=24, modern_vit=MODERN
+    )
     monai, ours = make_pair(patch_size, size)
     assert largest_difference(monai, ours, patch_size) <= 1e-4
     expected_millions = {16: 92.80, 32: 101.81}[feature_size]

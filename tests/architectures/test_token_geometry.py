@@ -8,6 +8,7 @@ from unetr_nnunet.architectures.token_geometry import (
     check_token_size,
     derive_token_size,
     nearest_patch_sizes,
+    stage_kernels,
     stage_strides,
     token_grid,
 )
@@ -101,3 +102,17 @@ def test_impossible_patch_sizes_are_refused(patch_size):
 def test_spacing_must_fit_the_patch(spacing_mm):
     with pytest.raises(ValueError, match="spacing_mm"):
         derive_token_size((96, 96, 96), spacing_mm)
+
+
+@pytest.mark.parametrize(
+    ("token_size", "spacing_mm", "kernels"),
+    [
+        ((16, 16, 16), None, [(3, 3, 3)] * 4),
+        ((4, 16, 16), (3.0, 0.76, 0.76), [(1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3)]),
+        ((4, 16, 16), None, [(3, 3, 3)] * 4),
+        ((16, 16, 16), (3.0, 0.76, 0.76), [(3, 3, 3)] * 4),
+        ((16, 16), (0.8, 0.8), [(3, 3)] * 4),
+    ],
+)
+def test_kernels_leave_out_thick_slices_until_they_are_downsampled(token_size, spacing_mm, kernels):
+    assert list(stage_kernels(stage_strides(token_size), spacing_mm)) == kernels

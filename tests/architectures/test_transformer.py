@@ -39,6 +39,8 @@ def test_attention_equals_torchs():
 def test_taps_are_unnormalised_and_the_last_output_is_normalised():
     blocks = [nn.Identity() for _ in range(4)]
     tokens = torch.randn(1, 5, 8) * 10
-    *taps, last = Transformer(blocks, 8, (1, 2, 3))(tokens)
-    assert all(torch.equal(tap, tokens) for tap in taps)
-    torch.testing.assert_close(last, nn.functional.layer_norm(tokens, (8,)))
+    transformer = Transformer(blocks, 8, (1, 2, 3), tokens=5)
+    *taps, last = transformer(tokens)
+    placed = tokens + transformer.positions
+    assert all(torch.equal(tap, placed) for tap in taps)
+    torch.testing.assert_close(last, nn.functional.layer_norm(placed, (8,)))

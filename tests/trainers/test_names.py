@@ -9,6 +9,11 @@ from unetr_nnunet.trainers.names import BASE_NAME, TrainerName, describe_tokens,
 
 names = st.builds(
     TrainerName,
+    architecture=st.sampled_from(["original", "CNNStem", "ModernViT", "AlignedSkips", "FPN", "Modified"]),
+    blocks=st.sampled_from(["transformer", "NoTransformer"]),
+    augmentation=st.sampled_from(
+        ["nnU-Net's own", "Baseline", "LightAug", "StrongAug", "NoIntensity", "FlipOnly", "NoAug"]
+    ),
     size=st.sampled_from(["base", "Tiny", "Large"]),
     recipe=st.sampled_from(["recommended", "Paper"]),
     mirroring=st.sampled_from(["all axes", "NoLRFlip"]),
@@ -29,6 +34,8 @@ def test_a_written_out_example() -> None:
     expected = TrainerName(size="Tiny", recipe="Paper", epochs=2, seed=0)
     assert parse_trainer_name("nnUNetTrainerUNETR_Tiny_Paper_2epochs_seed0") == expected
     assert parse_trainer_name(BASE_NAME) == TrainerName()
+    expected = TrainerName("Modified", "NoTransformer", augmentation="StrongAug", mirroring="NoLRFlip", seed=7)
+    assert parse_trainer_name("nnUNetTrainerUNETR_Modified_NoTransformer_StrongAug_NoLRFlip_seed7") == expected
 
 
 @pytest.mark.parametrize(
@@ -43,6 +50,8 @@ def test_a_written_out_example() -> None:
         ("nnUNetTrainerUNETR_seed-1", "unknown token 'seed-1'"),
         ("nnUNetTrainerUNETR_Tiny_Large", "second size token 'Large'"),
         ("nnUNetTrainerUNETR_seed1_seed2", "second seed token 'seed2'"),
+        ("nnUNetTrainerUNETR_FPN_CNNStem", "second architecture token 'CNNStem'"),
+        ("nnUNetTrainerUNETR_NoTransformer_Modified", "write nnUNetTrainerUNETR_Modified_NoTransformer"),
         ("nnUNetTrainerUNETR_2epochs_Tiny", "write nnUNetTrainerUNETR_Tiny_2epochs"),
         ("nnUNetTrainer", "their names start with nnUNetTrainerUNETR"),
     ],
@@ -56,7 +65,17 @@ def test_a_wrong_name_says_what_is_wrong(name: str, complaint: str) -> None:
 
 def test_valid_tokens_are_all_listed() -> None:
     listed = describe_tokens()
-    for token in ("Tiny", "Large", "Paper", "NoLRFlip", "<N>epochs", "seed<N>"):
+    for token in (
+        "Modified",
+        "NoTransformer",
+        "FlipOnly",
+        "Tiny",
+        "Large",
+        "Paper",
+        "NoLRFlip",
+        "<N>epochs",
+        "seed<N>",
+    ):
         assert token in listed
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from unetr_nnunet.architectures.build import PLANNED_NETWORK
+
 pytestmark = pytest.mark.xdist_group("blobs")
 Make = Callable[..., Any]
 NAME = "nnUNetTrainerUNETR_Tiny_2epochs"
@@ -100,3 +102,67 @@ def test_the_network_learns_the_blobs(make_trainer: Make) -> None:
     trainer.num_iterations_per_epoch = 20
     losses = train(trainer)
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
+
+
+@pytest.fixture
+def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+
+
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize("architecture", ["original", "FPN", "Modified"])
+def test_outputs_and_targets_have_the_same_scales(make_trainer: Make, architecture: str) -> None:
+    token = "" if architecture == "original" else f"_{architecture}"
+    trainer = make_trainer(f"nnUNetTrainerUNETR{token}_Tiny_2epochs_seed0")
+    trainer.initialize()
+    training, _ = trainer.get_dataloaders()
+    batch = next(training)
+    outputs = trainer.network(batch["data"])
+    several = architecture != "original"
+    assert isinstance(outputs, list) is isinstance(batch["target"], list) is several
+    if several:
+        assert [x.shape[2:] for x in outputs] == [x.shape[2:] for x in batch["target"]]
+        assert len(outputs) == 4
+    trainer.on_train_epoch_start()
+    assert np.isfinite(trainer.train_step(batch)["loss"])
+    assert np.isfinite(trainer.validation_step(batch)["loss"])
+    trainer.set_deep_supervision_enabled(False)
+    assert trainer.network(batch["data"]).shape == (2, 3, 16, 32, 32)
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_policy_takes_the_place_of_nnunets_augmentation(make_trainer: Make) -> None:
+    trainer = make_trainer("nnUNetTrainerUNETR_Tiny_StrongAug_NoLRFlip")
+    trainer.initialize()
+    training, _ = trainer.get_dataloaders()
+    loader = training.data_loader
+    used = [type(getattr(each, "transform", each)).__name__ for each in loader.transforms.transforms]
+    assert used == [
+        *["MirrorTransform"] * 2,
+        "Rot90Transform",
+        "MultiplicativeBrightnessTransform",
+        "BrightnessAdditiveTransform",
+        "ComposeTransforms",
+    ]
+    assert tuple(loader.patch_size) == (16, 32, 32)
+    assert next(training)["data"].shape == (2, 1, 16, 32, 32)
+    assert trainer.inference_allowed_mirroring_axes == (0, 1)
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_without_augmentation_nothing_is_mirrored(make_trainer: Make) -> None:
+    trainer = make_trainer("nnUNetTrainerUNETR_Tiny_NoAug")
+    trainer.initialize()
+    trainer.get_dataloaders()
+    assert trainer.inference_allowed_mirroring_axes is None
+
+
+def test_plans_that_name_our_network_decide_on_the_token(make_trainer: Make) -> None:
+    planned = {
+        "network_class_name": PLANNED_NETWORK,
+        "arch_kwargs": {"token_size": [2, 8, 8]},
+        "_kw_requires_import": [],
+    }
+    trainer = make_trainer("nnUNetTrainerUNETR_Tiny", architecture=planned)
+    trainer.initialize()
+    assert trainer.network.stem.token_size == (2, 8, 8)

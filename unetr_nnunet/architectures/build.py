@@ -1,11 +1,48 @@
-"""Build a network of the study from a plan's patch size and the names of its parts."""
+"""Build a network of the study from a plan's patch size and spacing and the names of its parts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
 
-from unetr_nnunet.architectures.presets import SIZES
-from unetr_nnunet.architectures.token_geometry import check_token_size, derive_token_size, stage_strides, token_grid
+from torch import nn
+
+from unetr_nnunet.architectures.aligned_skips import AlignedSkips
+from unetr_nnunet.architectures.cnn_stem import CNNStem
+from unetr_nnunet.architectures.fpn import FPN
+from unetr_nnunet.architectures.modern_vit import ModernBlock, ModernViT, RotaryPositions
+from unetr_nnunet.architectures.presets import ARCHITECTURES, SIZES, ModernViTSize, UNETRSize
+from unetr_nnunet.architectures.token_geometry import (
+    check_token_size,
+    derive_token_size,
+    stage_kernels,
+    stage_strides,
+    token_grid,
+)
 from unetr_nnunet.architectures.transformer import Block, Transformer, tap_depths
 from unetr_nnunet.architectures.unetr import UNETR, DeconvolutionSkips, PatchStem, UNetDecoder
+
+PLANNED_NETWORK = "unetr_nnunet.architectures.build.build_unetr"
+"""Class name under which plans name our network; their ``arch_kwargs`` then are `planned_arguments`."""
+
+
+def planned_arguments(arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of `build_unetr` from the ``arch_kwargs`` of plans that name our network.
+
+    Args:
+        arch_kwargs: from JSON; any of ``token_size`` (voxels per axis), ``taps`` ("paper" or "monai") and ``size`` (a
+            preset's name, or the fields of a `UNETRSize`).
+
+    Raises:
+        ValueError: on another key.
+    """
+    unknown = sorted(set(arch_kwargs) - {"token_size", "taps", "size"})
+    if unknown:
+        raise ValueError(f"the plans' arch_kwargs hold {', '.join(unknown)}; known are token_size, taps and size")
+    arguments = dict(arch_kwargs)
+    if isinstance(arguments.get("size"), Mapping):
+        fields = dict(arguments["size"])
+        arguments["size"] = UNETRSize(**{**fields, "modern_vit": ModernViTSize(**fields["modern_vit"])})
+    return arguments
 
 
 def build_unetr(
@@ -14,44 +51,81 @@ def build_unetr(
     in_channels: int,
     out_channels: int,
     *,
-    size: str = "base",
+    architecture: str = "original",
+    transformer_blocks: bool = True,
+    size: str | UNETRSize = "base",
     token_size: Sequence[int] | None = None,
     taps: str = "paper",
     feature_size: int | None = None,
 ) -> UNETR:
-    """Build the original UNETR.
+    """Build UNETR, or a variant of it.
 
     Args:
         patch_size: spatial size of the input, (Z, Y, X) or (Y, X) in voxels.
-        spacing_mm: voxel spacing in mm in the same order. The original's tokens depend on the patch size alone, so it
-            is only checked here.
+        spacing_mm: voxel spacing in mm in the same order; None for an isotropic one. Tokens of a convolutional stem are
+            about as thick as they are wide in mm; the original's depend on the patch size alone.
         in_channels: channels of the image.
         out_channels: logits, one for each label or region.
-        size: a key of `unetr_nnunet.architectures.presets.SIZES`.
-        token_size: voxels of one token per axis; None derives it from the patch size: 16 where that divides it, else
-            the largest power of two that does.
+        architecture: a key of `unetr_nnunet.architectures.presets.ARCHITECTURES`.
+        transformer_blocks: False puts the identity in place of every transformer block, an ablation.
+        size: a key of `unetr_nnunet.architectures.presets.SIZES`, or a size of one's own.
+        token_size: voxels of one token per axis; None derives it, see
+            `unetr_nnunet.architectures.token_geometry.derive_token_size`.
         taps: ``"paper"`` or ``"monai"``; see `unetr_nnunet.architectures.transformer.tap_depths`.
-        feature_size: decoder channels at full resolution, where not the preset's.
+        feature_size: channels at full resolution, where not the preset's.
 
     Returns:
-        A module that maps (B, in_channels, *patch_size) to logits (B, out_channels, *patch_size).
+        A module that maps (B, in_channels, *patch_size) to logits (B, out_channels, *patch_size); with a feature
+        pyramid and deep supervision switched on, to a list of logits.
 
     Raises:
-        ValueError: on an unknown size or tap convention, or a token that does not fit the patch.
+        ValueError: on an unknown architecture, size or tap convention, or a token that does not fit the patch.
     """
-    if size not in SIZES:
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {architecture!r}: choose one of {', '.join(ARCHITECTURES)}")
+    if isinstance(size, str) and size not in SIZES:
         raise ValueError(f"unknown size {size!r}: choose one of {', '.join(SIZES)}")
     if spacing_mm is not None and len(spacing_mm) != len(patch_size):
         raise ValueError(f"spacing_mm {tuple(spacing_mm)} has not the axes of patch size {tuple(patch_size)}")
-    preset = SIZES[size]
+    parts, preset = ARCHITECTURES[architecture], SIZES[size] if isinstance(size, str) else size
     patch_size = tuple(int(axis) for axis in patch_size)
-    token_size = derive_token_size(patch_size) if token_size is None else check_token_size(patch_size, token_size)
-    features = preset.feature_size if feature_size is None else feature_size
+    if token_size is None:
+        token_size = derive_token_size(patch_size, spacing_mm if "CNNStem" in parts else None)
+    token_size = check_token_size(patch_size, token_size)
+    grid = token_grid(patch_size, token_size)
+    width, features = preset.width, feature_size or preset.feature_size
     strides = stage_strides(token_size)
-    blocks = [Block(preset.width, preset.heads, preset.mlp_width) for _ in range(preset.layers)]
+    kernels = stage_kernels(strides, spacing_mm)
     return UNETR(
-        stem=PatchStem(patch_size, token_size, in_channels, preset.width, features),
-        transformer=Transformer(blocks, preset.width, tap_depths(preset.layers, taps)),
-        skips=DeconvolutionSkips(token_grid(patch_size, token_size), strides, preset.width, features),
-        decoder=UNetDecoder(strides, preset.width, features, out_channels),
+        patch_size,
+        stem=CNNStem(strides, kernels, in_channels, width, features)
+        if "CNNStem" in parts
+        else PatchStem(token_size, in_channels, width, features),
+        transformer=_build_transformer("ModernViT" in parts, preset, grid, taps, transformer_blocks),
+        skips=AlignedSkips(grid, strides, kernels, width, features)
+        if "AlignedSkips" in parts
+        else DeconvolutionSkips(grid, strides, width, features),
+        decoder=FPN(strides, kernels, width, features, preset.fpn_channels, out_channels)
+        if "FPN" in parts
+        else UNetDecoder(strides, width, features, out_channels),
     )
+
+
+def _build_transformer(modern: bool, preset: UNETRSize, grid: Sequence[int], taps: str, real_blocks: bool) -> nn.Module:
+    layers = preset.modern_vit.layers if modern else preset.layers
+    depths = tap_depths(layers, taps)
+    blocks: list[nn.Module]
+    if not real_blocks:
+        blocks = [nn.Identity() for _ in range(layers)]
+    elif modern:
+        vit = preset.modern_vit
+        positions = RotaryPositions(grid, vit.width // vit.heads)
+        blocks = [
+            ModernBlock(vit.width, vit.heads, vit.mlp_width, positions, vit.drop_path * layer / (layers - 1))
+            for layer in range(layers)
+        ]
+    else:
+        blocks = [Block(preset.width, preset.heads, preset.mlp_width) for _ in range(layers)]
+    if modern:
+        return ModernViT(blocks, preset.width, preset.modern_vit.width, depths)
+    return Transformer(blocks, preset.width, depths, prod(grid))

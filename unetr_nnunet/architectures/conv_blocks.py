@@ -21,21 +21,29 @@ NEGATIVE_SLOPE = 0.01
 
 
 class Convolution(nn.Module):
-    """A convolution of stride 1 that keeps the spatial shape, initialised as torch's.
+    """A convolution padded so that stride 1 keeps the spatial shape, initialised as torch's.
 
     Args:
-        dimensions: 2 or 3.
         in_channels: channels of the input.
         out_channels: channels of the output.
-        kernel_size: along each axis; odd.
+        kernel_size: along each of two or three axes; odd.
+        stride: downsampling factor per axis; None for 1. It must divide the input's axes.
         bias: whether to add a learned constant to each output channel.
     """
 
     def __init__(
-        self, dimensions: int, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Sequence[int],
+        *,
+        stride: Sequence[int] | None = None,
+        bias: bool = False,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *[kernel_size] * dimensions))
+        self.stride = tuple(stride or [1] * len(kernel_size))
+        self.padding = tuple(length // 2 for length in kernel_size)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *kernel_size))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
@@ -43,12 +51,11 @@ class Convolution(nn.Module):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, in, *S) to (B, out, *S)."""
-        kernel_size = self.weight.shape[2]
-        if kernel_size == 1 and x.device.type == "cpu":
+        """Map (B, in, *S) to (B, out, *(S / stride))."""
+        if self.weight[0, 0].numel() == 1 and x.device.type == "cpu":
             return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
         convolve = F.conv2d if x.dim() == 4 else F.conv3d
-        return convolve(x, _fast_layout(self.weight), self.bias, padding=kernel_size // 2)
+        return convolve(x, _fast_layout(self.weight), self.bias, self.stride, self.padding)
 
 
 class Upsampling(nn.Module):
@@ -76,16 +83,17 @@ class ResidualBlock(nn.Module):
     """Two 3 x 3 x 3 convolutions with a shortcut, which is a 1 x 1 x 1 convolution where the channels change.
 
     Args:
-        dimensions: 2 or 3.
         in_channels: channels of the input.
         out_channels: channels of the output.
+        kernel_size: of the two convolutions, along each of two or three axes.
     """
 
-    def __init__(self, dimensions: int, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int]) -> None:
         super().__init__()
-        self.conv1 = Convolution(dimensions, in_channels, out_channels, 3)
-        self.conv2 = Convolution(dimensions, out_channels, out_channels, 3)
-        self.shortcut = Convolution(dimensions, in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.conv1 = Convolution(in_channels, out_channels, kernel_size)
+        self.conv2 = Convolution(out_channels, out_channels, kernel_size)
+        point = [1] * len(kernel_size)
+        self.shortcut = Convolution(in_channels, out_channels, point) if in_channels != out_channels else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, in, *S) to (B, out, *S)."""

@@ -3,7 +3,7 @@
 The key map, with N a block's number (MONAI -> ours):
 
 ==================================================  ======================================================
-``vit.patch_embedding.position_embeddings``         ``stem.positions``
+``vit.patch_embedding.position_embeddings``         ``transformer.positions``
 ``vit.patch_embedding.patch_embeddings[.1]``        ``stem.projection`` (axes reordered, see below)
 ``vit.blocks.N.norm1``, ``.norm2``                  ``transformer.blocks.N.norm1``, ``.norm2``
 ``vit.blocks.N.attn.qkv``, ``.attn.out_proj``       ``transformer.blocks.N.attention.qkv``, ``.attention.out``
@@ -12,13 +12,15 @@ The key map, with N a block's number (MONAI -> ours):
 ``encoder1.layer``                                  ``stem.image_block``
 ``encoder2``, ``encoder3``, ``encoder4``            ``skips.chains.0``, ``.1``, ``.2``
 ``decoder2`` ... ``decoder5``                       ``decoder.upsamplings.0`` ... and ``decoder.blocks.0`` ...
-``out.conv.conv``                                   ``decoder.head``
+``out.conv.conv``                                   ``decoder.seg_layers.0``
 ==================================================  ======================================================
 
 Within a residual block ``conv1``, ``conv2``, ``conv3`` become ``conv1``, ``conv2``, ``shortcut``. The patch projection
 of ``proj_type="conv"`` is flattened; that of ``"perceptron"`` has its inputs in the order (voxels, channel), which
-becomes (channel, voxels). Tensors that MONAI's forward pass never uses (class token, cross-attention) are dropped.
-Such weights were trained with taps after blocks 4, 7 and 10: build the network with ``taps="monai"``.
+becomes (channel, voxels). Tensors that MONAI's forward pass never uses are dropped: class token and ``conv3`` of blocks
+whose channels do not change (0.6 to 0.8), cross-attention (1.4 and 1.5) and its norm (1.4 to 1.6). The rest is the same
+in every version from 0.6.0 to 1.6.1. Such weights were trained with taps after blocks 4, 7 and 10: build the network
+with ``taps="monai"``.
 """
 
 import re
@@ -27,11 +29,12 @@ from collections.abc import Mapping
 import torch
 
 _UNUSED = re.compile(r"cls_token|cross_attn")
+_SHORTCUT = re.compile(r"\.conv3\.conv\.weight$")
 
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"^vit\.patch_embedding\.position_embeddings$", r"stem.positions"),
+        (r"^vit\.patch_embedding\.position_embeddings$", r"transformer.positions"),
         (r"^vit\.patch_embedding\.patch_embeddings(\.1)?\.", r"stem.projection."),
         (r"^vit\.blocks\.(\d+)\.attn\.qkv\.", r"transformer.blocks.\1.attention.qkv."),
         (r"^vit\.blocks\.(\d+)\.attn\.out_proj\.", r"transformer.blocks.\1.attention.out."),
@@ -40,7 +43,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^vit\.blocks\.(\d+)\.(norm[12])\.", r"transformer.blocks.\1.\2."),
         (r"^vit\.norm\.", r"transformer.norm."),
         (r"^encoder1\.layer\.(\w+)\.conv\.", r"stem.image_block.\1."),
-        (r"^out\.conv\.conv\.", r"decoder.head."),
+        (r"^out\.conv\.conv\.", r"decoder.seg_layers.0."),
     )
 )
 
@@ -62,9 +65,7 @@ def convert_monai_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[str
         raise ValueError(f"{first!r} is missing: this is no state dict of MONAI's UNETR with residual blocks")
     in_channels = state_dict[first].shape[1]
     converted = {}
-    for key, tensor in state_dict.items():
-        if _UNUSED.search(key):
-            continue
+    for key, tensor in used_tensors(state_dict).items():
         name = _our_name(key)
         if name == "stem.projection.weight":
             if tensor.dim() == 2:  # perceptron: (D, voxels * C) -> (D, C * voxels)
@@ -72,6 +73,16 @@ def convert_monai_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[str
             tensor = tensor.flatten(1)
         converted[name] = tensor
     return converted
+
+
+def used_tensors(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the entries of MONAI's state dict that its forward pass uses, under MONAI's names."""
+    return {key: tensor for key, tensor in state_dict.items() if not _is_unused(key, tensor)}
+
+
+def _is_unused(key: str, tensor: torch.Tensor) -> bool:
+    same_channels = tensor.dim() > 1 and tensor.shape[0] == tensor.shape[1]
+    return bool(_UNUSED.search(key)) or (same_channels and bool(_SHORTCUT.search(key)))
 
 
 def _our_name(key: str) -> str:

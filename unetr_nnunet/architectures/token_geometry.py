@@ -111,6 +111,29 @@ def stage_strides(token_size: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(2 if STAGES - stage <= count else 1 for count in halvings) for stage in range(STAGES))
 
 
+def stage_kernels(
+    strides: Sequence[Sequence[int]], spacing_mm: Sequence[float] | None = None
+) -> tuple[tuple[int, ...], ...]:
+    """Return the size of a convolution at each scale, highest resolution first: 3 voxels, or 1 across thick slices.
+
+    As in nnU-Net's own plans, an axis is left out while its voxels are longer than the finest at that scale and it is
+    not downsampled; here from a factor of the square root of 2, at which `derive_token_size` halves the token along it.
+
+    Args:
+        strides: see `stage_strides`.
+        spacing_mm: voxel spacing per axis in mm at full resolution; None for an isotropic one.
+    """
+    voxel = [1.0] * len(strides[0]) if spacing_mm is None else list(spacing_mm)
+    kernels = []
+    for stride in strides:
+        longest = math.sqrt(2) * min(voxel)
+        kernels.append(
+            tuple(1 if length > longest and factor == 1 else 3 for length, factor in zip(voxel, stride, strict=True))
+        )
+        voxel = [length * factor for length, factor in zip(voxel, stride, strict=True)]
+    return tuple(kernels)
+
+
 def _check_patch_size(patch_size: Sequence[int]) -> None:
     if len(patch_size) not in (2, 3) or min(patch_size) < 1:
         raise ValueError(f"patch size {tuple(patch_size)} must have two or three positive axes, (Y, X) or (Z, Y, X)")

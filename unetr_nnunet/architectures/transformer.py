@@ -57,22 +57,26 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks whose intermediate outputs are tapped.
+    """Learned positions, then a stack of blocks whose intermediate outputs are tapped.
 
     Args:
         blocks: the blocks, first to last, each mapping (B, N, D) to (B, N, D).
         width: channels D of a token.
         taps: after how many blocks to tap, ascending, such as (3, 6, 9).
+        tokens: number N of tokens; each place has a learned position.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], width: int, taps: Sequence[int]) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], width: int, taps: Sequence[int], tokens: int) -> None:
         super().__init__()
+        self.positions = nn.Parameter(torch.empty(1, tokens, width))
+        nn.init.trunc_normal_(self.positions, std=0.02)
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
         self.taps = tuple(taps)
 
     def forward(self, tokens: torch.Tensor) -> list[torch.Tensor]:
         """Map tokens (B, N, D) to the taps and the normalised last output, shallow to deep, each (B, N, D)."""
+        tokens = tokens + self.positions  # (B, N, D)
         outputs = []
         for depth, block in enumerate(self.blocks, start=1):
             tokens = block(tokens)  # (B, N, D)

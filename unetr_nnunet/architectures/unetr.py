@@ -7,13 +7,16 @@ https://arxiv.org/abs/2103.10504. Own code; the layer layout follows MONAI's UNE
 One network class, four injected parts. A variant of the study exchanges one part and keeps the others:
 
 - **stem**: image (B, C, *S) -> ``(tokens, image_features)``: the tokens (B, N, D) and a list of feature maps of the
-  image, highest resolution first. Here: linear projection plus learned positions, and one residual block at full
-  resolution. A convolutional stem returns more maps.
-- **transformer**: tokens -> list of tokens (B, N, D), shallow to deep: the taps, then the last output.
+  image, highest resolution first: (B, F, *S), (B, 2F, ...) and so on, at least the first. `PatchStem`, or `CNNStem`.
+- **transformer**: tokens -> list of tokens (B, N, D), shallow to deep: three taps, then the last output. `Transformer`,
+  or `ModernViT`.
 - **skips**: ``(image_features, taps)`` -> list of maps, highest resolution first, one for each decoder scale and last
-  the map at the token grid. Here: the full-resolution block as it is, then one chain of transposed convolutions a tap.
+  the map at the token grid. `DeconvolutionSkips`, or `AlignedSkips`; both add the stem's maps of lower resolution, if
+  it has any, to the tap of the same scale.
 - **decoder**: maps -> logits (B, K, *S). Its attribute ``deep_supervision``, which nnU-Net sets, makes a decoder with
-  several outputs return them as a list, highest resolution first. The original has one output and ignores it.
+  several outputs return them as a list, highest resolution first. `UNetDecoder` has one and ignores it; `FPN` has one a
+  scale. The layers that give logits are its ``seg_layers``, as in nnU-Net's networks, whose loader of pretrained
+  weights leaves out what has this name.
 
 Shapes: B batch, C input channels, K output channels, S the patch size (Z, Y, X) or (Y, X), N tokens, D their width,
 F ``feature_size``.
@@ -21,26 +24,37 @@ F ``feature_size``.
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import nn
 
 from unetr_nnunet.architectures.conv_blocks import Convolution, ResidualBlock, Upsampling
-from unetr_nnunet.architectures.token_geometry import token_grid
 
 
 class UNETR(nn.Module):
     """The composed network; see the module's docstring for what each part takes and returns.
 
     Args:
+        patch_size: spatial size S of the input.
         stem: image to tokens and image features.
         transformer: tokens to taps.
         skips: image features and taps to one map a scale.
         decoder: maps to logits.
     """
 
-    def __init__(self, stem: nn.Module, transformer: nn.Module, skips: nn.Module, decoder: nn.Module) -> None:
+    decoder: Any  # a module with an attribute `deep_supervision`
+
+    def __init__(
+        self,
+        patch_size: Sequence[int],
+        stem: nn.Module,
+        transformer: nn.Module,
+        skips: nn.Module,
+        decoder: nn.Module,
+    ) -> None:
         super().__init__()
+        self.patch_size = tuple(patch_size)
         self.stem = stem
         self.transformer = transformer
         self.skips = skips
@@ -58,46 +72,40 @@ class UNETR(nn.Module):
         Raises:
             ValueError: if the spatial size is another one.
         """
-        tokens, image_features = self.stem(image)  # (B, N, D), [(B, F, *S)]
-        taps = self.transformer(tokens)  # 4 x (B, N, D)
-        maps = self.skips(image_features, taps)  # 5 maps, (B, F, *S) ... (B, D, *grid)
-        return self.decoder(maps)  # (B, K, *S)
-
-
-class PatchStem(nn.Module):
-    """Cut the image into tokens, project each linearly, add its learned position; one residual block on the image.
-
-    Args:
-        patch_size: spatial size S of the input.
-        token_size: voxels of one token per axis; divides ``patch_size``.
-        in_channels: channels C of the image.
-        width: channels D of a token.
-        feature_size: channels F of the full-resolution features.
-    """
-
-    def __init__(
-        self, patch_size: Sequence[int], token_size: Sequence[int], in_channels: int, width: int, feature_size: int
-    ) -> None:
-        super().__init__()
-        self.patch_size = tuple(patch_size)
-        self.token_size = tuple(token_size)
-        self.projection = nn.Linear(in_channels * prod(token_size), width)
-        self.positions = nn.Parameter(torch.empty(1, prod(token_grid(patch_size, token_size)), width))
-        self.image_block = ResidualBlock(len(self.patch_size), in_channels, feature_size)
-        for parameter in (self.projection.weight, self.positions):
-            nn.init.trunc_normal_(parameter, std=0.02)
-        nn.init.zeros_(self.projection.bias)
-
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Map (B, C, *S) to tokens (B, N, D) and [features (B, F, *S)]."""
         if tuple(image.shape[2:]) != self.patch_size:
             raise ValueError(
                 f"expected an image of spatial size {self.patch_size}, got {tuple(image.shape[2:])}: cut it into "
                 "patches of that size (sliding window), or build the network for the other size"
             )
+        tokens, image_features = self.stem(image)  # (B, N, D), [(B, F, *S), ...]
+        taps = self.transformer(tokens)  # 4 x (B, N, D)
+        maps = self.skips(image_features, taps)  # 5 maps, (B, F, *S) ... (B, D, *grid)
+        logits: torch.Tensor | list[torch.Tensor] = self.decoder(maps)  # (B, K, *S)
+        return logits
+
+
+class PatchStem(nn.Module):
+    """Cut the image into tokens and project each linearly; one residual block on the image.
+
+    Args:
+        token_size: voxels of one token per axis; divides the patch size.
+        in_channels: channels C of the image.
+        width: channels D of a token.
+        feature_size: channels F of the full-resolution features.
+    """
+
+    def __init__(self, token_size: Sequence[int], in_channels: int, width: int, feature_size: int) -> None:
+        super().__init__()
+        self.token_size = tuple(token_size)
+        self.projection = nn.Linear(in_channels * prod(token_size), width)
+        self.image_block = ResidualBlock(in_channels, feature_size, [3] * len(self.token_size))
+        nn.init.trunc_normal_(self.projection.weight, std=0.02)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Map (B, C, *S) to tokens (B, N, D) and [features (B, F, *S)]."""
         patches = cut_patches(image, self.token_size)  # (B, N, C * voxels of a token)
-        tokens = self.projection(patches) + self.positions  # (B, N, D)
-        return tokens, [self.image_block(image)]
+        return self.projection(patches), [self.image_block(image)]
 
 
 def cut_patches(image: torch.Tensor, token_size: Sequence[int]) -> torch.Tensor:
@@ -129,14 +137,27 @@ class DeconvolutionSkips(nn.Module):
             channels = feature_size * 2**scale
             layers: list[nn.Module] = [Upsampling(width, channels, deep_to_fine[0])]
             for stride in deep_to_fine[1:]:
-                layers += [Upsampling(channels, channels, stride), ResidualBlock(len(grid), channels, channels)]
+                layers += [Upsampling(channels, channels, stride), ResidualBlock(channels, channels, [3] * len(grid))]
             chains.append(nn.Sequential(*layers))
         self.chains = nn.ModuleList(chains)
 
     def forward(self, image_features: list[torch.Tensor], taps: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Map [(B, F, *S)] and 4 x (B, N, D) to maps of F, 2F, 4F, 8F, D channels, the last at the token grid."""
+        """Map the stem's maps and 4 x (B, N, D) to maps of F, 2F, 4F, 8F, D channels, the last at the token grid."""
         *taps, last = [tap.transpose(1, 2).unflatten(2, self.grid) for tap in taps]  # 4 x (B, D, *grid)
-        return [*image_features, *(chain(tap) for chain, tap in zip(self.chains, taps, strict=True)), last]
+        maps = [chain(tap) for chain, tap in zip(self.chains, taps, strict=True)]  # (B, 2F, ...) ...
+        return [*add_image_features(maps, image_features), last]
+
+
+def add_image_features(maps: Sequence[torch.Tensor], image_features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return the stem's full-resolution map, then each tap's map, plus the stem's of the same scale where it has one.
+
+    Args:
+        maps: the taps at the scales below full resolution, (B, 2F, ...), (B, 4F, ...), highest resolution first.
+        image_features: the stem's maps, (B, F, *S), (B, 2F, ...), highest resolution first; at least one.
+    """
+    full_resolution, *coarser = image_features
+    added = [tap + feature for tap, feature in zip(maps, coarser, strict=False)]
+    return [full_resolution, *added, *maps[len(added) :]]
 
 
 class UNetDecoder(nn.Module):
@@ -158,9 +179,9 @@ class UNetDecoder(nn.Module):
             Upsampling(channels[scale + 1], channels[scale], stride) for scale, stride in enumerate(strides)
         )
         self.blocks = nn.ModuleList(
-            ResidualBlock(dimensions, 2 * channels[scale], channels[scale]) for scale in range(len(strides))
+            ResidualBlock(2 * channels[scale], channels[scale], [3] * dimensions) for scale in range(len(strides))
         )
-        self.head = Convolution(dimensions, feature_size, out_channels, 1, bias=True)
+        self.seg_layers = nn.ModuleList([Convolution(feature_size, out_channels, [1] * dimensions, bias=True)])
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
         """Map the scales, (B, F, *S) first and (B, D, *grid) last, to logits (B, K, *S)."""
@@ -168,4 +189,5 @@ class UNetDecoder(nn.Module):
         for scale in reversed(range(len(skips))):
             x = torch.cat((self.upsamplings[scale](x), skips.pop()), dim=1)  # (B, 2F * 2**scale, ...)
             x = self.blocks[scale](x)  # (B, F * 2**scale, ...)
-        return self.head(x)  # (B, K, *S)
+        logits: torch.Tensor = self.seg_layers[0](x)  # (B, K, *S)
+        return logits

@@ -19,14 +19,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.name:
         for field, value, meaning in explain(parse_trainer_name(arguments.name)):
-            print(f"{field:<10}{value:<14}{meaning}")
+            print(f"{field:<14}{value:<16}{meaning}")
         return 0
     print(f"A trainer's name is {BASE_NAME} and any of these tokens, joined by '_', in this order:\n")
     for group in TOKEN_GROUPS:
         if isinstance(group, NumberToken):
-            print(f"{group.field:<10}{group.form.format('<N>'):<14}{group.explanation}")
+            print(f"{group.field:<14}{group.form.format('<N>'):<16}{group.explanation}")
         else:
             for token, meaning in group.explanations.items():
-                print(f"{group.field:<10}{token or '(none)':<14}{meaning}")
+                print(f"{group.field:<14}{token or '(none)':<16}{meaning}")
     print(f"\nexample: nnUNetv2_train 17 3d_fullres 0 -tr {BASE_NAME}_100epochs_seed1")
     return 0

@@ -2,7 +2,8 @@
 
 A name is ``nnUNetTrainerUNETR`` followed by tokens, each at most once and in the order of `TOKEN_GROUPS`::
 
-    nnUNetTrainerUNETR[_<Size>][_<Recipe>][_NoLRFlip][_<N>epochs][_seed<N>]
+    nnUNetTrainerUNETR[_<Architecture>][_NoTransformer][_<Size>][_<Recipe>][_<Augmentation>]
+        [_NoLRFlip][_<N>epochs][_seed<N>]
 
 There is never a double underscore, because nnU-Net splits its result folders' names there. No torch in this module.
 """
@@ -57,10 +58,30 @@ class NumberToken:
 
 TOKEN_GROUPS: tuple[TokenGroup | NumberToken, ...] = (
     TokenGroup(
+        "architecture",
+        "original",
+        {
+            "": "the original UNETR",
+            "CNNStem": "residual convolutional tokenizer, whose maps are the high-resolution skips",
+            "ModernViT": "light transformer: rotary positions, LayerScale, SwiGLU, query and key norm, DropPath",
+            "AlignedSkips": "taps aligned with their decoder scale, and gated, before fusion",
+            "FPN": "top-down fusion over all scales, with deep supervision",
+            "Modified": "all four modifications",
+        },
+    ),
+    TokenGroup(
+        "blocks",
+        "transformer",
+        {
+            "": "the architecture's transformer blocks",
+            "NoTransformer": "identity in place of every transformer block, to see what they contribute",
+        },
+    ),
+    TokenGroup(
         "size",
         "base",
         {
-            "": "base: the paper's network, 12 blocks, 768 wide",
+            "": "base: the paper's size for the original, 12 blocks, 768 wide",
             "Tiny": "small network for CPU runs and the demo",
             "Large": "larger network for large GPUs",
         },
@@ -71,6 +92,19 @@ TOKEN_GROUPS: tuple[TokenGroup | NumberToken, ...] = (
         {
             "": "AdamW 3e-4, weight decay 5e-2, warm-up, polynomial decay, 1000 epochs (after Primus, 2025)",
             "Paper": "AdamW 1e-4, weight decay 1e-5, warm-up, cosine decay, 300 epochs (UNETR, 2022)",
+        },
+    ),
+    TokenGroup(
+        "augmentation",
+        "nnU-Net's own",
+        {
+            "": "nnU-Net's own: rotation, scaling, noise, blur, brightness, contrast, low resolution, gamma, mirroring",
+            "Baseline": "UNETR's: flips, rotations by 90 degrees, scaled and shifted intensity",
+            "LightAug": "Baseline at half its probabilities and magnitudes",
+            "StrongAug": "Baseline at far higher probabilities and twice its magnitudes",
+            "NoIntensity": "Baseline's flips and rotations only",
+            "FlipOnly": "Baseline's flips only",
+            "NoAug": "none, for short runs and as a control; no mirroring in prediction either",
         },
     ),
     TokenGroup(
@@ -91,15 +125,21 @@ class TrainerName:
     """The settings that a trainer's name stands for; ``str()`` gives the name back.
 
     Attributes:
+        architecture: "original", one of its modifications, or "Modified".
+        blocks: "transformer", or "NoTransformer".
         size: network preset, "base", "Tiny" or "Large".
         recipe: optimisation recipe, "recommended" or "Paper".
+        augmentation: "nnU-Net's own", or one of the study's policies.
         mirroring: "all axes", or "NoLRFlip".
         epochs: number of epochs; None for the recipe's own.
         seed: seed of the run; None for an unseeded one.
     """
 
+    architecture: str = "original"
+    blocks: str = "transformer"
     size: str = "base"
     recipe: str = "recommended"
+    augmentation: str = "nnU-Net's own"
     mirroring: str = "all axes"
     epochs: int | None = None
     seed: int | None = None

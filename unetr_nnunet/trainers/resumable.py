@@ -31,7 +31,15 @@ class _TerminatedError(Exception):
 class ResumableTrainer(nnUNetTrainer):
     """`nnUNetTrainer` with a checkpoint every few minutes and at SIGTERM.
 
-    The environment variable ``UNETR_NNUNET_CHECKPOINT_MINUTES`` sets the interval (default 10).
+    The environment variable ``UNETR_NNUNET_CHECKPOINT_MINUTES`` sets the interval (default 10). The five constructor
+    parameters are nnU-Net's, which reads their names from the signature; they are declared here only.
+
+    Args:
+        plans: content of the plans file.
+        configuration: configuration in it, such as ``3d_fullres``.
+        fold: fold of the cross-validation, or "all".
+        dataset_json: content of ``dataset.json``.
+        device: where to train.
     """
 
     def __init__(
@@ -49,6 +57,10 @@ class ResumableTrainer(nnUNetTrainer):
         self._resumed_steps = 0  # how many of them a resumed epoch started with
         self._in_step = False
         self._terminate = False
+        self.configure()
+
+    def configure(self) -> None:
+        """Set what differs from nnU-Net's trainer; called at the end of the constructor, for subclasses."""
 
     @property
     def iterations_per_epoch(self) -> int:

@@ -4,16 +4,27 @@ Everything that differs between our trainers is data on the class (`settings`, p
 """
 
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import isfile, join, load_json
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from unetr_nnunet.architectures.build import build_unetr
+from unetr_nnunet.architectures.build import PLANNED_NETWORK, build_unetr, planned_arguments
+from unetr_nnunet.architectures.presets import ARCHITECTURES
+from unetr_nnunet.trainers.augmentation import (
+    FOREGROUND_SHARE,
+    POLICIES,
+    PatchGeometry,
+    intensity_window,
+    policy_transforms,
+)
 from unetr_nnunet.trainers.mirroring import common_left_right_axis, spatial_axes_without
 from unetr_nnunet.trainers.names import TrainerName
 from unetr_nnunet.trainers.precision import training_autocast
@@ -25,34 +36,20 @@ TRAINING_STREAM, VALIDATION_STREAM, NETWORK_STREAM = range(3)
 
 
 class nnUNetTrainerUNETR(ResumableTrainer):
-    """UNETR inside nnU-Net v2.
-
-    The five constructor parameters are nnU-Net's; it reads their names from the signature.
-
-    Args:
-        plans: content of the plans file.
-        configuration: configuration in it, such as ``3d_fullres``.
-        fold: fold of the cross-validation, or "all".
-        dataset_json: content of ``dataset.json``.
-        device: where to train.
-    """
+    """UNETR inside nnU-Net v2; the constructor's parameters are nnU-Net's."""
 
     settings = TrainerName()
 
-    def __init__(
-        self,
-        plans: dict[str, Any],
-        configuration: str,
-        fold: int,
-        dataset_json: dict[str, Any],
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
+    def configure(self) -> None:
+        """Take recipe, length and deep supervision from the settings."""
         self.recipe = recipe_for(self.settings.recipe, self.settings.size)
         self.initial_lr = self.recipe.learning_rate
         self.weight_decay = self.recipe.weight_decay
         self.num_epochs = self.settings.epochs or self.recipe.epochs
-        self.enable_deep_supervision = False
+        self.policy = POLICIES.get(self.settings.augmentation)
+        if self.policy is not None:
+            self.oversample_foreground_percent = FOREGROUND_SHARE
+        self.enable_deep_supervision = "FPN" in ARCHITECTURES[self.settings.architecture]
         if self.device.type == "cpu" and "OMP_NUM_THREADS" in os.environ:
             # nnUNetv2_train takes all cores whatever the user said; several folds side by side need a share each
             torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -75,18 +72,27 @@ class nnUNetTrainerUNETR(ResumableTrainer):
             configuration_manager: the configuration to build for.
             num_input_channels: image channels.
             num_output_channels: output channels: classes with background, or regions.
-            enable_deep_supervision: whether to return auxiliary outputs; UNETR has none.
+            enable_deep_supervision: whether to return auxiliary outputs, where the architecture has any.
+
+        Plans that name our network decide on token, taps and size by their ``arch_kwargs``.
 
         Returns:
             A network from (B, C, Z, Y, X) images to (B, K, Z, Y, X) logits; without Z in a 2-D configuration.
         """
-        return build_unetr(
+        planned: dict[str, Any] = {}
+        if configuration_manager.network_arch_class_name == PLANNED_NETWORK:
+            planned = planned_arguments(configuration_manager.network_arch_init_kwargs)
+        network = build_unetr(
             configuration_manager.patch_size,
             configuration_manager.spacing,
             num_input_channels,
             num_output_channels,
-            size=cls.settings.size,
+            architecture=cls.settings.architecture,
+            transformer_blocks=cls.settings.blocks == "transformer",
+            **({"size": cls.settings.size} | planned),
         )
+        network.decoder.deep_supervision = enable_deep_supervision
+        return network
 
     def initialize(self) -> None:
         """Seed, where the name has a seed, then build network, optimizer and loss as nnU-Net does."""
@@ -109,7 +115,8 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         """Update the weights with one batch.
 
         Args:
-            batch: ``data`` (B, C, Z, Y, X) and ``target`` (B, 1, Z, Y, X), as nnU-Net's data loader makes them.
+            batch: ``data`` (B, C, Z, Y, X) and ``target`` (B, 1, Z, Y, X), as nnU-Net's data loader makes them; with
+                deep supervision a list of targets, highest resolution first.
 
         Returns:
             The batch's loss, under "loss".
@@ -124,11 +131,11 @@ class nnUNetTrainerUNETR(ResumableTrainer):
                 int(np.random.SeedSequence([self.settings.seed, NETWORK_STREAM, step]).generate_state(1)[0])
             )
         data = batch["data"].to(self.device, non_blocking=True)
-        target = batch["target"].to(self.device, non_blocking=True)
+        target = _for_each(batch["target"], lambda scale: scale.to(self.device, non_blocking=True))
         self.optimizer.zero_grad(set_to_none=True)
         with training_autocast(self.device):
             output = self.network(data)
-        loss = self.loss(output.float(), target)
+        loss = self.loss(_for_each(output, torch.Tensor.float), target)
         self._stop_unless_finite(loss, data, "loss")
         scaler = self.grad_scaler or torch.amp.GradScaler(enabled=False)
         scaler.scale(loss).backward()
@@ -174,11 +181,17 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         training, validation = super().do_split()
         return sorted(training), sorted(validation)  # fold "all" comes in the file system's order
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, tuple[int, ...]]:  # noqa: N802
-        """Return nnU-Net's augmentation geometry, without mirroring left to right where the name says so."""
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, Any]:  # noqa: N802
+        """Return nnU-Net's augmentation geometry, without mirroring left to right where the name says so.
+
+        The study's policies rotate by right angles only, so that a crop of the patch's own size is enough.
+        """
+        mirror_axes: tuple[int, ...] | None
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
+        if self.policy is not None:
+            initial_patch_size = np.array(self.configuration_manager.patch_size)
         if self.settings.mirroring == "NoLRFlip":
             dataset = self.dataset_class(self.preprocessed_dataset_folder)
             axis = common_left_right_axis(
@@ -186,8 +199,45 @@ class nnUNetTrainerUNETR(ResumableTrainer):
                 self.plans_manager.transpose_forward,
             )
             mirror_axes = spatial_axes_without(axis, mirror_axes, len(self.configuration_manager.patch_size))
-            self.inference_allowed_mirroring_axes = mirror_axes
+        if self.policy is not None and not self.policy.flip:
+            mirror_axes = None
+        self.inference_allowed_mirroring_axes = mirror_axes
         return rotation, dummy_2d, initial_patch_size, mirror_axes
+
+    def get_training_transforms(  # nnU-Net's is static, but called on the instance
+        self,
+        patch_size: Sequence[int],
+        rotation_for_DA: Any,  # noqa: N803 - nnU-Net's own signature
+        deep_supervision_scales: list[list[float]] | None,
+        mirror_axes: tuple[int, ...] | None,
+        do_dummy_2d_data_aug: bool,
+        use_mask_for_norm: list[bool] | None = None,
+        **labels: Any,
+    ) -> BasicTransform:
+        """Return nnU-Net's augmentation, or that of the policy in the trainer's name."""
+        if self.policy is None:
+            return super().get_training_transforms(
+                patch_size,
+                rotation_for_DA,
+                deep_supervision_scales,
+                mirror_axes,
+                do_dummy_2d_data_aug,
+                use_mask_for_norm=use_mask_for_norm,
+                **labels,
+            )
+        geometry = PatchGeometry(tuple(patch_size), tuple(self.configuration_manager.spacing), tuple(mirror_axes or ()))
+        window = intensity_window(self.plans_manager.foreground_intensity_properties_per_channel)
+        augmentation = policy_transforms(self.policy, geometry, window)
+        return ComposeTransforms([*augmentation, self.get_validation_transforms(deep_supervision_scales, **labels)])
+
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
+        """Return the scales of the network's outputs; nnU-Net takes them from a U-Net's strides in the plans."""
+        if not self.enable_deep_supervision:
+            return None
+        network = self.network.module if self.is_ddp else self.network
+        network = getattr(network, "_orig_mod", network)  # torch.compile's wrapper
+        scales: list[list[float]] = network.decoder.output_scales
+        return scales
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return iterators over training and validation batches; in a seeded run they repeat exactly."""
@@ -213,3 +263,8 @@ class nnUNetTrainerUNETR(ResumableTrainer):
                 pin_memory,
             ),
         )
+
+
+def _for_each(scales: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Apply ``change`` to a tensor, or to each of a list of tensors."""
+    return [change(scale) for scale in scales] if isinstance(scales, list) else change(scales)

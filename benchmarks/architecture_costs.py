@@ -1,0 +1,188 @@
+"""What each architecture costs, beside its peers, as a Markdown table: parameters, operations, memory, time of a step.
+
+Operations are those of a forward pass, 2 per multiply-add, a sample. Saved activations are what autograd keeps for the
+backward pass in float32 on a CPU, batch 2, each storage once. A training step of batch 2 (forward, backward
+and AdamW, on the sum of the squares of all outputs) is really run: each network in turn, several rounds, median.
+
+    python benchmarks/architecture_costs.py --rounds 3
+    python benchmarks/architecture_costs.py --rounds 0          counts only
+"""
+
+import argparse
+import datetime
+import gc
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from dynamic_network_architectures.architectures.primus import Primus
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from monai.networks.nets import UNETR as MonaiUNETR  # noqa: N811
+from monai.networks.nets import SwinUNETR
+from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from unetr_nnunet.architectures.build import build_unetr
+from unetr_nnunet.architectures.presets import ARCHITECTURES
+
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "reference" / "costs.md"
+OUTPUTS, BATCH = 14, 2
+CASES = {(96, 96, 96): (1.5, 1.5, 1.5), (48, 192, 192): (3.0, 0.76, 0.76), (96, 96, 16): (1.5, 1.5, 1.5)}
+GIB = 2**30
+
+
+def nnunet(
+    kind: type[nn.Module], patch: tuple[int, ...], spacing: tuple[float, ...], blocks: tuple[int, ...]
+) -> nn.Module:
+    """Return the U-Net that nnU-Net's planners make for a patch: their features, blocks, strides and kernels."""
+    _, strides, kernels, _, _ = get_pool_and_conv_props(spacing, patch, 4, 999999)
+    stages = len(strides)
+    counts = {"n_conv_per_stage" if kind is PlainConvUNet else "n_blocks_per_stage": list(blocks[:stages])}
+    return kind(
+        1,
+        stages,
+        [min(320, 32 * 2**stage) for stage in range(stages)],
+        nn.Conv3d,
+        [tuple(kernel) for kernel in kernels],
+        [tuple(stride) for stride in strides],
+        num_classes=OUTPUTS,
+        n_conv_per_stage_decoder=[2 if kind is PlainConvUNet else 1] * (stages - 1),
+        conv_bias=True,
+        norm_op=nn.InstanceNorm3d,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+        deep_supervision=True,
+        **counts,
+    )
+
+
+def networks(patch: tuple[int, ...], spacing: tuple[float, ...]) -> dict[str, Callable[[], nn.Module]]:
+    """Return builders of ours and of the peers for one patch."""
+
+    def ours(architecture: str, blocks: bool = True) -> Callable[[], nn.Module]:
+        def build() -> nn.Module:
+            network = build_unetr(patch, spacing, 1, OUTPUTS, architecture=architecture, transformer_blocks=blocks)
+            network.decoder.deep_supervision = True
+            return network
+
+        return build
+
+    def primus() -> nn.Module:
+        return Primus(
+            1, 864, (8, 8, 8), OUTPUTS, 16, 12, patch, drop_path_rate=0.2, scale_attn_inner=True, init_values=0.1
+        )
+
+    found = {f"UNETR, {name}" if name == "original" else name: ours(name) for name in ARCHITECTURES}
+    return found | {
+        "Modified, NoTransformer": ours("Modified", False),
+        "MONAI UNETR": lambda: MonaiUNETR(1, OUTPUTS, patch),
+        **({} if min(patch) % 32 else {"MONAI SwinUNETR": lambda: SwinUNETR(1, OUTPUTS, feature_size=48)}),
+        "nnU-Net PlainConvUNet": lambda: nnunet(PlainConvUNet, patch, spacing, (2,) * 10),
+        "nnU-Net ResEnc-L": lambda: nnunet(ResidualEncoderUNet, patch, spacing, (1, 3, 4, 6, 6, 6, 6)),
+        "Primus-M": primus,
+    }
+
+
+def loss_of(outputs: torch.Tensor | list[torch.Tensor] | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Return a loss that every output takes part in."""
+    scales = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+    return torch.stack([scale.float().square().mean() for scale in scales]).sum()
+
+
+def counts(build: Callable[[], nn.Module], patch: tuple[int, ...]) -> tuple[float, float, float]:
+    """Return parameters in millions, operations of a forward pass in GFLOP a sample, saved activations in GiB."""
+    network = build()
+    saved: dict[int, int] = {}
+    kept: list[torch.Tensor] = []
+    own = {value.untyped_storage()._cdata for value in network.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            saved[storage._cdata] = storage.nbytes()
+        kept.append(tensor)  # a freed storage's address would be given to another
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with FlopCounterMode(display=False) as operations, hooks:
+        network(torch.randn(BATCH, 1, *patch))
+    parameters = sum(value.numel() for value in network.parameters())
+    return parameters / 1e6, operations.get_total_flops() / BATCH / 1e9, sum(saved.values()) / GIB
+
+
+def step_times(
+    builders: dict[str, Callable[[], nn.Module]], patch: tuple[int, ...], device: str, rounds: int
+) -> dict[str, float]:
+    """Return the median seconds of a training step of each network, all run in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in builders}
+    image = torch.randn(BATCH, 1, *patch, device=device)
+    for round_number in range(rounds):
+        for name, build in builders.items():
+            network = build().to(device).train()
+            optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+            for attempt in range(2):  # the first one warms up
+                start = time.perf_counter()
+                with torch.autocast(device, enabled=device == "cuda"):
+                    outputs = network(image)
+                loss_of(outputs).backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                if device == "cuda":
+                    torch.cuda.synchronize()
+                if attempt:
+                    seconds[name].append(time.perf_counter() - start)
+            del network, optimizer, outputs
+            gc.collect()
+            print(f"round {round_number + 1}: {name} {seconds[name][-1]:.2f} s", flush=True)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def table(patch: tuple[int, ...], spacing: tuple[float, ...], device: str, rounds: int) -> list[str]:
+    """Return the lines of one patch's table."""
+    builders = networks(patch, spacing)
+    costs = {name: counts(build, patch) for name, build in builders.items()}
+    times = step_times(builders, patch, device, rounds) if rounds else {}
+    base = costs["UNETR, original"]
+    lines = [
+        f"## Patch {' x '.join(map(str, patch))} at {' x '.join(map(str, spacing))} mm",
+        "",
+        "| network | parameters, M | GFLOP | saved, GiB | of the original's | training step, s | of the original's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, (parameters, operations, saved) in costs.items():
+        timed = f"{times[name]:.2f} | {times[name] / times['UNETR, original']:.2f}" if times else "not measured | "
+        lines.append(
+            f"| {name} | {parameters:.1f} | {operations:.0f} | {saved:.2f} | {saved / base[2]:.2f} | {timed} |"
+        )
+    return [*lines, ""]
+
+
+def main() -> None:
+    """Measure everything and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    where = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} threads"
+    lines = [
+        "# What the architectures cost",
+        "",
+        f"Written by `benchmarks/architecture_costs.py`, whose docstring says how, on {datetime.date.today()}: "
+        f"{arguments.device} ({where}), {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch "
+        f"{torch.__version__}. Batch {BATCH}, {OUTPUTS} outputs, base size. Step times are medians of "
+        f"{arguments.rounds} rounds and good for ratios only.",
+        "",
+    ]
+    for patch, spacing in CASES.items():
+        lines += table(patch, spacing, arguments.device, arguments.rounds)
+        arguments.output.write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
