@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.atomic import atomic_path, remove_leftovers
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -38,3 +38,16 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     with atomic_path(ours) as temporary:
         temporary.touch()
     assert ours.stat().st_mode == plain.stat().st_mode
+
+
+def test_leftovers_of_a_kill_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    done = tmp_path / "checkpoint.pth"
+    done.write_text("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_arguments, **_options: None)  # as if killed before the clean-up
+        with pytest.raises(KeyboardInterrupt), atomic_path(done):
+            raise KeyboardInterrupt
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [done]
+    assert done.read_text() == "whole"

@@ -9,6 +9,14 @@ from pathlib import Path
 _UMASK = os.umask(0)  # reading it means setting it, which threads must not do side by side
 os.umask(_UMASK)
 
+PREFIX = ".tmp-"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a kill in the middle of `atomic_path` left in a folder that nobody else writes to now."""
+    for leftover in folder.glob(f"{PREFIX}*"):
+        leftover.unlink(missing_ok=True)
+
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -25,7 +33,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         The path to write to.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tmp-", suffix="-" + target.name)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=PREFIX, suffix="-" + target.name)
     os.close(handle)
     temporary = Path(name)
     try:

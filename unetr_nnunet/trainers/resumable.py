@@ -17,7 +17,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch._dynamo import OptimizedModule
 
-from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.atomic import atomic_path, remove_leftovers
 
 MINUTES_VARIABLE = "UNETR_NNUNET_CHECKPOINT_MINUTES"
 DEFAULT_MINUTES = 10.0
@@ -76,6 +76,8 @@ class ResumableTrainer(nnUNetTrainer):
 
     def run_training(self) -> None:
         """Train as nnU-Net does; at SIGTERM save the state and exit with code 143."""
+        if self.local_rank == 0:
+            remove_leftovers(Path(self.output_folder))  # half-written checkpoints of a killed run
         process = os.getpid()
 
         def on_sigterm(signal_number: int, frame: FrameType | None) -> None:
