@@ -149,13 +149,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, metavar="WORK", help="folder for all files")
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of the two CTs")
-    parser.add_argument("--epochs", type=int, default=8, help="length of the training, 250 iterations each")
-    parser.add_argument("--patch-size", type=int, nargs=3, default=(48, 96, 96), metavar=("Z", "Y", "X"))
+    parser.add_argument("--epochs", type=int, default=4, help="length of the training, 250 iterations each")
+    parser.add_argument("--patch-size", type=int, nargs=3, default=(32, 64, 64), metavar=("Z", "Y", "X"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--picture", type=Path, default=PICTURE)
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    trainer = f"nnUNetTrainerUNETR_Tiny_NoLRFlip_{arguments.epochs}epochs_seed0"
+    trainer = f"nnUNetTrainerUNETR_Tiny_NoAug_{arguments.epochs}epochs_seed0"
     seconds = run_chain(arguments.data.resolve(), work, trainer, tuple(arguments.patch_size))
     lines, remembered = measure(arguments.data, work)
     draw_overlay(

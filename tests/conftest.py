@@ -24,30 +24,26 @@ def _single_threaded_native_libraries() -> None:
 
 
 def write_blob_dataset(raw: Path, *, cases: int = 5) -> Path:
-    """Write a raw nnU-Net data set of small CT-like volumes, a bright and a dark ball in each (15 x 40 x 40 voxels)."""
+    """Write a raw nnU-Net data set of small CT-like volumes, a bright and a dark ball in each (16 x 32 x 32 voxels)."""
     folder = raw / DATASET
     for name in ("imagesTr", "labelsTr", "imagesTs"):
         (folder / name).mkdir(parents=True)
-    grid = np.stack(np.meshgrid(np.arange(20), np.arange(40), np.arange(40), indexing="ij"))
+    grid = np.stack(np.meshgrid(np.arange(16), np.arange(32), np.arange(32), indexing="ij"))
     for case in range(cases + 1):
         random = np.random.default_rng(case)
-        image = random.normal(0, 20, (20, 40, 40))
-        label = np.zeros((20, 40, 40), np.uint8)
+        image = random.normal(0, 20, grid.shape[1:])
+        label = np.zeros(image.shape, np.uint8)
         for organ, value in ((1, 300), (2, -300)):
-            centre = random.uniform((7, 12, 12), (13, 28, 28))
-            ball = (((grid - centre[:, None, None, None]) / (5, 9, 9)[0]) ** 2).sum(0) < 1
+            centre = random.uniform((5, 8, 8), (11, 24, 24))
+            ball = (((grid - centre[:, None, None, None]) / 5) ** 2).sum(0) < 1
             image[ball], label[ball] = value, organ
-        for array, path in (
-            (
-                image.astype(np.int16),
-                folder / ("imagesTr" if case < cases else "imagesTs") / f"case_{case}_0000.nii.gz",
-            ),
-            (label, folder / "labelsTr" / f"case_{case}.nii.gz"),
-        ):
+        part = "Tr" if case < cases else "Ts"
+        volumes = [(image.astype(np.int16), folder / f"images{part}" / f"case_{case}_0000.nii.gz")]
+        volumes += [(label, folder / "labelsTr" / f"case_{case}.nii.gz")] if part == "Tr" else []
+        for array, path in volumes:
             volume = sitk.GetImageFromArray(array)
             volume.SetSpacing((1.0, 1.0, 2.0))
-            if case < cases or path.parent.name == "imagesTs":
-                sitk.WriteImage(volume, str(path))
+            sitk.WriteImage(volume, str(path))
     (folder / "dataset.json").write_text(
         json.dumps(
             {

@@ -27,10 +27,10 @@ def test_the_configuration_is_added_and_replaced(tmp_path: Path) -> None:
     assert found[CONFIGURATION] == {"inherits_from": "3d_fullres", "patch_size": [16, 32, 32], "batch_size": 2}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.xdist_group("demo")
 def test_a_small_demo_runs_from_download_to_masks_and_is_not_run_twice(tmp_path: Path) -> None:
-    trainer = "nnUNetTrainerUNETR_Tiny_NoLRFlip_1epochs_seed0"
+    trainer = "nnUNetTrainerUNETR_Tiny_NoAug_1epochs_seed0"
     size = DemoSize(5, 1, folds=(0,), patch_size=(16, 32, 32), trainer=trainer)
     predictions, labels = run_demo(tmp_path, size)
     assert [path.name for path in predictions.glob("*.nii.gz")] == ["BTCV_0061.nii.gz"]

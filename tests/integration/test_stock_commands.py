@@ -16,7 +16,7 @@ import torch
 from tests.conftest import DATASET, nnunet_command, set_nnunet_folders, write_blob_dataset
 from unetr_nnunet.trainers.resumable import MINUTES_VARIABLE
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("stock")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stock")]
 TRAINER = "nnUNetTrainerUNETR_Tiny_2epochs"
 MODEL = f"{TRAINER}__nnUNetPlans__3d_fullres"
 CHOICE = ("-d", "917", "-c", "3d_fullres", "-tr", TRAINER)
