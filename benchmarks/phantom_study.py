@@ -1,0 +1,246 @@
+"""Compare the architectures on the phantom, as a table and a plot: equal steps and equal time, several seeds.
+
+The data are those of the demo, with more test cases; every network has the Tiny size, is trained on one fold without
+augmentation, and predicts the held-out phantoms through nnU-Net's own commands. "Equal steps" is the same number of
+epochs of 250 iterations for all. "Equal time" gives each network the epochs that fit into the original's time, by the
+epoch times of the first series; its learning-rate schedule is that long. nnU-Net's default network has the
+configuration's plan, its own optimiser and schedule, and no augmentation either, nor mirroring in prediction.
+
+    python benchmarks/phantom_study.py WORK --epochs 5 --seeds 3        WORK can be given again to continue
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+from unetr_nnunet.evaluation.folder import evaluate_folder
+from unetr_nnunet.experiments.demo import CONFIGURATION, DATASET, DemoSize, demo_stages
+from unetr_nnunet.experiments.steps import Step, run_steps
+from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
+from unetr_nnunet.organs import ORGANS
+
+RESULTS = Path(__file__).parent / "results" / "phantom_study.md"
+ARCHITECTURES = {
+    "original": "nnUNetTrainerUNETR",
+    "CNNStem": "nnUNetTrainerUNETR_CNNStem",
+    "ModernViT": "nnUNetTrainerUNETR_ModernViT",
+    "AlignedSkips": "nnUNetTrainerUNETR_AlignedSkips",
+    "FPN": "nnUNetTrainerUNETR_FPN",
+    "Modified": "nnUNetTrainerUNETR_Modified",
+    "Modified, NoTransformer": "nnUNetTrainerUNETR_Modified_NoTransformer",
+    "original, NoTransformer": "nnUNetTrainerUNETR_NoTransformer",
+    "nnU-Net default": "nnUNetTrainerNoDA",
+}
+THIN = (
+    "esophagus",
+    "portal_and_splenic_veins",
+    "pancreas",
+    "right_adrenal_gland",
+    "left_adrenal_gland",
+)
+YARDSTICK = """
+import torch
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
+
+
+class {name}(nnUNetTrainerNoDA):
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = {epochs}
+        torch.manual_seed({seed})
+        torch.set_num_threads(1)
+"""
+
+
+def trainer_name(architecture: str, epochs: int, seed: int, folder: Path) -> str:
+    """Return the trainer of one run; nnU-Net's own gets a class of its own in ``folder``."""
+    base = ARCHITECTURES[architecture]
+    if architecture != "nnU-Net default":
+        return f"{base}_Tiny_NoAug_{epochs}epochs_seed{seed}"
+    name = f"{base}_{epochs}epochs_seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name.lower()}.py").write_text(YARDSTICK.format(name=name, epochs=epochs, seed=seed), encoding="utf-8")
+    return name
+
+
+def program(name: str, *words: str) -> tuple[str, ...]:
+    """Return a command of this environment."""
+    return (str(Path(sys.executable).parent / name), *words)
+
+
+def stages(work: Path, trainers: list[str], side_by_side: int) -> list[list[Step]]:
+    """Return the trainings and predictions, several side by side."""
+    raw = work / "nnUNet_raw" / DATASET
+    train, predict = [], []
+    for trainer in trainers:
+        model = (CONFIGURATION, "-tr", trainer)
+        train.append(
+            Step(f"train_{trainer}", trainer, program("nnUNetv2_train", "17", CONFIGURATION, "0", *model[1:], "--c"))
+            if trainer.startswith("nnUNetTrainerUNETR")
+            else Step(f"train_{trainer}", trainer, program("nnUNetv2_train", "17", CONFIGURATION, "0", *model[1:]))
+        )
+        target = work / "study" / trainer
+        words = ("-d", "17", "-c", *model, "-f", "0", "-i", str(raw / "imagesTs"), "-o", str(target))
+        predict.append(
+            Step(
+                f"predict_{trainer}",
+                f"predict {trainer}",
+                program("nnUNetv2_predict", *words, "-npp", "1", "-nps", "1"),
+            )
+        )
+    groups = []
+    for start in range(0, len(trainers), side_by_side):
+        groups += [train[start : start + side_by_side], predict[start : start + side_by_side]]
+    return groups
+
+
+def on_cpu(groups: list[list[Step]]) -> list[list[Step]]:
+    """Add the device to nnU-Net's commands."""
+    return [[Step(step.name, step.title, (*step.command, "-device", "cpu")) for step in group] for group in groups]
+
+
+def epoch_seconds(work: Path, trainer: str) -> float:
+    """Return the median time of an epoch from nnU-Net's log."""
+    log = (work / "logs" / f"train_{trainer}.log").read_text(encoding="utf-8")
+    return statistics.median(float(value) for value in re.findall(r"Epoch time: ([\d.]+) s", log))
+
+
+def scores(work: Path, trainer: str) -> dict[str, float]:
+    """Return the mean Dice of each organ over the test cases, and "mean" and "thin" of organs."""
+    evaluation = evaluate_folder(work / "study" / trainer, work / "download" / "Testing_labels")
+    organs = {name: float(values["mean"]) for name, values in evaluation["organs"].items()}
+    thin = statistics.fmean(organs[name] for name in THIN)
+    return organs | {"thin": thin, "mean": statistics.fmean(organs[organ.name] for organ in ORGANS)}
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and range over the seeds."""
+    return f"{statistics.fmean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def table(runs: dict[str, dict[int, str]], epochs: dict[str, int], work: Path) -> list[str]:
+    """Return one series' table: architectures down, figures across."""
+    lines = ["| network | epochs | s an epoch | mean of 13 organs | thin organs |", "|---|---|---|---|---|"]
+    for architecture, by_seed in runs.items():
+        found = [scores(work, trainer) for trainer in by_seed.values()]
+        seconds = statistics.median(epoch_seconds(work, trainer) for trainer in by_seed.values())
+        figures = " | ".join(spread([each[key] for each in found]) for key in ("mean", "thin"))
+        lines.append(f"| {architecture} | {epochs[architecture]} | {seconds:.0f} | {figures} |")
+    return [*lines, ""]
+
+
+def organ_table(runs: dict[str, dict[int, str]], work: Path) -> list[str]:
+    """Return the mean over the seeds of every organ and architecture."""
+    lines = ["| organ | " + " | ".join(runs) + " |", "|---" * (len(runs) + 1) + "|"]
+    means = {
+        architecture: [scores(work, trainer) for trainer in by_seed.values()] for architecture, by_seed in runs.items()
+    }
+    for organ in ORGANS:
+        row = [f"{statistics.fmean(each[organ.name] for each in found):.2f}" for found in means.values()]
+        lines.append(f"| {organ.name.replace('_', ' ')} | " + " | ".join(row) + " |")
+    return [*lines, ""]
+
+
+def plot(series: dict[str, dict[str, dict[int, str]]], work: Path, target: Path) -> None:
+    """Draw the mean Dice of every run, one panel a series."""
+    figure, panels = plt.subplots(1, len(series), figsize=(10, 4.2), sharey=True, sharex=True, squeeze=False)
+    for axes, (title, runs) in zip(panels[0], series.items(), strict=True):
+        for row, by_seed in enumerate(runs.values()):
+            found = [scores(work, trainer) for trainer in by_seed.values()]
+            for key, colour, shift in (("mean", "#3b5b92", -0.12), ("thin", "#c0713a", 0.12)):
+                values = [each[key] for each in found]
+                label = {"mean": "13 organs", "thin": "thin organs"}[key] if row == 0 else None
+                axes.plot(values, [row + shift] * len(values), "o", ms=4, color=colour, alpha=0.5)
+                axes.plot(statistics.fmean(values), row + shift, "|", ms=14, mew=2, color=colour, label=label)
+        axes.set_title(title, fontsize=10)
+        axes.set_yticks(range(len(runs)), list(runs))
+        axes.set_xlabel("Dice on held-out phantoms")
+        axes.grid(axis="x", color="#dddddd")
+    panels[0][0].invert_yaxis()
+    panels[0][-1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(target, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Run what is missing, and write table and plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path, metavar="WORK", help="folder for all files")
+    parser.add_argument("--epochs", type=int, default=5, help="of the equal-steps series")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES), choices=ARCHITECTURES)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    work, own_trainers = arguments.work.resolve(), arguments.work.resolve() / "trainers"
+    environment = {
+        EXTERNAL_TRAINERS: os.pathsep.join([str(trainer_folder()), str(own_trainers)]),
+        **{name: str(work / name) for name in FOLDERS},
+        "OMP_NUM_THREADS": "1",
+        "nnUNet_n_proc_DA": "1",
+        "nnUNet_def_n_proc": "1",
+        "nnUNet_compile": "f",
+    }
+    side_by_side = os.cpu_count() or 1
+    names, seeds = arguments.architectures, range(arguments.seeds)
+    prepare = demo_stages(work, DemoSize(test_cases=10))[:5]
+
+    def series(epochs: dict[str, int]) -> dict[str, dict[int, str]]:
+        runs = {name: {seed: trainer_name(name, epochs[name], seed, own_trainers) for seed in seeds} for name in names}
+        todo = [runs[name][seed] for seed in seeds for name in names]
+        run_steps([*prepare, *on_cpu(stages(work, todo, side_by_side))], work, environment)
+        return runs
+
+    equal_steps = dict.fromkeys(names, arguments.epochs)
+    by_steps = series(equal_steps)
+    seconds = {
+        name: statistics.median(epoch_seconds(work, trainer) for trainer in by_steps[name].values()) for name in names
+    }
+    reference = seconds.get("original", max(seconds.values()))
+    equal_time = {name: max(1, round(arguments.epochs * reference / seconds[name])) for name in names}
+    by_time = series(equal_time)
+    lines = [
+        "# The architectures on the phantom",
+        "",
+        f"Written by `benchmarks/phantom_study.py`, whose docstring says how, on {datetime.date.today()}: "
+        f"{platform.machine()}, {side_by_side} cores, one thread a training, torch {version('torch')}, nnunetv2 "
+        f"{version('nnunetv2')}. Plan: {json.dumps(plan_of(work))}. 12 training cases, 10 test cases, "
+        f"{arguments.seeds} seeds. Dice as mean over the seeds, with lowest and highest seed.",
+        "",
+        "## Equal steps",
+        "",
+        *table(by_steps, equal_steps, work),
+        "## Equal time",
+        "",
+        *table(by_time, equal_time, work),
+        "Organ by organ, equal time:",
+        "",
+        *organ_table(by_time, work),
+        "![plot](phantom_study.png)",
+        "",
+    ]
+    arguments.results.write_text("\n".join(lines), encoding="utf-8")
+    plot({"equal steps": by_steps, "equal time": by_time}, work, arguments.results.with_suffix(".png"))
+    print("\n".join(lines))
+
+
+def plan_of(work: Path) -> dict[str, object]:
+    """Return what matters of the configuration."""
+    plans = json.loads((work / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").read_text(encoding="utf-8"))
+    return {key: plans["configurations"][CONFIGURATION][key] for key in ("spacing", "patch_size", "batch_size")}
+
+
+if __name__ == "__main__":
+    main()
