@@ -44,6 +44,17 @@ def test_each_scale_is_fused_top_down(fpn, maps):
         assert differs == [index <= scale for index in range(4)]
 
 
+def test_each_output_refines_the_coarser_one(fpn, maps):
+    fpn.deep_supervision = True
+    with torch.no_grad():
+        for layer in fpn.seg_layers[:3]:
+            layer.weight.zero_()
+            layer.bias.zero_()
+    outputs = fpn(maps)
+    for fine, coarse in zip(outputs[:3], outputs[1:], strict=True):
+        torch.testing.assert_close(fine, F.interpolate(coarse, fine.shape[2:], mode="trilinear"))
+
+
 def test_the_coarsest_output_is_the_formula(fpn, maps):
     fpn.deep_supervision = True
     top = F.conv3d(maps[4], fpn.top.weight, fpn.top.bias)

@@ -24,7 +24,8 @@ def test_the_configuration_is_added_and_replaced(tmp_path: Path) -> None:
     add_configuration(plans, patch_size=(16, 32, 32), batch_size=2)
     found = json.loads(plans.read_text())["configurations"]
     assert found["3d_fullres"] == {"spacing": [1, 2, 3]}
-    assert found[CONFIGURATION] == {"inherits_from": "3d_fullres", "patch_size": [16, 32, 32], "batch_size": 2}
+    small = {"inherits_from": "3d_fullres", "patch_size": [16, 32, 32], "batch_size": 2, "batch_dice": True}
+    assert found[CONFIGURATION] == small
 
 
 @pytest.mark.slow

@@ -3,8 +3,10 @@
 Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017, https://arxiv.org/abs/1612.03144: a 1 x 1
 lateral connection brings each scale to the same few channels, the coarser map is upsampled (nearest neighbour) and
 added, and a 3 x 3 convolution smooths the sum. Deviations: normalised and activated after smoothing, the smoothed map
-is what goes further down, and at full resolution, where the memory is spent, the map has half the stem's channels. The
-width of 48 follows EffiDec3D (Rahman and Marculescu, CVPR 2025). Deep supervision is nnU-Net's own.
+is what goes further down, and at full resolution, where the memory is spent, the map has half the stem's channels. So
+few cannot tell many classes apart; hence each scale's logits refine the upsampled logits of the coarser one, as in the
+Laplacian pyramid of Ghiasi and Fowlkes, ECCV 2016, https://arxiv.org/abs/1605.02264. The width of 48 follows EffiDec3D
+(Rahman and Marculescu, CVPR 2025). Deep supervision is nnU-Net's own.
 """
 
 from collections.abc import Sequence
@@ -77,6 +79,9 @@ class FPN(nn.Module):
             )  # (B, P, ...); F / 2 channels at full resolution
             x = self.smoothings[scale](self.laterals[scale](maps[scale]) + coarse)  # the same
             x = F.leaky_relu_(instance_norm(x), NEGATIVE_SLOPE)
-            if self.deep_supervision or scale == 0:
-                logits.insert(0, self.seg_layers[scale](x))  # (B, K, ...)
+            refined = self.seg_layers[scale](x)  # (B, K, ...)
+            if logits:
+                linear = "trilinear" if x.dim() == 5 else "bilinear"
+                refined = refined + F.interpolate(logits[0], refined.shape[2:], mode=linear)
+            logits.insert(0, refined)
         return logits if self.deep_supervision else logits[0]

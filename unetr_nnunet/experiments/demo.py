@@ -128,11 +128,10 @@ def add_configuration(
         "inherits_from": "3d_fullres",
         "patch_size": list(patch_size),
         "batch_size": batch_size,
+        "batch_dice": True,  # a small patch lacks most organs, and their Dice alone says nothing
     }
     if spacing_mm is not None:
-        # Dice over the batch, as nnU-Net chooses for configurations whose patch holds most of the image
-        identifier = f"nnUNetPlans_{CONFIGURATION}"
-        configuration |= {"spacing": list(spacing_mm), "data_identifier": identifier, "batch_dice": True}
+        configuration |= {"spacing": list(spacing_mm), "data_identifier": f"nnUNetPlans_{CONFIGURATION}"}
     plans["configurations"][CONFIGURATION] = configuration
     with atomic_path(plans_file) as temporary:
         temporary.write_text(json.dumps(plans, indent=4), encoding="utf-8")
