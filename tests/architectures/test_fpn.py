@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
@@ -51,7 +53,7 @@ def test_each_output_refines_the_coarser_one(fpn, maps):
             layer.weight.zero_()
             layer.bias.zero_()
     outputs = fpn(maps)
-    for fine, coarse in zip(outputs[:3], outputs[1:], strict=True):
+    for fine, coarse in pairwise(outputs):
         torch.testing.assert_close(fine, F.interpolate(coarse, fine.shape[2:], mode="trilinear"))
 
 

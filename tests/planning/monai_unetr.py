@@ -27,7 +27,9 @@ def make_unetr(window: tuple[int, ...] = WINDOW, out_channels: int = 14, seed: i
     network = UNETR(img_size=window, out_channels=out_channels, **sizes).eval()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if parameter.dim() == 1:
+            if name.startswith("out."):  # no label shall prevail
+                parameter.normal_(std=1.0 if parameter.dim() > 1 else 0.05)
+            elif parameter.dim() == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.3)
             elif "position" in name:
                 parameter.normal_()

@@ -58,7 +58,7 @@ def test_other_channels(in_channels):
 
 
 OTHER_NETWORKS = {
-    "no convolutional blocks": ({"conv_block": False}, r"15 missing: .*unknown: encoder2\.blocks\.0\.conv\.weight"),
+    "no convolutional blocks": ({"conv_block": False}, r"9 missing: .*3 unknown: encoder2\.blocks\.0\.conv\.weight"),
     "no residual blocks": ({"res_block": False}, r"missing: encoder1\.layer\.conv3\.conv\.weight"),
     "learned norm": ({"norm_name": ("instance", {"affine": True})}, r"unknown: encoder1\.layer\.norm1\.weight"),
     "biased qkv": ({"qkv_bias": True}, r"12 unknown: vit\.blocks\.0\.attn\.qkv\.bias, .* and 9 more"),
@@ -87,9 +87,9 @@ def test_a_tensor_too_many_too_few_or_of_another_shape(weights):
         recognise({key: w for key, w in weights.items() if key != name}, "file", heads=HEADS, window=WINDOW)
     with pytest.raises(ValueError, match=rf"1 of another shape: {name} \(48, 65\) instead of \(48, 64\)\."):
         recognise({**weights, name: torch.zeros(48, 65)}, "file", heads=HEADS, window=WINDOW)
-    with pytest.raises(ValueError, match=r"of another shape: vit\.norm\.weight \(\) instead of \(0,\)"):
+    with pytest.raises(ValueError, match="of another shape"):
         recognise({**weights, "vit.norm.weight": torch.tensor(1.0)}, "file", heads=HEADS, window=WINDOW)
-    with pytest.raises(ValueError, match=r"167 more; 1 unknown: w"):
+    with pytest.raises(ValueError, match=r"165 missing: .* and 162 more; 1 unknown: w"):
         recognise({"w": torch.zeros(1)}, "file")
 
 

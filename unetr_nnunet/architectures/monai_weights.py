@@ -18,9 +18,9 @@ The key map, with N a block's number (MONAI -> ours):
 Within a residual block ``conv1``, ``conv2``, ``conv3`` become ``conv1``, ``conv2``, ``shortcut``. The patch projection
 of ``proj_type="conv"`` is flattened; that of ``"perceptron"`` has its inputs in the order (voxels, channel), which
 becomes (channel, voxels). Tensors that MONAI's forward pass never uses are dropped: class token and ``conv3`` of blocks
-whose channels do not change (0.6 to 0.8), cross-attention (1.4 and 1.5) and its norm (1.4 to 1.6). The rest is the same
-in every version from 0.6.0 to 1.6.1. Such weights were trained with taps after blocks 4, 7 and 10: build the network
-with ``taps="monai"``.
+whose channels do not change (0.6 to 0.8), cross-attention (1.4 and 1.5) and its norm (1.4 to 1.6), and what TorchScript
+keeps of the attention's scratch space. The rest is the same in every version from 0.6.0 to 1.6.1. Such weights were
+trained with taps after blocks 4, 7 and 10: build the network with ``taps="monai"``.
 """
 
 import re
@@ -28,7 +28,7 @@ from collections.abc import Mapping
 
 import torch
 
-_UNUSED = re.compile(r"cls_token|cross_attn")
+_UNUSED = re.compile(r"cls_token|cross_attn|\.att_mat$|\.causal_mask$")
 _SHORTCUT = re.compile(r"\.conv3\.conv\.weight$")
 
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(

@@ -17,7 +17,9 @@ COMMANDS: dict[str, str] = {
     "env": "print the shell lines that make nnU-Net find our trainers",
     "phantom": "write a synthetic abdominal CT data set in BTCV's download layout",
     "convert": "turn a BTCV download into nnU-Net's raw format",
+    "plan": "token, patch and batch size of a UNETR for the memory of a GPU",
     "trainers": "list the trainer name tokens, or explain one trainer name",
+    "import-weights": "turn a released UNETR checkpoint into an nnU-Net model folder, or into a training's start",
     "evaluate": "compare predictions with labels, organ by organ",
     "demo": "the whole pipeline on the phantom, in minutes, on a CPU",
 }
@@ -34,7 +36,7 @@ example:
 def build_parser(command: str | None) -> argparse.ArgumentParser:
     """Return the parser of one command, or the top-level one where ``command`` is None."""
     if command is None:
-        listing = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
+        listing = "\n".join(f"  {name:<16}{text}" for name, text in COMMANDS.items())
         parser = argparse.ArgumentParser(
             prog="unetr_nnunet",
             description=f"UNETR inside nnU-Net v2.\n\ncommands:\n{listing}",

@@ -1,0 +1,36 @@
+"""Every architecture, each with another set of tokens, trains two epochs and predicts in fresh processes."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.conftest import DATASET, nnunet_command
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("blobs")]
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        "NoTransformer_Tiny_NoAug",
+        "CNNStem_Tiny_Paper_Baseline",
+        "ModernViT_Tiny_LightAug_NoLRFlip",
+        "AlignedSkips_Tiny_StrongAug",
+        "FPN_Tiny_NoIntensity",
+        "Modified_Tiny_FlipOnly_NoLRFlip",
+        "Modified_NoTransformer_Tiny",
+    ],
+)
+def test_trains_and_predicts(blobs: Path, tokens: str) -> None:
+    trainer = f"nnUNetTrainerUNETR_{tokens}_2epochs_seed0"
+    nnunet_command("nnUNetv2_train", "917", "3d_fullres", "0", "-tr", trainer, "-device", "cpu")
+    images = blobs / "nnUNet_raw" / DATASET / "imagesTs"
+    choice = ("-d", "917", "-c", "3d_fullres", "-tr", trainer, "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1")
+    nnunet_command("nnUNetv2_predict", *choice, "-i", str(images), "-o", str(blobs / "masks"))
+    image = np.asarray(nibabel.load(images / "case_5_0000.nii.gz").dataobj)
+    mask = np.asarray(nibabel.load(blobs / "masks" / "case_5.nii.gz").dataobj)
+    for label, expected in ((1, image > 150), (2, image < -150)):
+        overlap = 2 * np.sum((mask == label) & expected) / (np.sum(mask == label) + expected.sum())
+        assert overlap > 0.5, "two balls of distinct brightness are easy"

@@ -1,0 +1,69 @@
+"""A data set as the planner sees it: names of images, dataset.json, fingerprint; no voxels."""
+
+import json
+from math import prod
+
+import pytest
+
+from tests.conftest import set_nnunet_folders
+from unetr_nnunet.planning.memory import MemoryEstimate
+
+MIB = 2**20
+BYTES_PER_VOXEL = 1000
+FIXED = 300 * MIB
+
+
+def linear_memory(step):
+    """Return memory that grows with the voxels, in place of a prediction that takes seconds."""
+    voxels = prod(step.patch_size) * step.batch_size
+    at_peak = {"parameters": FIXED // 3, "optimizer state": FIXED - FIXED // 3, "workspace": 50 * MIB}
+    at_peak["saved activations"] = BYTES_PER_VOXEL * voxels
+    return MemoryEstimate(BYTES_PER_VOXEL * voxels, at_peak, sum(at_peak.values()), flop=voxels)
+
+
+@pytest.fixture
+def instant_memory(monkeypatch):
+    """Memory without a network; the steps that were asked for."""
+    asked = []
+
+    def predict(step):
+        asked.append(step)
+        return linear_memory(step)
+
+    monkeypatch.setattr("unetr_nnunet.planning.sizing.predict_memory", predict)
+    return asked
+
+
+@pytest.fixture
+def make_dataset(tmp_path, monkeypatch):
+    """Write data set 17, shaped like BTCV unless told otherwise; returns its raw and its preprocessed folder."""
+    set_nnunet_folders(monkeypatch, tmp_path)
+
+    def make(*, shape=(130, 512, 512), spacing_mm=(3.0, 0.76, 0.76), cases=30, **dataset):
+        raw, preprocessed = (tmp_path / kind / "Dataset017_Abdomen" for kind in ("nnUNet_raw", "nnUNet_preprocessed"))
+        for name in ("imagesTr", "labelsTr"):
+            (raw / name).mkdir(parents=True)
+        for case in range(cases):
+            (raw / "imagesTr" / f"case_{case:02d}_0000.nii.gz").touch()
+            (raw / "labelsTr" / f"case_{case:02d}.nii.gz").touch()
+        content = {
+            "channel_names": {"0": "CT"},
+            "labels": {"background": 0} | {f"organ {label}": label for label in range(1, 14)},
+            "numTraining": cases,
+            "file_ending": ".nii.gz",
+            "overwrite_image_reader_writer": "NibabelIOWithReorient",
+        }
+        (raw / "dataset.json").write_text(json.dumps(content | dataset))
+        preprocessed.mkdir(parents=True)
+        fingerprint = {
+            "spacings": [list(spacing_mm)] * cases,
+            "shapes_after_crop": [list(shape)] * cases,
+            "median_relative_size_after_cropping": 1.0,
+            "foreground_intensity_properties_per_channel": {
+                "0": {"mean": 80.0, "std": 100.0, "percentile_00_5": -100.0, "percentile_99_5": 300.0}
+            },
+        }
+        (preprocessed / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
+        return raw, preprocessed
+
+    return make

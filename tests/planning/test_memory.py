@@ -1,0 +1,129 @@
+import functools
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from unetr_nnunet.architectures.presets import ARCHITECTURES
+from unetr_nnunet.planning.measured import measure_memory
+from unetr_nnunet.planning.memory import UNCERTAINTY, predict_memory
+from unetr_nnunet.planning.training_step import TrainingStep, forward_and_loss
+
+THICK = TrainingStep("Modified", "Tiny", (16, 48, 48), 2, (3.0, 0.8, 0.8), (2, 8, 8), 1, 14)
+CUBE = replace(THICK, patch_size=(32, 32, 32), spacing_mm=(1.0, 1.0, 1.0), token_size=(8, 8, 8))
+FLAT = replace(THICK, patch_size=(128, 64), spacing_mm=(0.8, 0.8), token_size=(16, 16), in_channels=2)
+
+STEPS = {
+    **{name: replace(THICK, architecture=name) for name in ARCHITECTURES},
+    "cube, one patch": replace(CUBE, batch_size=1),
+    "original, cube, 16": replace(CUBE, architecture="original", token_size=(16, 16, 16)),
+    "2-D": FLAT,
+    "2-D original": replace(FLAT, architecture="original"),
+    "regions": replace(CUBE, regions=True, out_channels=3),
+    "regions, ignored voxels": replace(CUBE, regions=True, ignore_label=True, out_channels=3),
+    "ignored voxels": replace(CUBE, architecture="original", ignore_label=True),
+}
+
+
+@functools.cache
+def predicted_on_cpu(name):
+    return predict_memory(STEPS[name], "cpu", None)
+
+
+def really_saved(step):
+    """Return the bytes that a forward pass and the loss keep for the backward pass on this CPU, weights apart."""
+    network = step.build_network()
+    weights = {tensor.data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    sizes = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    data, target = step.make_batch(network, torch.device("cpu"))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = forward_and_loss(network, step.build_loss(network), data, target, None)
+    assert torch.isfinite(result[1])
+    return sum(sizes.values())
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_saved_activations_are_those_really_saved(name):
+    estimate = predicted_on_cpu(name)
+    assert estimate.saved_activations == pytest.approx(really_saved(STEPS[name]), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["original", "Modified", "2-D", "regions, ignored voxels"])
+def test_the_peak_is_that_of_torchs_allocator(name):
+    estimate = predicted_on_cpu(name)
+    measured = measure_memory(STEPS[name], torch.device("cpu"), None)
+    assert estimate.peak == pytest.approx(measured, rel=0.02)
+    assert sum(estimate.at_peak.values()) == estimate.peak
+
+
+def test_parameters_and_optimizer_state_are_those_of_adamw():
+    network = CUBE.build_network()
+    optimizer = torch.optim.AdamW(network.parameters())
+    sum(parameter.sum() for parameter in network.parameters()).backward()
+    optimizer.step()
+    state = sum(entry["exp_avg"].nbytes + entry["exp_avg_sq"].nbytes for entry in optimizer.state.values())
+    parameters = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+    estimate = predict_memory(CUBE)
+    assert estimate.at_peak["optimizer state"] == state
+    assert estimate.at_peak["parameters"] == parameters
+    assert estimate.fixed == state + parameters
+
+
+@pytest.mark.parametrize("architecture", ["original", "Modified"])
+def test_operations_are_those_of_torchs_counter(architecture):
+    """On the meta device, where attention is two products forward and four backward, as it is counted for CUDA."""
+    step = replace(THICK, architecture=architecture)
+    with torch.device("meta"):
+        network = step.build_network()
+        loss = step.build_loss(network)
+        data, target = step.make_batch(network, torch.device("meta"))
+    with FlopCounterMode(display=False) as counter:
+        forward_and_loss(network, loss, data, target, None)[1].backward()
+    assert predict_memory(step).flop == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_attention_on_a_gpu_saves_no_matrix_of_weights():
+    """Four times the tokens would be sixteen times the matrix."""
+    step = TrainingStep("original", "Tiny", (32, 64, 64), 1, (1.0, 1.0, 1.0), (4, 4, 4), 1, 2)
+    small, large = predict_memory(step), predict_memory(replace(step, patch_size=(64, 64, 128)))
+    assert large.saved_activations < 4.1 * small.saved_activations
+    matrix = 4 * 3 * (64 * 64 * 128 // 64) ** 2 * 2  # layers x heads x tokens squared, two bytes each
+    assert large.saved_activations < matrix
+
+
+def test_half_precision_on_cuda_saves_less_than_float32_on_a_cpu():
+    cuda, cpu = predict_memory(STEPS["original"]), predicted_on_cpu("original")
+    assert 0.4 * cpu.saved_activations < cuda.saved_activations < 0.8 * cpu.saved_activations
+
+
+def test_autocast_is_left_as_it_was():
+    before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    predict_memory(CUBE, "cuda", torch.bfloat16)
+    assert (torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")) == before
+
+
+GPU_STEPS = [
+    replace(step, architecture=architecture, size=size)
+    for architecture, size in (("original", "base"), ("Modified", "base"), ("CNNStem", "base"), ("Modified", "Large"))
+    for step in (
+        replace(CUBE, patch_size=(96, 96, 96), token_size=(16, 16, 16)),
+        replace(THICK, patch_size=(48, 192, 192), token_size=(4, 16, 16)),
+        replace(FLAT, patch_size=(512, 512), batch_size=12, in_channels=1),
+    )
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("step", GPU_STEPS, ids=str)
+def test_the_peak_is_that_of_a_gpu(step):
+    measured = measure_memory(step, torch.device("cuda"), torch.float16)
+    assert predict_memory(step).peak == pytest.approx(measured, rel=UNCERTAINTY)

@@ -1,0 +1,137 @@
+"""Plan token, patch and batch size of a UNETR for the memory of a GPU, as a plans file for nnU-Net's own commands.
+
+Memory is predicted from the network itself; no GPU is needed. The data set's fingerprint must be there
+(nnUNetv2_plan_and_preprocess -d ID, or nnUNetv2_extract_fingerprint -d ID).
+
+example:
+  unetr_nnunet plan -d 17 --architecture modified --gpu-memory 24
+  unetr_nnunet plan -d 17 --architecture original --patch-size 96 96 96 --batch-size 2 --explain
+"""
+
+import argparse
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unetr_nnunet.planning.planner import UNETRPlanner
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    from unetr_nnunet.architectures.presets import ARCHITECTURES, SIZES
+
+    parser.add_argument("-d", "--dataset-id", type=int, required=True, metavar="ID", help="number of the data set")
+    parser.add_argument(
+        "--architecture",
+        type=_any_case(ARCHITECTURES),
+        choices=ARCHITECTURES,
+        default="Modified",
+        help="of the trainer that will use the plans (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size", type=_any_case(SIZES), choices=SIZES, default="base", help="of the network (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--gpu-memory", type=float, default=8, metavar="GIB", help="of the GPU that will train (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="target spacing in mm, in the order of the image's axes as nnU-Net reads them (default: nnU-Net's rule)",
+    )
+    parser.add_argument(
+        "--patch-size",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="patch Z Y X of 3d_fullres, or Y X of 2d, in voxels, in the order of the plans' axes "
+        "(default: the largest that fits)",
+    )
+    parser.add_argument("--batch-size", type=int, metavar="N", help="batch size of the same configuration")
+    parser.add_argument("--name", help="name of the plans (default: UNETRPlans_<architecture>[_<size>])")
+    parser.add_argument("--explain", action="store_true", help="print the reasoning behind each configuration")
+    parser.add_argument(
+        "--verify", action="store_true", help="train two steps on this machine's GPU or CPU and compare the memory"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, write the plans file, say what was planned and which commands come next."""
+    from tqdm import tqdm
+
+    from unetr_nnunet.planning.planner import UNETRPlanner
+
+    with tqdm(desc="predicting memory", unit=" steps", leave=False, disable=None) as bar:
+        planner = UNETRPlanner(
+            arguments.dataset_id,
+            arguments.gpu_memory,
+            plans_name=arguments.name,
+            overwrite_target_spacing=arguments.spacing,
+            architecture=arguments.architecture,
+            size=arguments.size,
+            patch_size=arguments.patch_size,
+            batch_size=arguments.batch_size,
+            progress=lambda step: bar.update(),
+        )
+        planner.plan_experiment()
+    print("\n".join(_report_lines(planner, explain=arguments.explain)))
+    fits = not arguments.verify or _verify(planner)
+    print("\n".join(["", "next:", *(f"  {line}" for line in _next_commands(planner))]))
+    return 0 if fits else 1
+
+
+def _any_case(names: Iterable[str]) -> Callable[[str], str]:
+    """Return an argument type that takes the names in any case."""
+    spelling = {name.lower(): name for name in names}
+    return lambda word: spelling.get(word.lower(), word)
+
+
+def _report_lines(planner: "UNETRPlanner", *, explain: bool) -> list[str]:
+    from unetr_nnunet.planning.explain import NOT_MEASURED, explanation, summary
+
+    lines = [f"wrote {planner.plans_file}"]
+    if not planner.has_ct:
+        lines.append("note: no channel is called CT; each is normalised by its own mean and deviation")
+    for name, choice in planner.choices.items():
+        lines.append(summary(name, choice))
+        if explain:
+            lines += explanation(choice, planner.spacing_source(name), planner.sizing.gpu_memory_gib)
+    if planner.shared_data:
+        lines.append(f"shares the preprocessed data of nnUNetPlans: {', '.join(planner.shared_data)}")
+    return [*lines, NOT_MEASURED]
+
+
+def _verify(planner: "UNETRPlanner") -> bool:
+    """Print predicted against measured memory; return whether the step fits, where that can be said."""
+    import torch
+
+    from unetr_nnunet.planning.measured import verify
+    from unetr_nnunet.trainers.precision import cpu_has_bfloat16
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.type == "cuda"
+    autocast_dtype = torch.float16 if on_gpu else torch.bfloat16 if cpu_has_bfloat16() else None
+    predicted, measured = verify(planner.choices[planner.main_configuration].step, device, autocast_dtype)
+    where = torch.cuda.get_device_name(device) if on_gpu else "this CPU"
+    print(
+        f"verified {planner.main_configuration} on {where} in {autocast_dtype or torch.float32}: predicted "
+        f"{predicted / 2**30:.2f} GiB, measured {measured / 2**30:.2f} GiB ({measured / predicted - 1:+.1%})"
+    )
+    fits = not on_gpu or measured <= planner.sizing.gpu_memory_gib * 2**30
+    if not fits:
+        print(f"this is more than --gpu-memory {planner.sizing.gpu_memory_gib:g}: plan again with a smaller one")
+    return fits
+
+
+def _next_commands(planner: "UNETRPlanner") -> list[str]:
+    from unetr_nnunet.trainers.names import TrainerName
+
+    step = planner.sizing.template
+    number, configuration = int(planner.dataset_name[7:10]), planner.main_configuration
+    trainer = TrainerName(architecture=step.architecture, size=step.size)
+    lines = ['eval "$(unetr_nnunet env)"']
+    if not planner.is_preprocessed(configuration):
+        lines.append(f"nnUNetv2_preprocess -d {number} -plans_name {planner.plans_identifier} -c {configuration}")
+    return [*lines, f"nnUNetv2_train {number} {configuration} 0 -p {planner.plans_identifier} -tr {trainer}"]

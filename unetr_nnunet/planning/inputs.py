@@ -1,0 +1,146 @@
+"""What the planner reads, checked before anything is computed: one line each, with the remedy."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+from nnunetv2.preprocessing.normalization.default_normalization_schemes import CTNormalization
+from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import get_normalization_scheme
+from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from unetr_nnunet.planning.plans_file import read_plans
+
+FINGERPRINT_KEYS = (
+    "spacings",
+    "shapes_after_crop",
+    "median_relative_size_after_cropping",
+    "foreground_intensity_properties_per_channel",
+)
+DATASET_KEYS = ("labels", "numTraining", "file_ending")
+
+
+def check_options(
+    gpu_memory_gib: float,
+    spacing_mm: Sequence[float] | None,
+    patch_size: Sequence[int] | None,
+    batch_size: int | None,
+) -> None:
+    """Refuse numbers that make no sense.
+
+    Raises:
+        ValueError: naming the option of ``unetr_nnunet plan``.
+    """
+    if not gpu_memory_gib > 0:
+        raise ValueError(f"--gpu-memory {gpu_memory_gib:g}: must be positive, in GiB")
+    if spacing_mm is not None and (len(spacing_mm) != 3 or not min(spacing_mm) > 0):
+        raise ValueError(f"--spacing {spacing_mm}: must be three positive lengths in mm, Z Y X")
+    if patch_size is not None and (len(patch_size) not in (2, 3) or min(patch_size) < 1):
+        raise ValueError(f"--patch-size {patch_size}: must be three positive numbers, Z Y X, or two for 2d, Y X")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"--batch-size {batch_size}: must be at least 1")
+
+
+def check_plans_name(plans_file: Path, planner: str) -> None:
+    """Refuse a name of plans that nnU-Net cannot use or that belongs to plans of another planner.
+
+    Args:
+        plans_file: the file to be written.
+        planner: class name of the planner that may replace it.
+
+    Raises:
+        ValueError: naming the file or the name.
+    """
+    name = plans_file.stem
+    if not name.replace("_", "").isalnum() or "__" in name:
+        raise ValueError(f"--name {name!r}: must be letters, digits and single underscores; nnU-Net splits at '__'")
+    before = read_plans(plans_file)
+    if before is not None and before.get("experiment_planner_used") != planner:
+        made_by = before.get("experiment_planner_used", "an unknown planner")
+        raise ValueError(f"{plans_file} was made by {made_by}: take another --name, it is not replaced")
+
+
+def check_dataset(dataset_id: int) -> str:
+    """Return the name of a data set whose raw folder and fingerprint are complete.
+
+    Args:
+        dataset_id: number of the data set.
+
+    Raises:
+        ValueError: naming the folder or file, what is wrong with it, and what to do.
+    """
+    for folder in (nnUNet_raw, nnUNet_preprocessed):
+        if not folder.is_set():
+            raise ValueError(
+                f'{folder!r}: nnU-Net\'s folder is not known; run eval "$(unetr_nnunet env)", or export it'
+            )
+    names = find_candidate_datasets(dataset_id)
+    if len(names) != 1:
+        found = f"is ambiguous ({', '.join(names)}): remove all but one" if len(names) else "is not there: convert it"
+        raise ValueError(f"data set {dataset_id} {found} (looked in {nnUNet_raw} and {nnUNet_preprocessed})")
+    name = str(names[0])
+    check_dataset_json(Path(nnUNet_raw) / name / "dataset.json")
+    fingerprint = Path(nnUNet_preprocessed) / name / "dataset_fingerprint.json"
+    remedy = (
+        f"run nnUNetv2_extract_fingerprint -d {dataset_id}, or nnUNetv2_plan_and_preprocess -d {dataset_id} --no_pp"
+    )
+    content = _read_json(fingerprint, remedy)
+    missing = [key for key in FINGERPRINT_KEYS if not content.get(key)]
+    if missing:
+        raise ValueError(f"{fingerprint} has no {', '.join(missing)}: {remedy} --clean")
+    return name
+
+
+def check_dataset_json(path: Path) -> None:
+    """Refuse a ``dataset.json`` that lacks what a plan needs.
+
+    Raises:
+        ValueError: naming what is missing.
+    """
+    content = _read_json(path, "convert the data set to nnU-Net's raw format first")
+    missing = [key for key in DATASET_KEYS if key not in content]
+    if missing:
+        raise ValueError(f"{path} has no {', '.join(missing)}: see nnU-Net's documentation of the dataset format")
+    if not channel_names(content):
+        raise ValueError(f'{path} has no channel: add "channel_names": {{"0": "CT"}}')
+
+
+def channel_names(dataset: dict[str, Any]) -> list[str]:
+    """Return the names of the image channels in ``dataset.json``."""
+    return list((dataset.get("channel_names") or dataset.get("modality") or {}).values())
+
+
+def read_labels(dataset: dict[str, Any], folder: str) -> LabelManager:
+    """Return nnU-Net's view of the labels or regions in ``dataset.json``.
+
+    Args:
+        dataset: its content.
+        folder: where it lies, for the message.
+
+    Raises:
+        ValueError: if nnU-Net refuses the labels.
+    """
+    try:
+        return LabelManager(dataset["labels"], dataset.get("regions_class_order"))
+    except (AssertionError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder}/dataset.json: nnU-Net refuses its labels ({reason}): correct them") from error
+
+
+def has_ct(dataset: dict[str, Any]) -> bool:
+    """Return whether nnU-Net normalises any channel as CT."""
+    return any(get_normalization_scheme(name) is CTNormalization for name in channel_names(dataset))
+
+
+def _read_json(path: Path, remedy: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: {remedy}")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file ({error}): {remedy}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object: {remedy}")
+    return content

@@ -1,0 +1,196 @@
+"""`UNETRPlanner`: nnU-Net's planner, with a transformer's token, patch and batch in place of a U-Net's topology.
+
+Target spacing, transposition, reader, normalisation, resampling of images and labels, and which configurations there
+are come from nnU-Net's own code. Probabilities are resampled by nnU-Net's torch function with the settings of its
+``nnUNetPlannerResEncL_torchres_sepz``: linear in the plane, nearest neighbour across thick slices, as its default does.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+
+from unetr_nnunet.architectures.build import PLANNED_NETWORK
+from unetr_nnunet.planning.inputs import (
+    channel_names,
+    check_dataset,
+    check_options,
+    check_plans_name,
+    has_ct,
+    read_labels,
+)
+from unetr_nnunet.planning.plans_file import DEFAULT_PLANS, read_plans, share_preprocessed_data, write_plans
+from unetr_nnunet.planning.sizing import Choice, Sizing
+from unetr_nnunet.planning.training_step import TrainingStep
+
+
+class UNETRPlanner(ExperimentPlanner):
+    """Plans for one architecture, size and memory target.
+
+    Args:
+        dataset_name_or_id: number of the data set.
+        gpu_memory_target_in_gb: memory of the GPU in GiB.
+        preprocessor_name: nnU-Net's.
+        plans_name: name of the plans file; None for ``UNETRPlans_<architecture>[_<size>]``.
+        overwrite_target_spacing: of 3d_fullres in mm, in the order of the image's axes; None for nnU-Net's rule.
+        suppress_transpose: keep the order of the axes, where nnU-Net puts the one of the coarsest spacing first.
+        architecture: a key of `unetr_nnunet.architectures.presets.ARCHITECTURES`.
+        size: a key of `unetr_nnunet.architectures.presets.SIZES`.
+        patch_size: of 3d_fullres, or with two axes of 2d, in the order of the plans' axes; None to choose.
+        batch_size: of the same configuration; None to choose.
+        progress: called with each training step whose memory is predicted, which takes a second or two.
+
+    Attributes:
+        main_configuration: the one that ``patch_size`` and ``batch_size`` are meant for.
+        choices: configuration → what was chosen, once `plan_experiment` is done.
+        shared_data: configurations that use the preprocessed data of nnU-Net's own plans.
+
+    Raises:
+        ValueError: on files that are missing or of another version, or options that cannot be met.
+    """
+
+    def __init__(
+        self,
+        dataset_name_or_id: str | int,
+        gpu_memory_target_in_gb: float = 8,
+        preprocessor_name: str = "DefaultPreprocessor",
+        plans_name: str | None = None,
+        overwrite_target_spacing: Sequence[float] | None = None,
+        suppress_transpose: bool = False,
+        *,
+        architecture: str = "Modified",
+        size: str = "base",
+        patch_size: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        progress: Callable[[TrainingStep], object] = lambda step: None,
+    ) -> None:
+        check_options(gpu_memory_target_in_gb, overwrite_target_spacing, patch_size, batch_size)
+        name = check_dataset(int(dataset_name_or_id))
+        plans_name = plans_name or "_".join(["UNETRPlans", architecture, *([] if size == "base" else [size])])
+        self.plans_file = Path(nnUNet_preprocessed) / name / f"{plans_name}.json"
+        check_plans_name(self.plans_file, type(self).__name__)
+        spacing_mm = None if overwrite_target_spacing is None else [float(axis) for axis in overwrite_target_spacing]
+        default_plans_file = self.plans_file.with_name(f"{DEFAULT_PLANS}.json")
+        self._default_plans = read_plans(default_plans_file, "make it anew with nnUNetv2_plan_experiment, or remove it")
+        super().__init__(name, gpu_memory_target_in_gb, preprocessor_name, plans_name, spacing_mm, suppress_transpose)
+        if not self.dataset:
+            raise ValueError(f"{self.raw_dataset_folder}/imagesTr holds no training images: convert the data set again")
+        labels = read_labels(self.dataset_json, self.raw_dataset_folder)
+        template = TrainingStep(
+            architecture,
+            size,
+            patch_size=(),
+            batch_size=0,
+            spacing_mm=(),
+            token_size=(),
+            in_channels=len(channel_names(self.dataset_json)),
+            out_channels=labels.num_segmentation_heads,
+            regions=labels.has_regions,
+            ignore_label=labels.has_ignore_label,
+        )
+        self.sizing = Sizing(template, gpu_memory_target_in_gb, progress)
+        self.choices: dict[str, Choice] = {}
+        self.shared_data: list[str] = []
+        self.main_configuration = self._main_configuration(patch_size)
+        self._wanted = {self.main_configuration: (patch_size, batch_size)}
+
+    def plan_experiment(self) -> dict[str, Any]:
+        """Plan all configurations as nnU-Net does, without its print-out; write the plans file and return it."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            plans: dict[str, Any] = super().plan_experiment()
+        self.choices = {name: choice for name, choice in self.choices.items() if name in plans["configurations"]}
+        return plans
+
+    def get_plans_for_configuration(
+        self,
+        spacing: np.ndarray,
+        median_shape: Sequence[float],
+        data_identifier: str,
+        approximate_n_voxels_dataset: float,
+        _cache: dict[Any, Any],
+    ) -> dict[str, Any]:
+        """Return one configuration of the plans.
+
+        Args:
+            spacing: target spacing in mm, in the order of the plans' axes.
+            median_shape: voxels per axis of the median image at that spacing.
+            data_identifier: folder of the preprocessed data; ends with the name of the configuration.
+            approximate_n_voxels_dataset: voxels of all training images at that spacing.
+            _cache: nnU-Net's; not used.
+        """
+        name = data_identifier.removeprefix(f"{self.plans_identifier}_")
+        patch_size, batch_size = self._wanted.get(name, (None, None))
+        choice = self.sizing.choose(list(spacing), median_shape, approximate_n_voxels_dataset, patch_size, batch_size)
+        self.choices[name] = choice
+        data, data_kwargs, seg, seg_kwargs = self.determine_resampling()
+        probabilities, probabilities_kwargs = self.determine_segmentation_softmax_export_fn()
+        schemes, masks = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
+        return {
+            "data_identifier": data_identifier,
+            "preprocessor_name": self.preprocessor_name,
+            "batch_size": choice.step.batch_size,
+            "patch_size": list(choice.step.patch_size),
+            "median_image_size_in_voxels": median_shape,
+            "spacing": spacing,
+            "normalization_schemes": schemes,
+            "use_mask_for_norm": masks,
+            "resampling_fn_data": data.__name__,
+            "resampling_fn_seg": seg.__name__,
+            "resampling_fn_data_kwargs": data_kwargs,
+            "resampling_fn_seg_kwargs": seg_kwargs,
+            "resampling_fn_probabilities": probabilities.__name__,
+            "resampling_fn_probabilities_kwargs": probabilities_kwargs,
+            "architecture": {
+                "network_class_name": PLANNED_NETWORK,
+                "arch_kwargs": {"token_size": list(choice.step.token_size)},
+                "_kw_requires_import": [],
+            },
+        }
+
+    def determine_segmentation_softmax_export_fn(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Return nnU-Net's torch resampling for probabilities: the default one's label maps in less time."""
+        return resample_torch_fornnunet, {
+            "is_seg": False,
+            "force_separate_z": None,
+            "memefficient_seg_resampling": False,
+        }
+
+    def save_plans(self, plans: dict[str, Any]) -> None:
+        """Write the plans file; where nnU-Net's own plans have the same data, ours name that folder."""
+        recursive_fix_for_json_export(plans)
+        self.shared_data = share_preprocessed_data(plans, self._default_plans) if self._default_plans else []
+        write_plans(plans, self.plans_file)
+
+    @property
+    def has_ct(self) -> bool:
+        """Whether nnU-Net normalises any channel as CT."""
+        return has_ct(self.dataset_json)
+
+    def spacing_source(self, configuration: str) -> str:
+        """Return in words where the target spacing of a configuration comes from."""
+        if configuration == "3d_lowres":
+            return "coarser until the patch holds a quarter of the median image, nnU-Net's rule"
+        if self.overwrite_target_spacing is not None:
+            return "given by --spacing"
+        return "nnU-Net's rule: the images' median; their 10th percentile along a much thicker axis"
+
+    def is_preprocessed(self, configuration: str) -> bool:
+        """Return whether the data of a configuration is there because nnU-Net's own plans have the same."""
+        identifier = self.plans["configurations"][configuration]["data_identifier"]
+        return configuration in self.shared_data and self.plans_file.with_name(identifier).is_dir()
+
+    def _main_configuration(self, patch_size: Sequence[int] | None) -> str:
+        """Return 3d_fullres, or 2d for 2-D images and where the given patch has two axes."""
+        slices = np.median(self.dataset_fingerprint["shapes_after_crop"], 0)[self.determine_transpose()[0][0]]
+        if patch_size is None:
+            return "2d" if slices == 1 else "3d_fullres"
+        if slices == 1 and len(patch_size) == 3:
+            raise ValueError(f"--patch-size: the images of {self.dataset_name} are 2-D; give two numbers, Y X")
+        return "2d" if len(patch_size) == 2 else "3d_fullres"

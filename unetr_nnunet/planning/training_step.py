@@ -1,0 +1,121 @@
+"""One training step as data: the network, nnU-Net's loss and a batch, for prediction and for measurement alike."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from torch import nn
+
+from unetr_nnunet.architectures.build import build_unetr
+from unetr_nnunet.architectures.presets import ARCHITECTURES
+from unetr_nnunet.architectures.unetr import UNETR
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """What a training step computes.
+
+    Attributes:
+        architecture: a key of `unetr_nnunet.architectures.presets.ARCHITECTURES`.
+        size: a key of `unetr_nnunet.architectures.presets.SIZES`.
+        patch_size: voxels per axis, (Z, Y, X) or (Y, X).
+        batch_size: patches.
+        spacing_mm: voxel spacing in mm, in the same order.
+        token_size: voxels of one token per axis.
+        in_channels: image channels.
+        out_channels: logits, one for each label or region.
+        regions: whether the outputs are overlapping regions, each with a sigmoid, instead of labels with a softmax.
+        ignore_label: whether some voxels are left out of the loss.
+    """
+
+    architecture: str
+    size: str
+    patch_size: tuple[int, ...]
+    batch_size: int
+    spacing_mm: tuple[float, ...]
+    token_size: tuple[int, ...]
+    in_channels: int
+    out_channels: int
+    regions: bool = False
+    ignore_label: bool = False
+
+    def build_network(self) -> UNETR:
+        """Return the network as the trainer builds it, on torch's default device."""
+        network = build_unetr(
+            self.patch_size,
+            self.spacing_mm,
+            self.in_channels,
+            self.out_channels,
+            architecture=self.architecture,
+            size=self.size,
+            token_size=self.token_size,
+        )
+        network.decoder.deep_supervision = "FPN" in ARCHITECTURES[self.architecture]
+        return network
+
+    def build_loss(self, network: UNETR) -> nn.Module:
+        """Return nnU-Net's Dice and cross-entropy loss, as its trainer builds it for this kind of labels."""
+        options = {"batch_dice": False, "smooth": 1e-5, "do_bg": self.regions, "ddp": False}
+        dice = MemoryEfficientSoftDiceLoss
+        loss: nn.Module
+        if self.regions:
+            loss = DC_and_BCE_loss({}, options, use_ignore_label=self.ignore_label, dice_class=dice)
+        else:
+            ignored = self.out_channels if self.ignore_label else None  # the label after the last
+            loss = DC_and_CE_loss(options, {}, ignore_label=ignored, dice_class=dice)
+        if network.decoder.deep_supervision:
+            weights = [0.5**scale for scale in range(len(network.decoder.output_scales))]
+            loss = DeepSupervisionWrapper(loss, [*weights[:-1], 0.0])
+        return loss
+
+    def make_batch(self, network: UNETR, device: torch.device) -> tuple[torch.Tensor, Any]:
+        """Return images (B, C, *S) and targets (B, 1, *S), a list of them with deep supervision; all zero."""
+        data = torch.zeros(self.batch_size, self.in_channels, *self.patch_size, device=device)
+        channels = self.out_channels + self.ignore_label if self.regions else 1
+        scales = [[1.0] * len(self.patch_size)]
+        if network.decoder.deep_supervision:
+            scales = network.decoder.output_scales
+        targets = []
+        for scale in scales:
+            size = [round(axis * factor) for axis, factor in zip(self.patch_size, scale, strict=True)]
+            targets.append(torch.zeros(self.batch_size, channels, *size, device=device, dtype=torch.int16))
+        return data, targets if network.decoder.deep_supervision else targets[0]
+
+
+def forward_and_loss(
+    network: UNETR, loss: nn.Module, data: torch.Tensor, target: Any, autocast_dtype: torch.dtype | None
+) -> tuple[Any, torch.Tensor]:
+    """Return the network's output, which the trainer holds until the step ends, and the loss.
+
+    Args:
+        network: the network.
+        loss: takes float32 logits and the target.
+        data: images (B, C, *S).
+        target: see `TrainingStep.make_batch`.
+        autocast_dtype: of the network's arithmetic; None for float32.
+    """
+    with autocast(data.device.type, autocast_dtype):
+        output = network(data)
+    return output, loss([scale.float() for scale in output] if isinstance(output, list) else output.float(), target)
+
+
+@contextmanager
+def autocast(device_type: str, dtype: torch.dtype | None) -> Iterator[None]:
+    """Switch autocast on, also for a device that this machine has not: ``torch.autocast`` would then do nothing."""
+    if dtype is None:
+        yield
+        return
+    before = torch.is_autocast_enabled(device_type), torch.get_autocast_dtype(device_type)
+    torch.set_autocast_enabled(device_type, True)
+    torch.set_autocast_dtype(device_type, dtype)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(device_type, before[0])
+        torch.set_autocast_dtype(device_type, before[1])
+        torch.clear_autocast_cache()
