@@ -171,8 +171,9 @@ def main() -> int:
         f"Trainer `{trainer}`, patch {' x '.join(map(str, arguments.patch_size))}, batch 2, fold `all`; "
         f"{seconds / 60:.0f} minutes from the download to the masks (steps done in an earlier run not counted).",
         "",
-        "A memory test of the whole chain on real data: the CT that is predicted was trained on, and its "
-        "labels are TotalSegmentator's. It says nothing about accuracy on other patients.",
+        "A memory test of the whole chain on real data: the CT that is predicted was trained on. It says "
+        "nothing about accuracy on other patients. The CTs are test data of TotalSegmentator "
+        "(github.com/wasserth/TotalSegmentator, Apache-2.0), and so are the labels, its own predictions.",
         f"Asked for: Dice of at least {REMEMBERED_DICE} for every organ of at least {LARGE_ORGAN_VOXELS} voxels, and "
         f"masks in each image's own geometry: {'reached' if remembered else 'NOT reached'}.",
         "",
