@@ -30,7 +30,10 @@ def test_the_configuration_is_added_and_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("demo")
-def test_a_small_demo_runs_from_download_to_masks_and_is_not_run_twice(tmp_path: Path) -> None:
+def test_a_small_demo_runs_from_download_to_masks_and_is_not_run_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one thread: other tests run beside this one
     trainer = "nnUNetTrainerUNETR_Tiny_NoAug_1epochs_seed0"
     size = DemoSize(5, 1, folds=(0,), patch_size=(16, 32, 32), trainer=trainer)
     predictions, labels = run_demo(tmp_path, size)
