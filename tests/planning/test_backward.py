@@ -61,3 +61,24 @@ def test_a_broadcast_result_and_a_half_precision_one_get_gradients_of_their_shap
     run_backward(loss, lambda: None, lambda leaf, gradient: gradients.__setitem__(leaf, gradient))
     assert torch.equal(gradients[gate], torch.full((2, 1), 5.0))
     assert torch.equal(gradients[image], torch.full((2, 5), 4.0, dtype=torch.float64))
+
+
+def test_what_gets_no_gradient_has_none():
+    class First(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, first, second):
+            return first * 3
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * 3, None
+
+    used, unused = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    gradients = {}
+    run_backward(
+        First.apply(used * 2, unused * 2).sum(),
+        lambda: None,
+        lambda leaf, gradient: gradients.__setitem__(leaf, gradient),
+    )
+    assert list(gradients) == [used]
+    assert torch.equal(gradients[used], torch.full((2,), 6.0))

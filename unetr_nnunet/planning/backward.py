@@ -81,7 +81,7 @@ def _add(slots: list[torch.Tensor | None], slot: int, gradient: torch.Tensor | N
     if gradient is None:
         return
     metadata = node._input_metadata[slot]
-    if gradient.shape != metadata.shape:  # the output was broadcast
+    if tuple(gradient.shape) != tuple(metadata.shape):  # the output was broadcast
         gradient = gradient.sum_to_size(metadata.shape)
     gradient = gradient.to(metadata.dtype)
     before = slots[slot]
