@@ -16,7 +16,6 @@ import os
 import platform
 import re
 import statistics
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from matplotlib import pyplot as plt
 
 from unetr_nnunet.evaluation.folder import evaluate_folder
 from unetr_nnunet.experiments.demo import CONFIGURATION, DATASET, DemoSize, demo_stages
-from unetr_nnunet.experiments.steps import Step, run_steps
+from unetr_nnunet.experiments.steps import Step, program, run_steps
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
 from unetr_nnunet.organs import ORGANS
 
@@ -75,40 +74,22 @@ def trainer_name(architecture: str, epochs: int, seed: int, folder: Path) -> str
     return name
 
 
-def program(name: str, *words: str) -> tuple[str, ...]:
-    """Return a command of this environment."""
-    return (str(Path(sys.executable).parent / name), *words)
-
-
 def stages(work: Path, trainers: list[str], side_by_side: int) -> list[list[Step]]:
     """Return the trainings and predictions, several side by side."""
     raw = work / "nnUNet_raw" / DATASET
     train, predict = [], []
     for trainer in trainers:
-        model = (CONFIGURATION, "-tr", trainer)
-        train.append(
-            Step(f"train_{trainer}", trainer, program("nnUNetv2_train", "17", CONFIGURATION, "0", *model[1:], "--c"))
-            if trainer.startswith("nnUNetTrainerUNETR")
-            else Step(f"train_{trainer}", trainer, program("nnUNetv2_train", "17", CONFIGURATION, "0", *model[1:]))
-        )
+        resume = ("--c",) if trainer.startswith("nnUNetTrainerUNETR") else ()
+        words = ("17", CONFIGURATION, "0", "-tr", trainer, "-device", "cpu", *resume)
+        train.append(Step(f"train_{trainer}", trainer, program("nnUNetv2_train", *words)))
         target = work / "study" / trainer
-        words = ("-d", "17", "-c", *model, "-f", "0", "-i", str(raw / "imagesTs"), "-o", str(target))
-        predict.append(
-            Step(
-                f"predict_{trainer}",
-                f"predict {trainer}",
-                program("nnUNetv2_predict", *words, "-npp", "1", "-nps", "1"),
-            )
-        )
+        words = ("-d", "17", "-c", CONFIGURATION, "-tr", trainer, "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1")
+        folders = ("-i", str(raw / "imagesTs"), "-o", str(target))
+        predict.append(Step(f"predict_{trainer}", f"predict {trainer}", program("nnUNetv2_predict", *words, *folders)))
     groups = []
     for start in range(0, len(trainers), side_by_side):
         groups += [train[start : start + side_by_side], predict[start : start + side_by_side]]
     return groups
-
-
-def on_cpu(groups: list[list[Step]]) -> list[list[Step]]:
-    """Add the device to nnU-Net's commands."""
-    return [[Step(step.name, step.title, (*step.command, "-device", "cpu")) for step in group] for group in groups]
 
 
 def epoch_seconds(work: Path, trainer: str) -> float:
@@ -200,7 +181,7 @@ def main() -> None:
     def series(epochs: dict[str, int]) -> dict[str, dict[int, str]]:
         runs = {name: {seed: trainer_name(name, epochs[name], seed, own_trainers) for seed in seeds} for name in names}
         todo = [runs[name][seed] for seed in seeds for name in names]
-        run_steps([*prepare, *on_cpu(stages(work, todo, side_by_side))], work, environment)
+        run_steps([*prepare, *stages(work, todo, side_by_side)], work, environment)
         return runs
 
     equal_steps = dict.fromkeys(names, arguments.epochs)

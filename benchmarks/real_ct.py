@@ -25,7 +25,7 @@ import SimpleITK as sitk
 from unetr_nnunet.evaluation.folder import evaluate_folder
 from unetr_nnunet.evaluation.overlay import draw_overlay
 from unetr_nnunet.experiments.demo import CONFIGURATION, DATASET, add_configuration
-from unetr_nnunet.experiments.steps import Step, run_steps
+from unetr_nnunet.experiments.steps import Step, program, run_steps
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_ct"
@@ -55,7 +55,6 @@ def gather_inputs(data: Path, folder: Path) -> None:
 
 def run_chain(data: Path, work: Path, trainer: str, patch_size: tuple[int, int, int]) -> float:
     """Convert, plan, train and predict with the stock commands, and return the seconds it took."""
-    programs = Path(sys.executable).parent
     if not (data / "abdomen_3mm").is_dir():
         raise ValueError(f"{data} holds no abdomen_3mm folder; name the folder of the two CTs with --data")
     environment = {
@@ -68,7 +67,7 @@ def run_chain(data: Path, work: Path, trainer: str, patch_size: tuple[int, int, 
     plans = work / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json"
 
     def step(name: str, *command: str) -> Step:
-        return Step(name, name, (str(programs / command[0]), *command[1:]))
+        return Step(name, name, program(*command))
 
     start = time.perf_counter()
     run_steps(

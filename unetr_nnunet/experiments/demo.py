@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.experiments.steps import Step, run_steps
+from unetr_nnunet.experiments.steps import Step, program, run_steps
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, nnunet_variables
 
 DATASET = "Dataset017_BTCV"
@@ -54,7 +54,7 @@ def demo_stages(root: Path, size: DemoSize) -> list[list[Step]]:
         Step(
             f"train_fold_{fold}",
             f"train fold {fold}",
-            _program("nnUNetv2_train", "17", CONFIGURATION, fold, "-tr", size.trainer, "-device", "cpu", "--c"),
+            program("nnUNetv2_train", "17", CONFIGURATION, fold, "-tr", size.trainer, "-device", "cpu", "--c"),
         )
         for fold in folds
     ]
@@ -62,28 +62,28 @@ def demo_stages(root: Path, size: DemoSize) -> list[list[Step]]:
     model = ("-d", "17", "-c", CONFIGURATION, "-tr", size.trainer, "-f", *folds)
     images = ("-i", str(raw / "imagesTs"), "-o", str(root / "predictions"))
     before_training = [
-        Step("phantom", "make phantom CTs", _program("unetr_nnunet", "phantom", str(download), *phantom)),
+        Step("phantom", "make phantom CTs", program("unetr_nnunet", "phantom", str(download), *phantom)),
         Step(
             "convert",
             "convert the download",
-            _program("unetr_nnunet", "convert", "btcv", str(download / "RawData.zip"), "--overwrite"),
+            program("unetr_nnunet", "convert", "btcv", str(download / "RawData.zip"), "--overwrite"),
         ),
         Step(
             "plan",
             "fingerprint and plan",
-            _program("nnUNetv2_plan_and_preprocess", "-d", "17", "--no_pp", "--clean", "-npfp", "2"),
+            program("nnUNetv2_plan_and_preprocess", "-d", "17", "--no_pp", "--clean", "-npfp", "2"),
         ),
         Step(
             "configure",
             "add the demo configuration and the split",
             (sys.executable, "-m", __name__, str(root), _as_json(size)),
         ),
-        Step("preprocess", "preprocess", _program("nnUNetv2_preprocess", "-d", "17", "-c", CONFIGURATION, "-np", "2")),
+        Step("preprocess", "preprocess", program("nnUNetv2_preprocess", "-d", "17", "-c", CONFIGURATION, "-np", "2")),
     ]
     predict = Step(
         "predict",
         "predict the test cases with the folds ensembled",
-        _program("nnUNetv2_predict", *model, *images, "-device", "cpu", "-npp", "1", "-nps", "1"),
+        program("nnUNetv2_predict", *model, *images, "-device", "cpu", "-npp", "1", "-nps", "1"),
     )
     return [*([step] for step in before_training), train, [predict]]
 
@@ -135,11 +135,6 @@ def add_configuration(
     plans["configurations"][CONFIGURATION] = configuration
     with atomic_path(plans_file) as temporary:
         temporary.write_text(json.dumps(plans, indent=4), encoding="utf-8")
-
-
-def _program(name: str, *words: str) -> tuple[str, ...]:
-    """Return a command whose program lies beside this Python's, whatever PATH says."""
-    return (str(Path(sys.executable).parent / name), *words)
 
 
 def _as_json(size: DemoSize) -> str:

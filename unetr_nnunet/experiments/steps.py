@@ -34,6 +34,11 @@ class Step:
     command: Sequence[str]
 
 
+def program(name: str, *words: str) -> tuple[str, ...]:
+    """Return a command whose program lies beside this Python's, whatever PATH says."""
+    return (str(Path(sys.executable).parent / name), *words)
+
+
 class StepFailedError(RuntimeError):
     """A step's command failed; the message holds its last lines and names its log."""
 
