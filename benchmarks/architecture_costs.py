@@ -1,10 +1,12 @@
 """What each architecture costs, beside its peers, as a Markdown table: parameters, operations, memory, time of a step.
 
 Operations are those of a forward pass, 2 per multiply-add, a sample. Saved activations are what autograd keeps for the
-backward pass in float32 on a CPU, batch 2, each storage once. A training step of batch 2 (forward, backward
-and AdamW, on the sum of the squares of all outputs) is really run: each network in turn, several rounds, median.
+backward pass in float32 on a CPU, each storage once, a sample. Training memory is those of two samples, and 16 bytes a
+parameter (weight, gradient, AdamW's two moments). A training step of one sample (forward, backward and AdamW, on the
+sum of the squares of all outputs) is really run: each network in turn, one step to warm up and two timed ones a round,
+median.
 
-    python benchmarks/architecture_costs.py --rounds 3
+    python benchmarks/architecture_costs.py --rounds 2
     python benchmarks/architecture_costs.py --rounds 0          counts only
 """
 
@@ -30,7 +32,9 @@ from unetr_nnunet.architectures.build import build_unetr
 from unetr_nnunet.architectures.presets import ARCHITECTURES
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "reference" / "costs.md"
-OUTPUTS, BATCH = 14, 2
+OUTPUTS = 14
+BATCH = 2
+ADAMW_BYTES = 16
 CASES = {(96, 96, 96): (1.5, 1.5, 1.5), (48, 192, 192): (3.0, 0.76, 0.76), (96, 96, 16): (1.5, 1.5, 1.5)}
 GIB = 2**30
 
@@ -101,18 +105,17 @@ def counts(build: Callable[[], nn.Module], patch: tuple[int, ...]) -> tuple[floa
     kept: list[torch.Tensor] = []
     own = {value.untyped_storage()._cdata for value in network.parameters()}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def keep(tensor: torch.Tensor) -> None:  # there is no backward pass
         storage = tensor.untyped_storage()
         if storage._cdata not in own:
             saved[storage._cdata] = storage.nbytes()
-        kept.append(tensor)  # a freed storage's address would be given to another
-        return tensor
+        kept.append(tensor.detach())  # a freed storage's address would be given to another
 
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda nothing: nothing)
     with FlopCounterMode(display=False) as operations, hooks:
-        network(torch.randn(BATCH, 1, *patch))
+        network(torch.randn(1, 1, *patch))
     parameters = sum(value.numel() for value in network.parameters())
-    return parameters / 1e6, operations.get_total_flops() / BATCH / 1e9, sum(saved.values()) / GIB
+    return parameters / 1e6, operations.get_total_flops() / 1e9, sum(saved.values()) / GIB
 
 
 def step_times(
@@ -120,12 +123,12 @@ def step_times(
 ) -> dict[str, float]:
     """Return the median seconds of a training step of each network, all run in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in builders}
-    image = torch.randn(BATCH, 1, *patch, device=device)
+    image = torch.randn(1, 1, *patch, device=device)
     for round_number in range(rounds):
         for name, build in builders.items():
             network = build().to(device).train()
             optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-            for attempt in range(2):  # the first one warms up
+            for attempt in range(3):  # the first one warms up
                 start = time.perf_counter()
                 with torch.autocast(device, enabled=device == "cuda"):
                     outputs = network(image)
@@ -147,17 +150,21 @@ def table(patch: tuple[int, ...], spacing: tuple[float, ...], device: str, round
     builders = networks(patch, spacing)
     costs = {name: counts(build, patch) for name, build in builders.items()}
     times = step_times(builders, patch, device, rounds) if rounds else {}
-    base = costs["UNETR, original"]
     lines = [
         f"## Patch {' x '.join(map(str, patch))} at {' x '.join(map(str, spacing))} mm",
         "",
-        "| network | parameters, M | GFLOP | saved, GiB | of the original's | training step, s | of the original's |",
-        "|---|---|---|---|---|---|---|",
+        "| network | parameters, M | GFLOP | saved, GiB | training memory, GiB | of the original's | training step, s "
+        "| of the original's |",
+        "|---|---|---|---|---|---|---|---|",
     ]
+    memory = {
+        name: BATCH * saved + ADAMW_BYTES * parameters * 1e6 / GIB for name, (parameters, _, saved) in costs.items()
+    }
     for name, (parameters, operations, saved) in costs.items():
         timed = f"{times[name]:.2f} | {times[name] / times['UNETR, original']:.2f}" if times else "not measured | "
         lines.append(
-            f"| {name} | {parameters:.1f} | {operations:.0f} | {saved:.2f} | {saved / base[2]:.2f} | {timed} |"
+            f"| {name} | {parameters:.1f} | {operations:.0f} | {saved:.2f} | {memory[name]:.2f} | "
+            f"{memory[name] / memory['UNETR, original']:.2f} | {timed} |"
         )
     return [*lines, ""]
 
@@ -175,8 +182,8 @@ def main() -> None:
         "",
         f"Written by `benchmarks/architecture_costs.py`, whose docstring says how, on {datetime.date.today()}: "
         f"{arguments.device} ({where}), {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch "
-        f"{torch.__version__}. Batch {BATCH}, {OUTPUTS} outputs, base size. Step times are medians of "
-        f"{arguments.rounds} rounds and good for ratios only.",
+        f"{torch.__version__}. Training memory is that of batch {BATCH}; {OUTPUTS} outputs, base size. Step times are "
+        f"medians of {2 * arguments.rounds} steps and good for ratios only.",
         "",
     ]
     for patch, spacing in CASES.items():
