@@ -16,11 +16,11 @@ from unetr_nnunet import __version__
 from unetr_nnunet.dataset_conversion import image_checks, raw_dataset
 from unetr_nnunet.dataset_conversion.btcv_source import SourceCase, find_cases
 from unetr_nnunet.dataset_conversion.image_checks import Volume
-from unetr_nnunet.dataset_conversion.nifti_stream import DamagedFileError
 from unetr_nnunet.dataset_conversion.problems import Problem, ProblemsFoundError
 from unetr_nnunet.dataset_conversion.raw_dataset import LinkMode, PlannedFile
 from unetr_nnunet.dataset_conversion.source_files import SourceFile, open_source
 from unetr_nnunet.dataset_conversion.splits import SourceSplit, case_id
+from unetr_nnunet.nifti_stream import DamagedFileError
 from unetr_nnunet.organs import BACKGROUND, ORGAN_NAMES
 
 CASE_PREFIX = "BTCV"

@@ -22,8 +22,8 @@ from tqdm.contrib.concurrent import thread_map
 
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.dataset_conversion.image_checks import Volume, scaled
-from unetr_nnunet.dataset_conversion.nifti_stream import open_nifti
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
+from unetr_nnunet.nifti_stream import open_nifti
 
 LinkMode = Literal["auto", "hard", "copy"]
 

@@ -8,10 +8,11 @@ from typing import Any
 from tqdm import tqdm
 
 from unetr_nnunet.evaluation.absent_organs import DEFAULT_RULE, AbsentOrganRule
-from unetr_nnunet.evaluation.label_files import grid_differences, pair_cases, read_label_map
+from unetr_nnunet.evaluation.label_files import pair_cases, read_label_map
 from unetr_nnunet.evaluation.label_table import LabelTable, find_label_table
 from unetr_nnunet.evaluation.overlap import organ_overlap
 from unetr_nnunet.evaluation.summary import summarise
+from unetr_nnunet.image_grid import grid_differences
 
 
 def evaluate_folder(

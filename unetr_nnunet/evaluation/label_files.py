@@ -1,4 +1,4 @@
-"""Label map files: read one, find those of a folder, join two folders case by case, check that two grids agree."""
+"""Label map files: read one, find those of a folder, join two folders case by case."""
 
 import gzip
 import re
@@ -14,12 +14,6 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
-
-SPACING_TOLERANCE_MM = 1e-3
-ORIGIN_TOLERANCE_MM = 1e-2
-DIRECTION_TOLERANCE = 1e-3
-"""Largest difference of a direction cosine. All three tolerances are above what float32 headers round off, and below
-what moves any voxel of an abdominal CT by one voxel."""
 
 
 @dataclass(frozen=True)
@@ -165,23 +159,3 @@ def _refuse_short_nifti(path: Path, image: sitk.Image, stored_bytes: int) -> Non
     needed = int(float(image.GetMetaData("vox_offset"))) + voxel_bytes
     if stored_bytes < needed:
         raise ValueError(f"{path} is cut short: {stored_bytes} bytes where its header asks for {needed}")
-
-
-def grid_differences(prediction: sitk.Image, truth: sitk.Image) -> list[str]:
-    """Return in words how two grids differ beyond the tolerances; an empty list where they agree."""
-    if prediction.GetSize() != truth.GetSize():
-        return [f"size {prediction.GetSize()} against {truth.GetSize()} voxels (x, y, z)"]
-    checks = (
-        ("spacing", "mm", prediction.GetSpacing(), truth.GetSpacing(), SPACING_TOLERANCE_MM),
-        ("origin", "mm", prediction.GetOrigin(), truth.GetOrigin(), ORIGIN_TOLERANCE_MM),
-        ("direction", "", prediction.GetDirection(), truth.GetDirection(), DIRECTION_TOLERANCE),
-    )
-    return [
-        f"{what} {_numbers(left)} against {_numbers(right)} {unit}".rstrip()
-        for what, unit, left, right, tolerance in checks
-        if not np.allclose(left, right, rtol=0, atol=tolerance)
-    ]
-
-
-def _numbers(values: Iterable[float]) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"

@@ -5,16 +5,16 @@ import nibabel
 import numpy as np
 import pytest
 
-from unetr_nnunet.dataset_conversion import nifti_stream
-from unetr_nnunet.dataset_conversion.nifti_stream import DamagedFileError, gunzip_chunks, open_nifti
+from unetr_nnunet import nifti_stream
+from unetr_nnunet.nifti_stream import DamagedFileError, gunzip_chunks, open_nifti
 
 
 def nifti_bytes(voxels):
     return gzip.compress(nibabel.Nifti1Image(voxels, np.diag([1, 2, 3, 1])).to_bytes())
 
 
-def read_all(data):
-    header, chunks = open_nifti(io.BytesIO(data))
+def read_all(data, gzipped=True):
+    header, chunks = open_nifti(io.BytesIO(data), gzipped)
     return header, np.concatenate(list(chunks))
 
 
@@ -27,6 +27,7 @@ def test_voxels_equal_nibabels(dtype, chunk_bytes, monkeypatch):
     assert header.get_data_shape() == (5, 4, 3)
     assert header.get_zooms() == (1, 2, 3)
     assert np.array_equal(read.reshape((5, 4, 3), order="F"), voxels)
+    assert np.array_equal(read_all(gzip.decompress(nifti_bytes(voxels)), gzipped=False)[1], read)
 
 
 def test_no_piece_is_larger_than_stated(monkeypatch):
@@ -46,6 +47,10 @@ def test_every_truncation_is_noticed():
     for size in range(len(data)):
         with pytest.raises(DamagedFileError):
             read_all(data[:size])
+    plain = gzip.decompress(data)
+    for size in range(len(plain)):
+        with pytest.raises(DamagedFileError):
+            read_all(plain[:size], gzipped=False)
 
 
 def test_a_flipped_bit_is_noticed():

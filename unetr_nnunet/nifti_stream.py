@@ -1,4 +1,4 @@
-"""Read a gzipped NIfTI-1 file piece by piece, so that checking a CT costs one decompression and no memory to speak of.
+"""Read a NIfTI-1 file piece by piece, so that checking a CT costs one decompression and no memory to speak of.
 
 nibabel parses the header; its own array access would hold the whole volume, as float64 where the header scales.
 Format: https://nifti.nimh.nih.gov/nifti-1 and RFC 1952 (gzip).
@@ -20,19 +20,21 @@ READ_BYTES = 1 << 18
 CHUNK_BYTES = 1 << 20
 GZIP_WINDOW_BITS = 31
 """zlib's way of saying "with a gzip header and trailer, CRC checked"."""
+GZIP_OR_ZLIB_WINDOW_BITS = 47
+"""Likewise, or with zlib's own header and checksum."""
 
 
 class DamagedFileError(ValueError):
     """The file is cut off, corrupt, or not what its name says. The message is the bare fact."""
 
 
-def gunzip_chunks(stream: IO[bytes]) -> Iterator[bytes]:
+def gunzip_chunks(stream: IO[bytes], window_bits: int = GZIP_WINDOW_BITS) -> Iterator[bytes]:
     """Yield the decompressed content in pieces of at most ``CHUNK_BYTES``, CRC and length checked at the end.
 
     Raises:
         DamagedFileError: not gzip, corrupt, or cut off.
     """
-    decoder = zlib.decompressobj(GZIP_WINDOW_BITS)
+    decoder = zlib.decompressobj(window_bits)
     try:
         while block := stream.read(READ_BYTES):
             while block:
@@ -42,18 +44,19 @@ def gunzip_chunks(stream: IO[bytes]) -> Iterator[bytes]:
                 if decoder.eof:
                     block = decoder.unused_data.lstrip(b"\0")
                     if block:
-                        decoder = zlib.decompressobj(GZIP_WINDOW_BITS)
+                        decoder = zlib.decompressobj(window_bits)
     except zlib.error as error:
         raise DamagedFileError(f"not a whole gzip file ({error})") from error
     if not decoder.eof:
         raise DamagedFileError("the gzip stream is cut off before its end")
 
 
-def open_nifti(stream: IO[bytes]) -> tuple[Any, Iterator[npt.NDArray[Any]]]:
+def open_nifti(stream: IO[bytes], gzipped: bool = True) -> tuple[Any, Iterator[npt.NDArray[Any]]]:
     """Return the header and an iterator over the stored voxel values.
 
     Args:
         stream: the bytes of a ``.nii.gz`` file.
+        gzipped: False for those of a ``.nii`` file.
 
     Returns:
         A ``nibabel.Nifti1Header``, and flat arrays of the stored type that follow each other in the file's order
@@ -62,7 +65,7 @@ def open_nifti(stream: IO[bytes]) -> tuple[Any, Iterator[npt.NDArray[Any]]]:
     Raises:
         DamagedFileError: not a whole NIfTI-1 file; also while iterating.
     """
-    blocks = gunzip_chunks(stream)
+    blocks = gunzip_chunks(stream) if gzipped else iter(lambda: stream.read(CHUNK_BYTES), b"")
     start = b""
     for block in blocks:
         start += block
