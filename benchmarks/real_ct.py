@@ -157,11 +157,9 @@ def main() -> int:
     trainer = f"nnUNetTrainerUNETR_Modified_Tiny_NoAug_{arguments.epochs}epochs_seed0"
     seconds = run_chain(arguments.data.resolve(), work, trainer, tuple(arguments.patch_size))
     lines, remembered = measure(arguments.data, work)
-    draw_overlay(
-        work / "inputs" / f"{CASE}_0000.nii.gz",
-        {"label": work / "truth" / f"{CASE}.nii.gz", "remembered": work / "predictions" / f"{CASE}.nii.gz"},
-        arguments.picture,
-    )
+    ct = sitk.ReadImage(str(work / "inputs" / f"{CASE}_0000.nii.gz"))
+    label, remembered_mask = (sitk.ReadImage(str(work / kind / f"{CASE}.nii.gz")) for kind in ("truth", "predictions"))
+    draw_overlay(ct, {"label": label, "remembered": remembered_mask}, arguments.picture)
     heading = [
         "# One real CT, remembered",
         "",

@@ -1,10 +1,21 @@
+import itertools
 import re
 from pathlib import Path
 
 import pytest
+from pydicom.sr.codedict import codes
 
 import unetr_nnunet
-from unetr_nnunet.organs import BACKGROUND, CHALLENGE_12, ORGAN_NAMES, ORGANS, SYNAPSE_8
+from unetr_nnunet.organs import (
+    BACKGROUND,
+    CHALLENGE_12,
+    ORGAN_NAMES,
+    ORGANS,
+    SYNAPSE_8,
+    Organ,
+    find_organ,
+    label_colours,
+)
 
 
 def test_ids_are_those_of_btcv() -> None:
@@ -43,3 +54,39 @@ def test_nothing_else_in_the_package_lists_organs() -> None:
     for path in package.rglob("*.py"):
         if path.name != "organs.py":
             assert sum(f'"{name}"' in path.read_text(encoding="utf-8") for name in long_names) < 5, path
+
+
+@pytest.mark.parametrize("organ", ORGANS, ids=lambda organ: organ.name)
+def test_codes_are_those_of_the_dicom_standard(organ: Organ) -> None:
+    keyword = organ.snomed_meaning.title().replace(" ", "")
+    assert organ.snomed_code == getattr(codes.SCT, keyword).value
+    words = organ.snomed_meaning.lower().split()
+    assert all(word in organ.name for word in words), "the code means this organ"
+    side = re.match(r"(right|left)_", organ.name)
+    assert organ.laterality == (side[1] if side else None)
+
+
+@pytest.mark.parametrize("name", ["Right kidney", "right-kidney", "kidney_right", " RIGHT_KIDNEY "])
+def test_an_organ_is_found_by_any_spelling(name: str) -> None:
+    assert find_organ(name) is ORGANS[1]
+
+
+@pytest.mark.parametrize("name", ["kidney", "", "tumour", "right kidney tumour"])
+def test_other_labels_are_no_organ(name: str) -> None:
+    assert find_organ(name) is None
+
+
+def test_organs_keep_their_colours_whatever_their_number() -> None:
+    assert label_colours({"Liver": 1, "kidney_left": 200}) == {1: ORGANS[5].colour, 200: ORGANS[2].colour}
+
+
+def test_colours_of_other_labels_are_stable_and_their_own() -> None:
+    labels = {f"label {number}": number for number in range(1, 1001)} | {"spleen": 5000}
+    colours = label_colours(labels)
+    assert len(set(colours.values()) | {organ.colour for organ in ORGANS}) == 1000 + len(ORGANS)
+    assert all(0 <= part <= 255 for colour in colours.values() for part in colour)
+    assert all(max(colour) > 100 for colour in colours.values()), "visible on black"
+    assert label_colours({"other name": 7})[7] == colours[7], "follows from the number alone"
+    for one, other in itertools.combinations(range(1, 21), 2):
+        distance = sum((a - b) ** 2 for a, b in zip(colours[one], colours[other], strict=True)) ** 0.5
+        assert distance > 25, (one, other)

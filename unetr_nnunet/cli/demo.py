@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo, print the table, name the picture."""
+    import SimpleITK as sitk
+
     from unetr_nnunet.evaluation.folder import evaluate_folder
     from unetr_nnunet.evaluation.overlay import draw_overlay
     from unetr_nnunet.evaluation.tables import format_table, write_csv, write_json
@@ -29,9 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
     write_json(evaluation, arguments.folder / "metrics.json")
     case = sorted(evaluation["cases"])[0]
     picture = arguments.folder / "demo.png"
-    ct = arguments.folder / "nnUNet_raw" / DATASET / "imagesTs" / f"{case}_0000.nii.gz"
-    truth = labels / f"label{case[-4:]}.nii.gz"
-    draw_overlay(ct, {"truth": truth, "prediction": predictions / f"{case}.nii.gz"}, picture)
+    files = (
+        arguments.folder / "nnUNet_raw" / DATASET / "imagesTs" / f"{case}_0000.nii.gz",
+        labels / f"label{case[-4:]}.nii.gz",
+        predictions / f"{case}.nii.gz",
+    )
+    ct, truth, prediction = (sitk.ReadImage(str(path)) for path in files)
+    draw_overlay(ct, {"truth": truth, "prediction": prediction}, picture)
     print(format_table(evaluation))
     print(f"\npicture of {case}: {picture}")
     print(f"predictions: {predictions}")

@@ -1,94 +1,166 @@
-"""A picture of label maps over a CT, in the organ colours, at the abdominal window of level 40, width 400 HU."""
+"""A picture of label maps over a CT, in the labels' colours, at the abdominal window of level 40, width 400 HU."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
 import SimpleITK as sitk
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.organs import ORGANS
+from unetr_nnunet.organs import ORGANS, label_colours
 
 LEVEL_HU, WIDTH_HU = 40, 400
 OPACITY = 0.55
+DOTS_PER_INCH = 120
+LONGEST_LEGEND = len(ORGANS)
+"""A longer label table shows only the labels that occur."""
+
+PANEL_INCHES, LEAST_INCHES, MOST_INCHES = 3.4, 0.8, 4.6  # width; height, which follows the volume's proportion
+TITLE_INCHES, LEGEND_ROW_INCHES, LEGEND_COLUMN_INCHES = 0.3, 0.19, 1.7
 
 
-def draw_overlay(ct: Path, label_maps: Mapping[str, Path], picture: Path) -> None:
+def draw_overlay(
+    ct: sitk.Image, label_maps: Mapping[str, sitk.Image], picture: Path, labels: Mapping[str, int] | None = None
+) -> None:
     """Draw two axial slices and a coronal one: the bare CT, then each label map over it.
 
-    The slices are chosen by the first label map: where most organs are seen. Patient's right is on the viewer's left.
+    The slices are chosen by the first label map: where most labels are seen. Patient's right is on the viewer's left.
+    Voxels are drawn in their true proportion. Volumes are read slice by slice and never copied.
 
     Args:
         ct: image in HU, any orientation.
-        label_maps: title → label map on the CT's grid.
+        label_maps: title → label map on the CT's grid, in any orientation; one at least.
         picture: PNG file to write.
+        labels: integer of each label by name; None for the 13 BTCV organs. Other values are not drawn.
+
+    Raises:
+        ValueError: a label map is not on the CT's grid.
     """
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-    from matplotlib.patches import Patch
-
-    volume = sitk.DICOMOrient(sitk.ReadImage(str(ct)), "LPS")
-    image = sitk.GetArrayFromImage(volume)  # (Z, Y, X), z upwards, y to the back, x to the patient's left
-    maps = {title: _read_lps(path) for title, path in label_maps.items()}
+    table = {organ.name: organ.id for organ in ORGANS} if labels is None else labels
+    volume, spacing_mm = _lps_view(ct)
+    maps = {title: _lps_view(label_map)[0] for title, label_map in label_maps.items()}
     for title, array in maps.items():
-        if array.shape != image.shape:
-            raise ValueError(
-                f"{label_maps[title]} has shape {array.shape}, its CT {image.shape}: give maps on its grid"
-            )
-    spacing_z, spacing_y = volume.GetSpacing()[2], volume.GetSpacing()[1]
-    views = _choose_views(next(iter(maps.values())))
-    colours = np.zeros((256, 4))
-    for organ in ORGANS:
-        colours[organ.id] = (*(part / 255 for part in organ.colour), OPACITY)
+        if array.shape != volume.shape:
+            raise ValueError(f"{title} has shape {array.shape}, its CT {volume.shape} (Z, Y, X): give maps on its grid")
+    palette = np.zeros((max(table.values(), default=0) + 1, 4))
+    for label, colour in label_colours(table).items():
+        palette[label] = (*(part / 255 for part in colour), OPACITY)
+    counts = [_count(array, len(palette)) for array in maps.values()]
+    occurring = np.any([axial.any(axis=0) for axial, _ in counts], axis=0)
+    legend = {
+        name: palette[label][:3] for name, label in table.items() if occurring[label] or len(table) <= LONGEST_LEGEND
+    }
+    views = _choose_views(*counts[0])
 
-    figure, axes = pyplot.subplots(
-        len(views), 1 + len(maps), figsize=(3.4 * (1 + len(maps)), 3.1 * len(views)), squeeze=False, facecolor="black"
-    )
-    for row, (axis, index) in enumerate(views):
-        aspect = 1.0 if axis == 0 else spacing_z / spacing_y
-        for column, title in enumerate(["CT", *maps]):
-            panel = axes[row, column]
+    aspects = [spacing_mm[1 - axis] / spacing_mm[2] for axis, _ in views]  # of a pixel, height over width
+    heights = [
+        PANEL_INCHES * aspect * volume.shape[1 - axis] / volume.shape[2]
+        for aspect, (axis, _) in zip(aspects, views, strict=True)
+    ]
+    figure, panels = _figure(heights, ["CT", *maps], legend)
+    for row, aspect, (axis, index) in zip(panels, aspects, views, strict=True):
+        for panel, title in zip(row, ["CT", *maps], strict=True):
             panel.imshow(
-                _slice(image, axis, index),
+                _slice(volume, axis, index),
                 cmap="gray",
                 vmin=LEVEL_HU - WIDTH_HU / 2,
                 vmax=LEVEL_HU + WIDTH_HU / 2,
                 aspect=aspect,
             )
             if title in maps:
-                panel.imshow(colours[_slice(maps[title], axis, index)], aspect=aspect, interpolation="nearest")
-            panel.set_axis_off()
-            if row == 0:
-                panel.set_title(title, color="white", fontsize=11)
-    handles = [Patch(color=colours[organ.id][:3], label=organ.name.replace("_", " ")) for organ in ORGANS]
-    figure.legend(handles=handles, loc="lower center", ncol=4, frameon=False, labelcolor="white", fontsize=8)
-    figure.subplots_adjust(left=0, right=1, top=0.95, bottom=0.13, wspace=0.02, hspace=0.02)
+                overlay = palette[_known(_slice(maps[title], axis, index), len(palette))]
+                panel.imshow(overlay, aspect=aspect, interpolation="nearest")
     with atomic_path(picture) as temporary:
-        figure.savefig(temporary, dpi=90, facecolor="black", format="png")
-    pyplot.close(figure)
+        figure.savefig(temporary, dpi=DOTS_PER_INCH, facecolor="black", format="png")
 
 
-def _read_lps(path: Path) -> NDArray[np.uint8]:
-    label_map = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
-    return sitk.GetArrayFromImage(label_map).astype(np.uint8)
+def _lps_view(image: sitk.Image) -> tuple[NDArray[Any], tuple[float, ...]]:
+    """Return a view of the voxels (Z, Y, X), z upwards, y to the back, x to the patient's left; and its spacing, mm."""
+    directions = np.eye(4)
+    directions[:3, :3] = np.reshape(image.GetDirection(), (3, 3))
+    orientation = io_orientation(directions)  # of each stored axis: the nearest world axis, and whether it is reversed
+    view = apply_orientation(sitk.GetArrayViewFromImage(image).T, orientation).T
+    spacing_mm = dict(zip(orientation[:, 0], image.GetSpacing(), strict=True))
+    return view, (spacing_mm[2], spacing_mm[1], spacing_mm[0])
 
 
-def _choose_views(labels: NDArray[np.uint8]) -> list[tuple[int, int]]:
+def _known(labels: NDArray[Any], number: int) -> NDArray[np.intp]:
+    """Return labels below ``number`` as they are, and others as background."""
+    return np.where((labels >= 0) & (labels < number), labels, 0).astype(np.intp)
+
+
+def _count(labels: NDArray[Any], number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the voxels of each label below ``number`` in each axial (Z, L) and each coronal slice (Y, L); 0 is none.
+
+    Foreground only, one axial slice at a time: memory for a slice, whatever the volume.
+    """
+    depth, height, _ = labels.shape
+    axial = np.zeros((depth, number), np.int64)
+    coronal = np.zeros((height, number), np.int64)
+    for z, labels_of_slice in enumerate(labels):
+        rows, columns = np.nonzero(labels_of_slice)
+        values = _known(labels_of_slice[rows, columns], number)
+        by_row = np.bincount(rows * number + values, minlength=height * number).reshape(height, number)
+        by_row[:, 0] = 0
+        coronal += by_row
+        axial[z] = by_row.sum(axis=0)
+    return axial, coronal
+
+
+def _choose_views(axial: NDArray[np.int64], coronal: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Return (axis, index) of two axial slices with many organs, one high and one low, and of one coronal slice."""
-    views = []
-    depth = labels.shape[0]
-    present = np.stack([(labels == organ.id).any(axis=(1, 2)) for organ in ORGANS]).sum(axis=0)  # organs per slice
-    occupied = np.flatnonzero(present) if present.any() else np.arange(depth)
-    middle = int(np.median(occupied))
-    for part in (slice(middle, depth), slice(0, middle + 1)):
-        area = (labels[part] > 0).sum(axis=(1, 2)) / max(labels[0].size, 1)
-        views.append((0, part.start + int(np.argmax(present[part] + area))))
-    coronal = np.stack([(labels == organ.id).any(axis=(0, 2)) for organ in ORGANS]).sum(axis=0)
-    area = (labels > 0).sum(axis=(0, 2)) / max(labels[:, 0].size, 1)
-    return [*views, (1, int(np.argmax(coronal + area)))]
+    depth, height = len(axial), len(coronal)
+    if depth == 1:
+        return [(0, 0)]
+    if not axial.any():
+        return [(0, 2 * depth // 3), (0, depth // 3), (1, height // 2)]
+    present = (axial > 0).sum(axis=1)  # labels per slice
+    middle = int(np.median(np.flatnonzero(present)))
+    best = _score(axial)
+    high, low = middle + int(np.argmax(best[middle:])), int(np.argmax(best[: middle + 1]))
+    return [*((0, index) for index in dict.fromkeys((high, low))), (1, int(np.argmax(_score(coronal))))]
 
 
-def _slice(array: NDArray[np.generic], axis: int, index: int) -> NDArray[np.generic]:
+def _score(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return of each slice (N, L) the number of labels, and behind the decimal point the share of their area."""
+    return (counts > 0).sum(axis=1) + counts.sum(axis=1) / (counts.sum() + 1)
+
+
+def _figure(
+    heights: Sequence[float], titles: Sequence[str], legend: Mapping[str, NDArray[np.float64]]
+) -> tuple[Figure, NDArray[Any]]:
+    """Return a black figure and its panels (rows, columns).
+
+    Args:
+        heights: inches of each row.
+        titles: of each column.
+        legend: colour of each name below the panels.
+    """
+    heights = [min(max(height, LEAST_INCHES), MOST_INCHES) for height in heights]
+    width = PANEL_INCHES * len(titles)
+    legend_columns = max(1, int(width / LEGEND_COLUMN_INCHES))
+    legend_inches = LEGEND_ROW_INCHES * (-(-len(legend) // legend_columns) + 1)
+    height = TITLE_INCHES + sum(heights) + legend_inches
+    figure = Figure(figsize=(width, height), facecolor="black")  # not pyplot's: those are global to the process
+    panels = figure.subplots(len(heights), len(titles), squeeze=False, height_ratios=heights)
+    for panel in panels.flat:
+        panel.set_axis_off()
+    for panel, title in zip(panels[0], titles, strict=True):
+        panel.set_title(title, color="white", fontsize=11)
+    handles = [Patch(color=colour, label=name.replace("_", " ")) for name, colour in legend.items()]
+    figure.legend(
+        handles=handles, loc="lower center", ncol=legend_columns, frameon=False, labelcolor="white", fontsize=8
+    )
+    figure.subplots_adjust(
+        left=0, right=1, top=1 - TITLE_INCHES / height, bottom=legend_inches / height, wspace=0.02, hspace=0.02
+    )
+    return figure, panels
+
+
+def _slice(array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
     return array[index] if axis == 0 else array[::-1, index]  # coronal: head up
