@@ -1,11 +1,13 @@
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 
 from unetr_nnunet.trainers.resumable import EXIT_CODE_SIGTERM, MINUTES_VARIABLE
 
@@ -138,5 +140,36 @@ def test_nnunets_own_checkpoint_loads(make_trainer: Make, tmp_path: Path) -> Non
     assert trainer.current_epoch == 1
     ours, stock = tmp_path / "ours.pth", torch.load(tmp_path / "stock.pth", weights_only=False)
     trainer.save_checkpoint(str(ours))
-    assert set(torch.load(ours, weights_only=False)) - set(stock) == {"finished_steps"}
+    assert set(torch.load(ours, weights_only=False)) - set(stock) == {"finished_steps", "array_orientation"}
     assert set(stock) <= set(torch.load(ours, weights_only=False)), "nnU-Net gained a checkpoint entry that ours lacks"
+
+
+def test_the_orientation_of_the_training_cases_is_stored(make_trainer: Make) -> None:
+    trainer = make_trainer(NAME)
+    read: list[str] = []
+    properties = trainer.preprocessed_properties
+
+    def counted() -> Iterator[tuple[str, dict[str, Any]]]:
+        for case, found in properties():
+            read.append(case)
+            yield case, found
+
+    trainer.preprocessed_properties = counted
+    trainer.run_training()
+    final = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)
+    assert final["array_orientation"] == "RAS", "the reader reorients the LPS images"
+    assert read == [f"case_{number}" for number in range(5)], "each case is looked at once"
+
+
+def test_an_unknown_orientation_is_stored_as_none(make_trainer: Make) -> None:
+    trainer = make_trainer(NAME)
+    folder = Path(trainer.preprocessed_dataset_folder)
+    for number, direction in enumerate((np.eye(3), np.diag([-1.0, -1.0, 1.0]))):
+        found = load_pickle(str(folder / f"case_{number}.pkl"))
+        del found["nibabel_stuff"]
+        write_pickle(
+            found | {"sitk_stuff": {"direction": tuple(direction.ravel())}}, str(folder / f"case_{number}.pkl")
+        )
+    trainer.run_training()
+    final = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)
+    assert final["array_orientation"] is None

@@ -7,7 +7,7 @@ its neighbours only.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
+from unetr_nnunet.trainers.array_orientation import orientation_code
 
 
 def left_right_axis(properties: dict[str, Any], transpose_forward: Sequence[int]) -> int:
@@ -24,18 +24,11 @@ def left_right_axis(properties: dict[str, Any], transpose_forward: Sequence[int]
     Raises:
         ValueError: if the properties hold no direction.
     """
-    if "nibabel_stuff" in properties:
-        stuff = properties["nibabel_stuff"]
-        columns = np.asarray(stuff.get("reoriented_affine", stuff["original_affine"]))[:3, :3]
-    elif "sitk_stuff" in properties and len(properties["sitk_stuff"]["direction"]) == 9:
-        columns = np.reshape(properties["sitk_stuff"]["direction"], (3, 3))
-    else:
-        raise ValueError(
-            f"no direction among the properties {sorted(properties)}: left and right are unknown to this image reader; "
-            "drop NoLRFlip from the trainer's name"
-        )
-    directions = columns / np.linalg.norm(columns, axis=0)
-    index_axis = int(np.argmax(np.abs(directions[0])))  # of (x, y, z), the one that runs most from left to right
+    try:
+        code = orientation_code(properties)
+    except ValueError as error:
+        raise ValueError(f"{error}; drop NoLRFlip from the trainer's name") from error
+    index_axis = next(axis for axis, end in enumerate(code) if end in "LR")  # of (x, y, z)
     return list(transpose_forward).index(2 - index_axis)
 
 

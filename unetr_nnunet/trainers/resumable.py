@@ -9,15 +9,18 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch._dynamo import OptimizedModule
 
 from unetr_nnunet.atomic import atomic_path, remove_leftovers
+from unetr_nnunet.trainers.array_orientation import common_orientation
 
 MINUTES_VARIABLE = "UNETR_NNUNET_CHECKPOINT_MINUTES"
 DEFAULT_MINUTES = 10.0
@@ -57,6 +60,7 @@ class ResumableTrainer(nnUNetTrainer):
         self._resumed_steps = 0  # how many of them a resumed epoch started with
         self._in_step = False
         self._terminate = False
+        self.array_orientation: str | None = None  # of the training cases; known when the training starts
         self.configure()
 
     def configure(self) -> None:
@@ -110,6 +114,18 @@ class ResumableTrainer(nnUNetTrainer):
         for loader in (self.dataloader_train, self.dataloader_val):
             if hasattr(loader, "_finish"):
                 loader._finish()
+
+    def on_train_start(self) -> None:
+        """Prepare the training as nnU-Net does, and note which way the axes of the training cases run."""
+        super().on_train_start()
+        if self.local_rank == 0:
+            self.array_orientation = common_orientation(self.preprocessed_properties())
+
+    def preprocessed_properties(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield name and properties of each preprocessed case, as the image reader and the preprocessor left them."""
+        folder = Path(self.preprocessed_dataset_folder)
+        for case in sorted(self.dataset_class.get_identifiers(str(folder))):
+            yield case, load_pickle(str(folder / f"{case}.pkl"))
 
     def on_train_epoch_start(self) -> None:
         """Start an epoch, or go on with the one that a checkpoint was taken in."""
@@ -170,7 +186,11 @@ class ResumableTrainer(nnUNetTrainer):
         self.print_to_log_file(f"checkpoint written within epoch {self.current_epoch} after iteration {step} ({why})")
 
     def save_checkpoint(self, filename: str) -> None:
-        """Write nnU-Net's checkpoint, and what has been done of the running epoch, whole or not at all.
+        """Write nnU-Net's checkpoint, and two entries of our own, whole or not at all.
+
+        ``finished_steps`` is what has been done of the running epoch. ``array_orientation`` is the orientation code of
+        all training cases' arrays, such as "RAS", so that a prediction can bring its images to it; None where they
+        differ or have none, and before the training starts.
 
         Args:
             filename: path of the ``.pth`` file.
@@ -195,6 +215,7 @@ class ResumableTrainer(nnUNetTrainer):
             "trainer_name": type(self).__name__,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
             "finished_steps": self._finished_steps,
+            "array_orientation": self.array_orientation,
         }
         with atomic_path(Path(filename)) as temporary:
             torch.save(checkpoint, temporary)

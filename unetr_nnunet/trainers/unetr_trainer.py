@@ -193,11 +193,7 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         if self.policy is not None:
             initial_patch_size = np.array(self.configuration_manager.patch_size)
         if self.settings.mirroring == "NoLRFlip":
-            dataset = self.dataset_class(self.preprocessed_dataset_folder)
-            axis = common_left_right_axis(
-                ((case, dataset.load_case(case)[3]) for case in dataset.identifiers),
-                self.plans_manager.transpose_forward,
-            )
+            axis = common_left_right_axis(self.preprocessed_properties(), self.plans_manager.transpose_forward)
             mirror_axes = spatial_axes_without(axis, mirror_axes, len(self.configuration_manager.patch_size))
         if self.policy is not None and not self.policy.flip:
             mirror_axes = None
