@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "plan": "token, patch and batch size of a UNETR for the memory of a GPU",
     "trainers": "list the trainer name tokens, or explain one trainer name",
     "import-weights": "turn a released UNETR checkpoint into an nnU-Net model folder, or into a training's start",
+    "predict": "segment CTs with trained models, fast",
     "evaluate": "compare predictions with labels, organ by organ",
     "demo": "the whole pipeline on the phantom, in minutes, on a CPU",
 }

@@ -1,0 +1,152 @@
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tests.inference.small_model import write_model
+from tests.inference.test_folder import masks, write_ct
+from unetr_nnunet.cli.main import main
+
+
+@pytest.fixture
+def model(tmp_path):
+    name = tmp_path / "results" / "Dataset999_Toy" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    return write_model(name, mirror_axes=None, folds=2)
+
+
+@pytest.fixture
+def cts(tmp_path):
+    folder = tmp_path / "cts"
+    folder.mkdir()
+    for number in range(3):
+        write_ct(folder / f"case{number}_0000.nii.gz", number)
+    return folder
+
+
+def run(*words):
+    return main(["predict", *map(str, words)])
+
+
+def test_a_folder_in_a_fresh_process(cts, model, tmp_path):
+    command = [sys.executable, "-m", "unetr_nnunet.cli.main", "predict", "-i", cts, "-o", tmp_path / "out", "-m", model]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    assert set(masks(tmp_path / "out")) == {"case0.nii.gz", "case1.nii.gz", "case2.nii.gz"}
+    assert "nnUNetTrainer, 2 fold(s), arrays in RAS" in done.stdout
+    assert f"3 of 3 cases written to {tmp_path / 'out'}" in done.stdout
+    assert "3/3 cases" in done.stderr
+
+
+def test_by_data_set_and_folds_and_zip(cts, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    assert run("-i", cts, "-o", tmp_path / "a", "-d", 999, "-c", "3d_fullres", "-f", 1) == 0
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        for path in model.rglob("*"):
+            archive.write(path, path.relative_to(tmp_path / "results"))
+    assert run("-i", cts, "-o", tmp_path / "b", "-m", tmp_path / "model.zip", "-f", 1) == 0
+    assert run("-i", cts, "-o", tmp_path / "c", "-m", model, "-f", 0) == 0
+    of_data_set, of_zip, other_fold = (masks(tmp_path / name) for name in "abc")
+    for name, mask in of_data_set.items():
+        np.testing.assert_array_equal(mask, of_zip[name])
+        assert (mask != other_fold[name]).any()
+
+
+def test_one_broken_file_costs_exit_code_1(cts, model, tmp_path, capsys):
+    (cts / "broken.nii.gz").write_bytes(b"\x1f\x8b no gzip")
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 1
+    assert len(masks(tmp_path / "out")) == 3
+    printed = capsys.readouterr()
+    assert "failed broken: " in printed.err
+    assert "3 of 4 cases written" in printed.out
+    assert (tmp_path / "out" / "failed.csv").read_text().startswith("case,file,reason\nbroken,")
+
+
+def test_resume_leaves_done_cases_alone(cts, model, tmp_path, capsys):
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 0
+    table = (tmp_path / "out" / "volumes.csv").read_text()
+    (tmp_path / "out" / "case1.nii.gz").unlink()
+    stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("case*.nii.gz")}
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--resume") == 0
+    assert "2 of 3 cases are done already" in capsys.readouterr().out
+    assert len(masks(tmp_path / "out")) == 3
+    for name, stamp in stamps.items():
+        assert (tmp_path / "out" / name).stat().st_mtime_ns == stamp
+    assert (tmp_path / "out" / "volumes.csv").read_text() == table
+
+
+def test_parts_together_are_the_whole(cts, model, tmp_path):
+    for part in ("1/2", "2/2"):
+        assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--part", part) == 0
+    assert len(masks(tmp_path / "out")) == 3
+    tables = [(tmp_path / "out" / f"volumes_part{part}of2.csv").read_text() for part in (1, 2)]
+    assert [{line.split(",")[0] for line in table.splitlines()[1:]} for table in tables] == [
+        {"case0", "case2"},
+        {"case1"},
+    ]
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b"])
+def test_wrong_part(part, capsys):
+    with pytest.raises(SystemExit):
+        run("-i", "x", "-o", "y", "-m", "z", "--part", part)
+    assert "is no share such as 2/8" in capsys.readouterr().err
+
+
+def test_preview(cts, model, tmp_path):
+    assert run("-i", cts / "case0_0000.nii.gz", "-o", tmp_path / "out", "-m", model, "--preview") == 0
+    assert (tmp_path / "out" / "case0.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_models_and_probabilities(cts, model, tmp_path):
+    second = write_model(tmp_path / "second", mirror_axes=None, seed=5)
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, second, "--save-probabilities") == 0
+    probabilities = np.load(tmp_path / "out" / "case0.npz")["probabilities"].astype(np.float32)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=5e-3)
+
+
+def test_inputs_are_not_overwritten(cts, model, tmp_path, capsys):
+    shutil.copy(cts / "case0_0000.nii.gz", cts / "plain.nii.gz")
+    before = (cts / "plain.nii.gz").read_bytes()
+    assert run("-i", cts, "-o", cts, "-m", model) == 1
+    assert "is an input and would be overwritten" in capsys.readouterr().err
+    assert (cts / "plain.nii.gz").read_bytes() == before
+    assert not (cts / "case0.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-i", "CTS", "-o", "OUT"], "no model: give its folder or zip with -m"),
+        (["-i", "CTS", "-o", "OUT", "-m", "EMPTY"], "is no model folder of nnU-Net"),
+        (["-i", "EMPTY", "-o", "OUT", "-m", "MODEL"], "holds nothing to predict"),
+        (["-i", "NOWHERE", "-o", "OUT", "-m", "MODEL"], "does not exist"),
+        (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "-f", "7"], "has no fold 7"),
+        (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "--device", "cuda"], "there is no GPU here"),
+    ],
+)
+def test_wrong_words_give_one_line_and_write_nothing(words, message, cts, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / "empty").mkdir()
+    places = {"CTS": cts, "OUT": tmp_path / "out", "EMPTY": tmp_path / "empty", "MODEL": model, "NOWHERE": Path("/no")}
+    assert run(*(places.get(word, word) for word in words)) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_dicom_seg_of_a_real_series(model, tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    series = Path(__file__).resolve().parents[3] / "shared" / "data" / "real_ct" / "upper_abdomen_slab" / "dicom"
+    if not series.is_dir():
+        pytest.skip("the real CTs are not here")
+    assert run("-i", series, "-o", tmp_path / "out", "-m", model, "--dicom-seg") == 0
+    mask = sitk.ReadImage(str(tmp_path / "out" / "dicom.nii.gz"))
+    label = sitk.ReadImage(str(series.parent / "label.nii.gz"))
+    assert mask.GetSize() == label.GetSize()
+    np.testing.assert_allclose(mask.GetOrigin(), label.GetOrigin(), atol=1e-3)
+    assert pydicom.dcmread(tmp_path / "out" / "dicom.dcm").Modality == "SEG"

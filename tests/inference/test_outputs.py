@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tests.inference.small_model import DATASET, write_model
+from tests.inference.test_folder import write_ct
+from unetr_nnunet.inference.cases import find_cases
+from unetr_nnunet.inference.model import load_model
+from unetr_nnunet.inference.outputs import Outputs
+from unetr_nnunet.inference.predictor import Predictor
+from unetr_nnunet.inference.read_case import read_case
+from unetr_nnunet.inference.volumes_table import VolumesTable
+
+
+@pytest.fixture
+def model(tmp_path):
+    return load_model(write_model(tmp_path / "model", mirror_axes=None), None)
+
+
+@pytest.fixture
+def case(tmp_path):
+    write_ct(tmp_path / "ct.nii.gz")
+    (found,), _ = find_cases(tmp_path / "ct.nii.gz", 1, "CT")
+    return found
+
+
+def write(outputs, case):
+    outputs.start(whole_folder=True)
+    outputs.predict(Predictor([outputs.model]), case, read_case(case), lambda done, total: None)()
+
+
+def test_files_of_a_case_and_of_the_folder(model, case, tmp_path):
+    drawn = []
+
+    def preview(ct, label_maps, picture, labels):
+        drawn.append((ct.GetSize(), list(label_maps), picture, labels))
+
+    folder = tmp_path / "out"
+    write(Outputs(folder, model, VolumesTable(folder / "volumes.csv"), preview=preview), case)
+    names = {"ct.nii.gz", "volumes.csv", "dataset.json", "plans.json", "labels_itksnap.txt", "labels_slicer.ctbl"}
+    assert {path.name for path in folder.iterdir()} == names
+    assert json.loads((folder / "dataset.json").read_text()) == DATASET
+    mask = sitk.ReadImage(str(folder / "ct.nii.gz"))
+    labels = {name: label for name, label in DATASET["labels"].items() if label}
+    assert drawn == [((40, 40, 20), ["prediction"], folder / "ct.png", labels)]
+    rows = [line.split(",") for line in (folder / "volumes.csv").read_text().splitlines()[1:]]
+    voxel_ml = 1.5 * 1.5 * 3 / 1000
+    for (_, organ, ml, mean), (name, label) in zip(rows, labels.items(), strict=True):
+        inside = sitk.GetArrayFromImage(mask) == label
+        assert organ == name
+        assert float(ml) == pytest.approx(inside.sum() * voxel_ml, abs=1e-3)
+        image = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "ct.nii.gz")))
+        assert (mean == "") == (not inside.any())
+        if mean:
+            assert float(mean) == pytest.approx(image[inside].mean(), abs=0.01)
+
+
+def test_probabilities_agree_with_the_mask(model, case, tmp_path):
+    folder = tmp_path / "out"
+    write(Outputs(folder, model, VolumesTable(folder / "volumes.csv"), save_probabilities=True), case)
+    probabilities = np.load(folder / "ct.npz")["probabilities"]
+    assert probabilities.dtype == np.float16
+    in_ras = sitk.DICOMOrient(sitk.ReadImage(str(folder / "ct.nii.gz")), "RAS")  # the model's reader
+    np.testing.assert_array_equal(probabilities.argmax(0), sitk.GetArrayFromImage(in_ras))
+
+
+def test_the_mask_is_written_last(model, case, tmp_path):
+    folder = tmp_path / "out"
+
+    def preview(*_):
+        assert not (folder / "ct.nii.gz").exists()
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write(Outputs(folder, model, VolumesTable(folder / "volumes.csv"), preview=preview), case)
+    assert not (folder / "ct.nii.gz").exists()
+
+
+def test_leftovers_of_a_killed_run_go_unless_others_write_there(model, tmp_path):
+    folder = tmp_path / "out"
+    outputs = Outputs(folder, model, VolumesTable(folder / "volumes.csv"))
+    for whole_folder in (False, True):
+        folder.mkdir(exist_ok=True)
+        (folder / ".tmp-x-ct.nii.gz").write_text("half")
+        outputs.start(whole_folder)
+        assert (folder / ".tmp-x-ct.nii.gz").exists() != whole_folder

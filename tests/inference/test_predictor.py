@@ -1,0 +1,209 @@
+"""Against stock nnU-Net in the same process, on models whose label maps are noise."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from scipy import ndimage
+
+from tests.inference.small_model import DATASET, REGIONS, RESIDUAL, plans, write_model
+from unetr_nnunet.inference.model import load_model
+from unetr_nnunet.inference.predictor import Predictor
+from unetr_nnunet.inference.sliding_window import SlidingWindow
+from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, trainer_folder
+
+SPACING = (0.9, 0.8, 3.0)
+
+
+def ct(code="RAS", shape=(26, 70, 64), spacing=SPACING, seed=0):
+    """Return a CT of blurred noise within air, stored in an orientation."""
+    noise = np.random.default_rng(seed).normal(0, 1, shape)
+    image = np.full(shape, -1000, np.int16)
+    inside = ndimage.gaussian_filter(noise, 1.5) * 1200 + 40
+    image[:, 8:60, 6:56] = inside[:, 8:60, 6:56]
+    stored = sitk.GetImageFromArray(image)
+    stored.SetSpacing(spacing)
+    stored.SetOrigin((-30, 20, 100))
+    return sitk.DICOMOrient(stored, code)
+
+
+def stock(folder, path, folds=(0,)):
+    """Return nnU-Net's label map of a file, in the file's own axes, and its probabilities, in the reader's."""
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(folder), folds)
+    reader = predictor.plans_manager.image_reader_writer_class()
+    image, properties = reader.read_images([str(path)])
+    mask, probabilities = predictor.predict_single_npy_array(image, properties, save_or_return_probabilities=True)
+    reader.write_seg(np.asarray(mask), str(path.with_name("stock.nii.gz")), properties)
+    return sitk.ReadImage(str(path.with_name("stock.nii.gz"))), probabilities
+
+
+def agreement(ours, theirs, probabilities, code="RAS"):
+    """Return on how many of the voxels that are no near-tie two label maps agree; noise has one tie in a thousand."""
+    ours, theirs = (sitk.GetArrayFromImage(sitk.DICOMOrient(mask, code)) for mask in (ours, theirs))
+    assert len(np.unique(theirs)) > 2, "a constant map agrees with anything"
+    ranked = np.sort(np.concatenate([probabilities, np.full_like(probabilities[:1], 0.5)]), axis=0)
+    clear = np.diff(ranked, axis=0).min(0) > 1e-3  # of labels, and of a region's threshold
+    assert clear.mean() > 0.9
+    return float(np.mean(ours[clear] == theirs[clear]))
+
+
+@pytest.mark.parametrize(
+    ("plan", "dataset", "code"),
+    [
+        (plans(), DATASET, "RAS"),
+        (plans(network_class=RESIDUAL), DATASET, "LPS"),
+        (plans(), DATASET | REGIONS, "PIR"),
+        (plans(spacing=(1.5, 1.5, 1.5)), DATASET, "LAS"),
+        (plans(transpose_forward=[2, 0, 1], transpose_backward=[1, 2, 0], spacing=(1.5, 3.0, 1.5)), DATASET, "RAS"),
+        (plans(patch=(32, 32), spacing=(1.5, 1.5)), DATASET, "LPS"),
+    ],
+    ids=["plain", "residual", "regions", "isotropic", "transposed", "slices"],
+)
+def test_exact_is_nnunets_label_map(plan, dataset, code, tmp_path):
+    flat = len(plan["configurations"]["3d_fullres"]["patch_size"]) == 2
+    folder = write_model(tmp_path / "model", plan, dataset, mirror_axes=(0, 1) if flat else (0, 1, 2))
+    image = ct(code)
+    sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
+    stock_result = stock(folder, tmp_path / "ct.nii.gz")
+    mask = Predictor([load_model(folder, None)], exact=True).predict([image])
+    assert agreement(mask, *stock_result) > 0.9999
+    assert mask.GetDirection() == image.GetDirection()
+    assert mask.GetOrigin() == image.GetOrigin()
+
+
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerUNETR_Tiny", "nnUNetTrainerUNETR_Modified_Tiny"])
+def test_our_networks_too(trainer, tmp_path, monkeypatch):
+    monkeypatch.setenv(EXTERNAL_TRAINERS, str(trainer_folder()))
+    folder = write_model(tmp_path / "model", trainer=trainer)
+    image = ct("RAS")
+    sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
+    stock_result = stock(folder, tmp_path / "ct.nii.gz")
+    assert agreement(Predictor([load_model(folder, None)], exact=True).predict([image]), *stock_result) > 0.9999
+
+
+def test_folds_are_averaged_as_nnunet_does(tmp_path):
+    folder = write_model(tmp_path / "model", folds=3)
+    image = ct("LPS")
+    sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
+    stock_result = stock(folder, tmp_path / "ct.nii.gz", folds=(0, 2))
+    assert agreement(Predictor([load_model(folder, [0, 2])], exact=True).predict([image]), *stock_result) > 0.9999
+    assert agreement(Predictor([load_model(folder, [0])], exact=True).predict([image]), *stock_result) < 0.99
+
+
+def test_probabilities_are_nnunets(tmp_path):
+    folder = write_model(tmp_path / "model")
+    image = ct("RAS")
+    sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
+    _, theirs = stock(folder, tmp_path / "ct.nii.gz")
+    found = Predictor([load_model(folder, None)], exact=True).predict_probabilities([image], "RAS")
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, theirs, atol=1e-3)
+
+
+def test_several_models_are_averaged_whatever_their_orientation(tmp_path):
+    first = load_model(write_model(tmp_path / "a"), None)
+    second = load_model(write_model(tmp_path / "b", plans(reader="SimpleITKIO"), seed=7), None)
+    assert (first.orientation, second.orientation) == ("RAS", "LPS")
+    image = ct("SPL")
+    each = [
+        Predictor([model], exact=True).predict_probabilities([image], "RAS").astype(float) for model in (first, second)
+    ]
+    mask = Predictor([first, second], exact=True).predict([image])
+    in_ras = sitk.GetArrayFromImage(sitk.DICOMOrient(mask, "RAS"))
+    mean = np.mean(each, axis=0)
+    clear = np.diff(np.sort(mean, axis=0)[-2:], axis=0)[0] > 2e-3
+    assert np.mean(in_ras[clear] == mean.argmax(0)[clear]) == 1
+    assert np.mean(in_ras == each[0].argmax(0)) < 0.99
+
+
+def test_models_of_other_labels_are_refused(tmp_path):
+    first = load_model(write_model(tmp_path / "a"), None)
+    other = DATASET | {"labels": {"background": 0, "liver": 1, "spleen": 2, "aorta": 3}}
+    second = load_model(write_model(tmp_path / "b", dataset=other), None)
+    with pytest.raises(ValueError, match=r"b and .*a differ in labels"):
+        Predictor([first, second])
+
+
+def test_stored_orientation_does_not_matter(tmp_path):
+    predictor = Predictor([load_model(write_model(tmp_path), None)])
+    maps = [
+        sitk.GetArrayFromImage(sitk.DICOMOrient(predictor.predict([ct(code)]), "LPS")) for code in ("LPS", "RAS", "AIL")
+    ]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    np.testing.assert_array_equal(maps[0], maps[2])
+
+
+def test_arrays_in_and_out(tmp_path):
+    predictor = Predictor([load_model(write_model(tmp_path), None)])
+    image = ct("RAS")
+    array = sitk.GetArrayFromImage(image)
+    expected = sitk.GetArrayFromImage(predictor.predict([image]))
+    np.testing.assert_array_equal(predictor.predict_array(array, SPACING[::-1]), expected)
+    np.testing.assert_array_equal(predictor.predict_array(array[None], SPACING[::-1]), expected)
+
+
+def test_memory_in_files_gives_the_same(tmp_path, monkeypatch):
+    model = load_model(write_model(tmp_path / "model"), None)
+    expected = sitk.GetArrayFromImage(Predictor([model]).predict([ct()]))
+    monkeypatch.setattr("unetr_nnunet.inference.memory.free_bytes", lambda: 1)
+    said = []
+    predictor = Predictor([model], scratch=tmp_path, say=said.append)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(predictor.predict([ct()])), expected)
+    assert len(said) == 1
+    assert "more memory than is free" in said[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_reader_of_the_file_is_not_needed(tmp_path):
+    """The same label map as from nnU-Net's other reader, where the file has the model's orientation."""
+    folder = write_model(tmp_path / "model", plans(reader="SimpleITKIO"))
+    image = ct("LPS")
+    sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
+    stock_result = stock(folder, tmp_path / "ct.nii.gz")
+    mask = Predictor([load_model(folder, None)], exact=True).predict([image])
+    assert agreement(mask, *stock_result, code="LPS") > 0.9999
+
+
+def test_progress_reaches_its_end(tmp_path):
+    reports = []
+    Predictor([load_model(write_model(tmp_path, folds=2), None)]).predict(
+        [ct()], lambda *report: reports.append(report)
+    )
+    done = [report[0] for report in reports]
+    assert done == sorted(done)
+    assert reports[-1][0] == reports[-1][1] > 2
+
+
+def test_out_of_gpu_memory_falls_back_in_steps(tmp_path, monkeypatch):
+    tried = []
+
+    class NoRoomOnTheGPU(SlidingWindow):
+        def __init__(self, data, part, model, placement, *arguments):
+            tried.append((placement.device.type, placement.results.type, placement.batch_voxels))
+            if placement.device.type == "cuda":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            super().__init__(data, part, model, placement, *arguments)
+
+    model = load_model(write_model(tmp_path), None)
+    expected = sitk.GetArrayFromImage(Predictor([model]).predict([ct()]))
+    monkeypatch.setattr("unetr_nnunet.inference.predictor.SlidingWindow", NoRoomOnTheGPU)
+    said = []
+    mask = Predictor([model], "cuda", say=said.append).predict([ct()])
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), expected)
+    assert [(device, results) for device, results, _ in tried] == [
+        ("cuda", "cuda"), ("cuda", "cpu"), ("cuda", "cpu"), ("cpu", "cpu")
+    ]  # fmt: skip
+    assert [size > 1 for _, _, size in tried][:3] == [True, True, False]
+    assert len(said) == 3
+    assert all("out of memory" in words for words in said)
+
+
+def test_out_of_memory_on_the_cpu_is_an_error(tmp_path, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(SlidingWindow, "run", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        Predictor([load_model(write_model(tmp_path), None)]).predict([ct()])

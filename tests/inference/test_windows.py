@@ -1,0 +1,45 @@
+from collections import Counter
+from itertools import product
+
+import numpy as np
+import pytest
+from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
+
+from unetr_nnunet.inference.windows import all_views, place_windows
+
+
+def test_every_view_of_nnunets_windows():
+    windows = place_windows((40, 50, 70), (16, 32, 32), (0, 1, 2), every_view=True)
+    steps = compute_steps_for_sliding_window((40, 50, 70), (16, 32, 32), 0.5)
+    assert [window.start for window in windows] == list(product(*steps))
+    assert all(window.views == all_views((0, 1, 2)) for window in windows)
+    assert len(all_views((0, 1, 2))) == 8
+    assert all_views(()) == ((),)
+
+
+def test_inside_an_image_every_view_is_seen_once():
+    windows = place_windows((64, 64, 64), (16, 16, 16), (0, 1, 2))
+    seen = Counter(window.views for window in windows if all(start <= 30 < start + 16 for start in window.start))
+    assert len(seen) == 8
+    assert set(seen.values()) == {1}
+
+
+def test_one_window_along_an_axis_takes_both_views():
+    (window,) = place_windows((16, 16, 16), (16, 16, 16), (0, 2))
+    assert set(window.views) == {(), (0,), (2,), (0, 2)}
+
+
+def test_axes_that_may_not_be_mirrored_are_not():
+    windows = place_windows((40, 40, 40), (16, 16, 16), (1,))
+    assert {axis for window in windows for view in window.views for axis in view} == {1}
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (17, 40, 41), (100, 33, 64)])
+def test_the_first_pass_covers_the_image(shape):
+    covered = np.zeros(shape, int)
+    windows = place_windows(shape, (16, 16, 16), (0, 1, 2))
+    for window in windows:
+        if window.is_first:
+            covered[tuple(slice(start, start + 16) for start in window.start)] += 1
+    assert covered.min() >= 1
+    assert sum(window.is_first for window in windows) <= np.prod([np.ceil(length / 16) + 1 for length in shape])

@@ -1,0 +1,180 @@
+"""Segment CTs with trained models: fast, any file format, any orientation, one broken file costs that case only.
+
+examples:
+  unetr_nnunet predict -i cts/ -o masks/ -m nnUNet_results/Dataset017_BTCV/nnUNetTrainerUNETR__nnUNetPlans__3d_fullres
+  unetr_nnunet predict -i dicom/ -o masks/ -d 17 -c 3d_fullres -tr nnUNetTrainerUNETR -f 0 1 2 3 4 --preview
+  unetr_nnunet predict -i cts/ -o masks/ -m model.zip --part 2/8 --resume       one job of a job array
+
+INPUT is a file (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd), a folder of them, or a tree of DICOM series. Every model
+folder of nnU-Net v2 will do. OUTPUT receives a label map (.nii.gz) for each case in its own geometry, volumes.csv,
+label names and colours for ITK-SNAP and 3D Slicer, and failed.csv where a case could not be done; the exit code then
+is 1.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unetr_nnunet.inference.cases import Case
+    from unetr_nnunet.inference.outputs import Outputs, Preview
+    from unetr_nnunet.inference.predictor import Predictor
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="INPUT", help="file or folder of CTs")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUTPUT", help="folder to write to")
+    model = parser.add_argument_group("model", "-m, or -d and -c as in nnUNetv2_predict")
+    model.add_argument(
+        "-m", "--model", type=Path, nargs="+", metavar="MODEL", help="model folder or zip; several are averaged"
+    )
+    model.add_argument("-d", "--dataset", metavar="ID", help="data set number or name in nnUNet_results")
+    model.add_argument("-c", "--configuration", help="such as 3d_fullres")
+    model.add_argument("-tr", "--trainer", default="nnUNetTrainer", help="trainer name (nnUNetTrainer)")
+    model.add_argument("-p", "--plans", default="nnUNetPlans", help="plans identifier (nnUNetPlans)")
+    model.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (all that are trained)")
+    model.add_argument("-chk", "--checkpoint", default="checkpoint_final.pth", help="(checkpoint_final.pth)")
+    model.add_argument(
+        "--trust-checkpoint", action="store_true", help="load checkpoints that can run code; of your own only"
+    )
+    parser.add_argument("--exact", action="store_true", help="nnUNetv2_predict's own label map, slower")
+    parser.add_argument("--device", help="cpu, cuda (every GPU there is) or such as cuda:1 (cuda where there is one)")
+    parser.add_argument("--resume", action="store_true", help="leave out cases that have a label map in OUTPUT")
+    parser.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="the K-th of N shares of the cases")
+    parser.add_argument("--preview", action="store_true", help="also draw a PNG of each case")
+    parser.add_argument("--dicom-seg", action="store_true", help="also write DICOM-SEG for DICOM input")
+    parser.add_argument(
+        "--save-probabilities", action="store_true", help="also write float16 .npz for nnUNetv2_ensemble"
+    )
+
+
+def _part(text: str) -> tuple[int, int]:
+    try:
+        number, count = (int(word) for word in text.split("/"))
+    except ValueError:
+        number, count = 0, 0
+    if not 1 <= number <= count:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share such as 2/8: the second of eight")
+    return number, count
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict, and name what failed."""
+    import logging
+    from contextlib import ExitStack
+
+    import SimpleITK as sitk
+
+    from unetr_nnunet.inference.cases import find_cases
+    from unetr_nnunet.inference.folder import FailedCases, predict_cases
+    from unetr_nnunet.inference.model_zip import model_folder
+    from unetr_nnunet.inference.outputs import Outputs
+    from unetr_nnunet.inference.volumes_table import VolumesTable
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of a file is said by us, in one line
+    logging.getLogger("nibabel.global").setLevel(logging.ERROR)
+    output, (number, count) = arguments.output, arguments.part
+    suffix = f"_part{number}of{count}" if count > 1 else ""
+    with ExitStack() as unpacked:
+        given = _models(arguments)
+        folders = [unpacked.enter_context(model_folder(path)) for path in given]
+        predictors = [_predictor(arguments, folders, device) for device in _devices(arguments.device)]
+        model = predictors[0].models[0]
+        for path, each in zip(given, predictors[0].models, strict=True):
+            axes = f"arrays in {each.orientation} ({each.orientation_source})"
+            print(f"model {path}: {each.trainer_name}, {len(each.parameters)} fold(s), {axes}")
+        cases, words = find_cases(arguments.input, len(model.channel_names), "CT" if model.is_ct else None)
+        print(*words, sep="\n", end="\n" if words else "")
+        outputs = Outputs(
+            output,
+            model,
+            VolumesTable(output / f"volumes{suffix}.csv"),
+            save_probabilities=arguments.save_probabilities,
+            dicom_seg=arguments.dicom_seg,
+            preview=_preview() if arguments.preview else None,
+        )
+        _refuse_overwriting(cases, outputs)
+        cases = cases[number - 1 :: count]
+        todo = [case for case in cases if not (arguments.resume and outputs.mask_path(case).is_file())]
+        if len(todo) < len(cases):
+            print(f"{len(cases) - len(todo)} of {len(cases)} cases are done already")
+        outputs.start(whole_folder=count == 1)
+        failed = FailedCases(output / f"failed{suffix}.csv")
+        with _Progress(todo) as report:
+            predict_cases(todo, predictors, outputs, failed, report)
+    for name, _, reason in failed.rows:
+        print(f"failed {name}: {reason}", file=sys.stderr)
+    print(f"{len(todo) - len(failed.rows)} of {len(todo)} cases written to {output}")
+    return 1 if failed.rows else 0
+
+
+def _models(arguments: argparse.Namespace) -> list[Path]:
+    from unetr_nnunet.inference.model_folder import find_model_folder
+
+    if arguments.model:
+        return list(arguments.model)
+    if not (arguments.dataset and arguments.configuration):
+        raise ValueError("no model: give its folder or zip with -m, or its data set and configuration with -d and -c")
+    return [find_model_folder(arguments.dataset, arguments.configuration, arguments.trainer, arguments.plans)]
+
+
+def _devices(wanted: str | None) -> list[str]:
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted not in (None, "cuda"):
+        return [str(wanted)]
+    if not gpus and wanted:
+        raise ValueError("--device cuda: there is no GPU here (`unetr_nnunet doctor` tells more); leave it out")
+    return [f"cuda:{gpu}" for gpu in range(gpus)] or ["cpu"]
+
+
+def _predictor(arguments: argparse.Namespace, folders: list[Path], device: str) -> "Predictor":
+    from tqdm import tqdm
+
+    from unetr_nnunet.inference.model import load_model
+    from unetr_nnunet.inference.predictor import Predictor
+
+    models = [load_model(each, arguments.folds, arguments.checkpoint, arguments.trust_checkpoint) for each in folders]
+    return Predictor(models, device, arguments.exact, arguments.output, tqdm.write)
+
+
+def _preview() -> "Preview":
+    from unetr_nnunet.evaluation.overlay import draw_overlay
+
+    return draw_overlay
+
+
+def _refuse_overwriting(cases: "list[Case]", outputs: "Outputs") -> None:
+    for case in cases:
+        mask = outputs.mask_path(case)
+        if mask.resolve() in {path.resolve() for paths in case.channels for path in paths}:
+            raise ValueError(f"{mask} is an input and would be overwritten: choose another output folder")
+
+
+class _Progress:
+    """A bar over all cases, with the remaining time."""
+
+    def __init__(self, cases: "list[Case]") -> None:
+        from threading import Lock
+
+        from tqdm import tqdm
+
+        self.lock, self.done = Lock(), {case.name: 0.0 for case in cases}
+        layout = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+        self.bar = tqdm(total=float(len(cases)), bar_format=layout, disable=not cases)
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __call__(self, case: "Case", share: float) -> None:
+        with self.lock:
+            self.bar.update(share - self.done[case.name])
+            self.done[case.name] = share
+            finished = sum(value >= 1 for value in self.done.values())
+            self.bar.set_description_str(f"{finished}/{len(self.done)} cases, {case.name} ")
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()

@@ -1,0 +1,235 @@
+"""The few attributes of a DICOM slice that say where it lies and how its pixels are stored, without its pixels.
+
+DICOM PS3.3, sections C.7.6.2 (image plane), C.7.6.3 (image pixel) and C.11.1 (modality LUT):
+https://dicom.nema.org/medical/dicom/current/output/html/part03.html
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+DICOM_ENDINGS = (".dcm", ".ima", ".dicom")
+_MAGIC_OFFSET = 128
+_KEYWORDS = [
+    "SOPClassUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "Modality",
+    "ImageType",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "PixelRepresentation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "PixelSpacing",
+    "SliceThickness",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+]
+_UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """What a DICOM file says of its image; 0, "" or () where it says nothing.
+
+    Attributes:
+        image_type: values of ImageType, such as ("ORIGINAL", "PRIMARY", "AXIAL").
+        rows, columns, samples, frames: size of the pixel data; samples are values a pixel.
+        bits: allocated for a value.
+        is_signed: pixels are two's complement.
+        rescale: slope and intercept from stored values to Hounsfield units; NaN where it is not a number.
+        spacing_mm: distance of rows, of columns.
+        orientation: direction cosines of a row, then of a column, in LPS.
+        position_mm: centre of the first pixel in LPS.
+        transfer_syntax: how the file is encoded.
+        data_bytes: from the pixel data element to the end of the file, 0 where there is none; the whole of a deflated
+            file.
+    """
+
+    path: Path
+    sop_class: str
+    series_uid: str
+    series_number: str
+    modality: str
+    image_type: tuple[str, ...]
+    rows: int
+    columns: int
+    samples: int
+    frames: int
+    bits: int
+    is_signed: bool
+    photometric: str
+    rescale: tuple[float, float]
+    spacing_mm: tuple[float, ...]
+    thickness_mm: float
+    orientation: tuple[float, ...]
+    position_mm: tuple[float, ...]
+    transfer_syntax: str
+    data_bytes: int
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the pixels are encoded, or the whole file is deflated."""
+        return self.transfer_syntax not in _UNCOMPRESSED
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Size of the decoded pixels."""
+        return self.rows * self.columns * self.samples * self.frames * self.bits // 8
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file carries DICOM's mark, or at least its ending."""
+    if path.suffix.lower() in DICOM_ENDINGS:
+        return True
+    with path.open("rb") as stream:
+        stream.seek(_MAGIC_OFFSET)
+        return stream.read(4) == b"DICM"
+
+
+def read_dataset(path: Path, keywords: Sequence[str] | None = None) -> tuple[pydicom.Dataset, int]:
+    """Read a file up to its pixels.
+
+    Args:
+        path: of a DICOM file; its 128 bytes of preamble may be missing.
+        keywords: attributes that are wanted; None for all.
+
+    Returns:
+        The data set, and the bytes from its pixel data to the end of the file (those of the whole file where all of
+        it is deflated).
+
+    Raises:
+        ValueError: it is no DICOM file, or damaged.
+    """
+    try:
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters is checked; the rest is common in real files
+            tags = None if keywords is None else list(keywords)
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=tags)
+            is_deflated = dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+            return dataset, path.stat().st_size - (0 if is_deflated else stream.tell())
+    except Exception as error:  # pydicom lets through whatever its parsers meet
+        if isinstance(error, OSError) and error.errno is not None:  # the file system's, not pydicom's
+            raise
+        raise _damaged(path, error) from error
+
+
+def read_header(path: Path) -> SliceHeader:
+    """Read what `SliceHeader` holds.
+
+    Raises:
+        ValueError: it is no DICOM file, or damaged.
+    """
+    dataset, data_bytes = read_dataset(path, _KEYWORDS)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = _header(path, dataset, data_bytes)
+    except Exception as error:  # likewise
+        raise _damaged(path, error) from error
+    if not header.sop_class:
+        raise _damaged(path, "it names no SOP class")
+    return header
+
+
+def frame_header(header: SliceHeader, number: int, functional_groups: pydicom.Dataset) -> SliceHeader:
+    """Return the header of one frame of a multi-frame file, with a path below the file's.
+
+    Args:
+        header: of the file.
+        number: of the frame.
+        functional_groups: what the file says of this frame.
+    """
+    plane = _plane(functional_groups)
+    return replace(header, path=header.path / f"frame {number}", frames=1, **plane)
+
+
+def _damaged(path: Path, reason: object) -> ValueError:
+    words = (str(reason) or repr(reason)).splitlines()[0]
+    return ValueError(f"{path} is no DICOM file, or damaged: {words}")
+
+
+def _header(path: Path, dataset: pydicom.Dataset, data_bytes: int) -> SliceHeader:
+    return SliceHeader(
+        path=path,
+        sop_class=str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) or _text(dataset, "SOPClassUID"),
+        series_uid=_text(dataset, "SeriesInstanceUID"),
+        series_number=_text(dataset, "SeriesNumber"),
+        modality=_text(dataset, "Modality"),
+        image_type=_texts(dataset, "ImageType"),
+        rows=_integer(dataset, "Rows", 0),
+        columns=_integer(dataset, "Columns", 0),
+        samples=_integer(dataset, "SamplesPerPixel", 1),
+        frames=_integer(dataset, "NumberOfFrames", 1),
+        bits=_integer(dataset, "BitsAllocated", 0),
+        is_signed=_integer(dataset, "PixelRepresentation", 0) == 1,
+        photometric=_text(dataset, "PhotometricInterpretation"),
+        transfer_syntax=str(dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)),
+        data_bytes=data_bytes,
+        **_plane(dataset),
+    )
+
+
+def _plane(dataset: pydicom.Dataset) -> dict[str, Any]:
+    """Return the attributes that an Enhanced file gives for each frame."""
+    thickness = _numbers(dataset, "SliceThickness", 1)
+    return {
+        "rescale": (_rescale(dataset, "RescaleSlope", 1.0), _rescale(dataset, "RescaleIntercept", 0.0)),
+        "spacing_mm": _numbers(dataset, "PixelSpacing", 2),
+        "thickness_mm": thickness[0] if thickness else 0.0,
+        "orientation": _numbers(dataset, "ImageOrientationPatient", 6),
+        "position_mm": _numbers(dataset, "ImagePositionPatient", 3),
+    }
+
+
+def _texts(dataset: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
+    value = dataset.get(keyword)
+    if value is None:
+        return ()
+    values = [value] if isinstance(value, str | int) else value
+    return tuple(str(each).strip() for each in values)
+
+
+def _text(dataset: pydicom.Dataset, keyword: str) -> str:
+    return "\\".join(_texts(dataset, keyword))
+
+
+def _integer(dataset: pydicom.Dataset, keyword: str, absent: int) -> int:
+    value = dataset.get(keyword)
+    return absent if value is None else int(value)
+
+
+def _numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> tuple[float, ...]:
+    """Return the values of an attribute, () where there are not ``count`` finite ones."""
+    value = dataset.get(keyword)
+    if value is None:
+        return ()
+    try:
+        numbers = tuple(np.atleast_1d(np.asarray(value, np.float64)).tolist())
+    except (TypeError, ValueError):
+        return ()
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else ()
+
+
+def _rescale(dataset: pydicom.Dataset, keyword: str, absent: float) -> float:
+    if dataset.get(keyword) is None:
+        return absent
+    numbers = _numbers(dataset, keyword, 1)
+    return numbers[0] if numbers else math.nan

@@ -1,0 +1,154 @@
+"""Predict many cases: read ahead, predict, write behind; one case's defect costs that case only.
+
+Reading and writing run in threads beside the network. No worker processes: nnU-Net's can be killed for memory without a
+word (MIC-DKFZ/nnUNet issue 1869).
+"""
+
+import csv
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.inference.cases import Case
+from unetr_nnunet.inference.outputs import Outputs
+from unetr_nnunet.inference.predictor import Predictor
+from unetr_nnunet.inference.read_case import read_case
+
+Report = Callable[[Case, float], None]
+"""Called with a case and how much of it is done, 0 to 1."""
+
+
+@dataclass
+class FailedCases:
+    """What went wrong, kept in a file.
+
+    Args:
+        path: a CSV file with the columns case, file and reason; it is there only while a case has failed.
+    """
+
+    path: Path
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def add(self, case: Case, error: BaseException) -> None:
+        """Note a case and its reason."""
+        files = [str(file) for channel in case.channels for file in channel]
+        reason = " ".join(str(error).split()) or type(error).__name__
+        self.rows.append((case.name, files[0] if files else "", reason))
+        self.write()
+
+    def write(self) -> None:
+        """Write the file, or remove an older run's where nothing has failed."""
+        if not self.rows:
+            self.path.unlink(missing_ok=True)
+            return
+        with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(("case", "file", "reason"))
+            writer.writerows(sorted(self.rows))
+
+
+def predict_cases(
+    cases: Sequence[Case], predictors: Sequence[Predictor], outputs: Outputs, failed: FailedCases, report: Report
+) -> None:
+    """Predict cases and write what is wanted of each.
+
+    Args:
+        cases: what to predict.
+        predictors: one for each device; they share the cases.
+        outputs: writes the results.
+        failed: takes the cases that could not be done.
+        report: see `Report`; called from several threads.
+    """
+    failed.write()
+    waiting = iter(list(cases))
+    lock, stop = threading.Lock(), threading.Event()
+
+    def next_case() -> Case | None:
+        with lock:
+            return None if stop.is_set() else next(waiting, None)
+
+    def note(case: Case, error: BaseException) -> None:
+        with lock:
+            failed.add(case, error)
+        report(case, 1.0)
+
+    with (
+        ThreadPoolExecutor(len(predictors), "read") as readers,
+        ThreadPoolExecutor(len(predictors), "write") as writers,
+        ThreadPoolExecutor(len(predictors), "predict") as devices,
+    ):
+        work = [
+            devices.submit(_Worker(predictor, outputs, note, report, stop, readers, writers).run, next_case)
+            for predictor in predictors
+        ]
+        try:
+            for each in work:
+                each.result()
+        except BaseException:
+            stop.set()
+            raise
+
+
+class _Stopped(Exception):  # noqa: N818 - no error
+    """The run is being interrupted."""
+
+
+@dataclass
+class _Worker:
+    """One device's share of the cases."""
+
+    predictor: Predictor
+    outputs: Outputs
+    note: Callable[[Case, BaseException], None]
+    report: Report
+    stop: threading.Event
+    readers: ThreadPoolExecutor
+    writers: ThreadPoolExecutor
+
+    def run(self, next_case: Callable[[], Case | None]) -> None:
+        writing: Future[None] | None = None
+        for case, reading in self._read_ahead(next_case):
+            try:
+                channels = reading.result()
+                write = self._predict(case, channels)
+            except _Stopped:
+                break
+            except Exception as error:  # whatever it is, the other cases go on
+                self.note(case, error)
+                continue
+            if writing is not None:
+                writing.result()  # at most one case waits to be written
+            writing = self.writers.submit(self._write, case, write)
+        if writing is not None:
+            writing.result()
+
+    def _read_ahead(self, next_case: Callable[[], Case | None]) -> Iterator[tuple[Case, Future[list[sitk.Image]]]]:
+        case = next_case()
+        reading = self.readers.submit(read_case, case) if case else None
+        while case is not None and reading is not None:
+            reading.exception()  # wait for it, so that no more than one case is read ahead
+            upcoming = next_case()
+            ahead = self.readers.submit(read_case, upcoming) if upcoming else None
+            yield case, reading
+            case, reading = upcoming, ahead
+
+    def _predict(self, case: Case, channels: list[sitk.Image]) -> Callable[[], None]:
+        def progress(done: int, total: int) -> None:
+            if self.stop.is_set():
+                raise _Stopped
+            self.report(case, 0.95 * done / max(total, 1))
+
+        return self.outputs.predict(self.predictor, case, channels, progress)
+
+    def _write(self, case: Case, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except Exception as error:  # such as a full disk
+            self.note(case, error)
+            return
+        self.report(case, 1.0)

@@ -1,0 +1,153 @@
+"""From logits on the network's grid to the label map, or the probabilities, of the image.
+
+nnU-Net resamples the logits of all classes to the image's grid and then takes the largest: 14 classes of a CT are
+2 GiB several times over. Here one class after the other is resampled, only in the box where it wins somewhere, against
+the best so far.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from unetr_nnunet.inference.preparation import Prepared
+from unetr_nnunet.inference.resampling import Resampling, Stretch, resample
+
+CHUNK_VOXELS = 2**26
+"""So many voxels of the image are decided at once."""
+
+Box = tuple[tuple[int, int], ...]
+
+
+class LogitsOnImage:
+    """Mean logits, with the way to the voxels of the (transposed, cropped) image.
+
+    Args:
+        logits: (K, *part) mean over windows and folds, on the part of the network's grid that was looked at.
+        prepared: where that part lies.
+        resampling: how the plans resample logits.
+        labels: what the logits stand for.
+    """
+
+    def __init__(self, logits: torch.Tensor, prepared: Prepared, resampling: Resampling, labels: LabelManager) -> None:
+        self.values, self.labels, self.prepared = logits, labels, prepared
+        self.shape = tuple(box.stop - box.start for box in prepared.crop)
+        self.orders = resampling.orders(prepared.network_spacing_mm, prepared.spacing_mm)
+
+    def label_map(self) -> npt.NDArray[np.uint8 | np.uint16]:
+        """Return the label of each voxel of the transposed image, (Z, Y, X)."""
+        small = max(self._written_labels()) < 256
+        found = torch.zeros(self.shape, dtype=torch.uint8 if small else torch.int16, device=self.values.device)
+        boxes = self._boxes()
+        rows = max(1, CHUNK_VOXELS * self.shape[0] // prod(self.shape))
+        for start in range(0, self.shape[0], rows):
+            inside = {output: _rows(box, start, start + rows) for output, box in boxes.items()}
+            self._decide(found, {output: box for output, box in inside.items() if box[0][0] < box[0][1]})
+        result = np.zeros(self.prepared.image_shape, np.uint8 if small else np.uint16)
+        result[self.prepared.crop] = found.cpu().numpy()
+        return result
+
+    def _decide(self, found: torch.Tensor, boxes: dict[int, Box]) -> None:
+        """Write the winner of each voxel of the boxes, by output, into a label map of zeros."""
+        labels = self._written_labels()
+        if self.labels.has_regions:
+            for region, box in boxes.items():
+                found[_slices(box)].masked_fill_(self._resampled(region, box) > 0, labels[region])
+        elif boxes:
+            sides = [list(zip(*side, strict=True)) for side in zip(*boxes.values(), strict=True)]
+            union = tuple((min(starts), max(stops)) for starts, stops in sides)
+            best = self._resampled(0, union)
+            for output, box in boxes.items():
+                pairs = zip(box, union, strict=True)
+                within = best[tuple(slice(start - low, stop - low) for (start, stop), (low, _) in pairs)]
+                values = self._resampled(output, box)
+                found[_slices(box)].masked_fill_(values > within, labels[output])
+                torch.maximum(within, values, out=within)
+
+    def probabilities(self) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Yield each row of the transposed image's first axis and its probabilities, (K, Y, X).
+
+        Outside what was looked at, everything is background.
+        """
+        crop, whole = self.prepared.crop, self.prepared.image_shape
+        outputs = range(self.values.shape[0])
+        looked_at = self._image_box(tuple((0, stop - start) for start, stop in self.prepared.part))
+        inside = tuple(
+            slice(span.start + start, span.start + stop)
+            for span, (start, stop) in zip(crop[1:], looked_at[1:], strict=True)
+        )
+        for row in range(whole[0]):
+            values = np.zeros((len(outputs), *whole[1:]), np.float32)
+            if not self.labels.has_regions:
+                values[0] = 1
+            place = row - crop[0].start
+            if looked_at[0][0] <= place < looked_at[0][1]:
+                box = ((place, place + 1), *looked_at[1:])
+                logits = torch.stack([self._resampled(output, box)[0] for output in outputs])
+                values[(slice(None), *inside)] = self.labels.apply_inference_nonlin(logits).cpu().numpy()
+            yield row, values
+
+    def _written_labels(self) -> list[int]:
+        return list(self.labels.regions_class_order) if self.labels.has_regions else list(self.labels.all_labels)
+
+    def _boxes(self) -> dict[int, Box]:
+        """Return the box of the image in which each output wins somewhere, the background left out."""
+        rows = {
+            axis: torch.zeros((self.values.shape[0], length), dtype=torch.bool)
+            for axis, length in enumerate(self.values.shape[1:])
+        }
+        for z in range(self.values.shape[1]):
+            plane = self.values[:, z]
+            wins = plane > 0 if self.labels.has_regions else _one_hot(plane.argmax(0), plane.shape[0])
+            along_y = wins.any(2).cpu()
+            rows[0][:, z] = along_y.any(1)
+            rows[1] |= along_y
+            rows[2] |= wins.any(1).cpu()
+        boxes = {}
+        for output in range(0 if self.labels.has_regions else 1, self.values.shape[0]):
+            places = [torch.nonzero(rows[axis][output])[:, 0] for axis in range(3)]
+            if len(places[0]):
+                boxes[output] = self._image_box(tuple((int(each[0]) - 1, int(each[-1]) + 2) for each in places))
+        return boxes
+
+    def _image_box(self, box: Sequence[tuple[int, int]]) -> Box:
+        """Return the image's voxels whose centres lie within a box of the looked-at part."""
+        found = []
+        for axis, (start, stop) in enumerate(box):
+            offset = self.prepared.part[axis][0]
+            scale = self.shape[axis] / self.prepared.network_shape[axis]
+            first = int(np.ceil((max(start, 0) + offset) * scale - 0.5))
+            last = int(np.ceil((min(stop, self.values.shape[axis + 1]) + offset) * scale - 0.5))
+            found.append((max(0, first), min(self.shape[axis], last)))
+        return tuple(found)
+
+    def _resampled(self, output: int, box: Box) -> torch.Tensor:
+        """Return an output's logits on a box of the image, float32."""
+        part = self.prepared.part
+        stretches = [
+            Stretch(length, new_length, *bounds)
+            for length, new_length, bounds in zip(self.prepared.network_shape, self.shape, box, strict=True)
+        ]
+        offsets, source = [], []
+        for axis, (stretch, order) in enumerate(zip(stretches, self.orders, strict=True)):
+            first, last = stretch.needed(order)
+            first, last = max(first, part[axis][0]), min(last, part[axis][1])
+            offsets.append(first)
+            source.append(slice(first - part[axis][0], last - part[axis][0]))
+        return resample(self.values[(slice(output, output + 1), *source)].float(), offsets, stretches, self.orders)[0]
+
+
+def _rows(box: Box, start: int, stop: int) -> Box:
+    """Return the part of a box that lies between two rows of the first axis."""
+    return (max(box[0][0], start), min(box[0][1], stop)), *box[1:]
+
+
+def _slices(box: Box) -> tuple[slice, ...]:
+    return tuple(slice(start, stop) for start, stop in box)
+
+
+def _one_hot(labels: torch.Tensor, count: int) -> torch.Tensor:
+    return labels[None] == torch.arange(count, device=labels.device).view(-1, *[1] * labels.dim())

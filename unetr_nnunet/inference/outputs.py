@@ -1,0 +1,101 @@
+"""What is written for a case, whole or not at all; the label map comes last, so that its presence means "done"."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import SimpleITK as sitk
+
+from unetr_nnunet.atomic import atomic_path, remove_leftovers
+from unetr_nnunet.inference.cases import Case
+from unetr_nnunet.inference.dicom_seg import write_dicom_seg
+from unetr_nnunet.inference.label_colours import integer_labels, write_label_tables
+from unetr_nnunet.inference.model import Model
+from unetr_nnunet.inference.predictor import Predictor
+from unetr_nnunet.inference.probabilities import reader_orientation, reader_properties, write_probabilities
+from unetr_nnunet.inference.sliding_window import Progress
+from unetr_nnunet.inference.volumes_table import VolumesTable, organ_volumes
+from unetr_nnunet.inference.write_mask import write_mask
+
+ENDING = ".nii.gz"
+
+
+class Preview(Protocol):
+    """Draws a label map over a CT."""
+
+    def __call__(
+        self, ct: sitk.Image, label_maps: dict[str, sitk.Image], picture: Path, labels: dict[str, int]
+    ) -> None:
+        """Write ``picture``."""
+
+
+@dataclass
+class Outputs:
+    """The output folder.
+
+    Attributes:
+        folder: where everything goes.
+        model: the (first) model; its labels are written.
+        volumes: the table of organ volumes.
+        save_probabilities: also write nnU-Net's probabilities.
+        dicom_seg: also write DICOM-SEG for DICOM input.
+        preview: draws a PNG of each case; None for none.
+    """
+
+    folder: Path
+    model: Model
+    volumes: VolumesTable
+    save_probabilities: bool = False
+    dicom_seg: bool = False
+    preview: Preview | None = None
+
+    def __post_init__(self) -> None:
+        self.labels = integer_labels(self.model.dataset)
+
+    def mask_path(self, case: Case) -> Path:
+        """Return where a case's label map goes."""
+        return self.folder / (case.name + ENDING)
+
+    def start(self, whole_folder: bool) -> None:
+        """Write what belongs to the folder: labels, colours, and the model's plans and data set, as nnU-Net does.
+
+        Args:
+            whole_folder: nobody else writes there now, so that what a killed run left can be removed.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if whole_folder:
+            remove_leftovers(self.folder)
+        write_label_tables(self.folder, self.labels)
+        for name, content in (("dataset.json", self.model.dataset), ("plans.json", self.model.plans.plans)):
+            with atomic_path(self.folder / name) as temporary:
+                temporary.write_text(json.dumps(content, indent=4), encoding="utf-8")
+
+    def predict(
+        self, predictor: Predictor, case: Case, channels: list[sitk.Image], progress: Progress
+    ) -> Callable[[], None]:
+        """Segment a case and return the work of writing it."""
+        if not self.save_probabilities:
+            mask = predictor.predict(channels, progress)
+            return lambda: self._write(case, channels, mask)
+        reader = self.model.plans.image_reader_writer_class
+        code = reader_orientation(reader, channels[0])
+        probabilities = predictor.predict_probabilities(channels, code, progress)
+        mask = predictor.decide(probabilities, code, channels[0])
+
+        def write() -> None:
+            write_probabilities(self.folder / case.name, probabilities, reader_properties(reader, channels[0]))
+            self._write(case, channels, mask)
+
+        return write
+
+    def _write(self, case: Case, channels: list[sitk.Image], mask: sitk.Image) -> None:
+        array = sitk.GetArrayViewFromImage(mask)
+        image = sitk.GetArrayViewFromImage(channels[0])
+        if self.dicom_seg and case.is_dicom:
+            write_dicom_seg(mask, case.channels[0], self.labels, self.folder / f"{case.name}.dcm")
+        if self.preview is not None:
+            self.preview(channels[0], {"prediction": mask}, self.folder / f"{case.name}.png", self.labels)
+        self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.labels))
+        write_mask(mask, self.mask_path(case))

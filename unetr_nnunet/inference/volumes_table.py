@@ -1,0 +1,126 @@
+"""Volume and mean intensity of each organ, and ``volumes.csv``, which collects them over the cases of a run."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unetr_nnunet.atomic import atomic_path
+
+COLUMNS = ("case", "organ", "ml", "mean_hu")
+
+
+def organ_volumes(
+    mask: npt.NDArray[np.uint8 | np.uint16],
+    image: npt.NDArray[np.number[Any]],
+    spacing_mm: Sequence[float],
+    labels: Mapping[str, int],
+) -> list[dict[str, Any]]:
+    """Measure each organ of a mask.
+
+    One pass, slice by slice, over foreground voxels only: memory for a few slices, whatever the volume.
+
+    Args:
+        mask: labels (Z, Y, X).
+        image: intensities of the first channel on the same grid (Z, Y, X); HU for a CT.
+        spacing_mm: size of a voxel along the three axes, in any order.
+        labels: integer of each organ by name.
+
+    Returns:
+        One entry an organ, in the order of ``labels``: ``organ``, ``ml`` and ``mean_hu``, None where it is absent.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if mask.shape != image.shape:
+        raise ValueError(f"the mask has shape {mask.shape}, its image {image.shape}; both must be on one grid")
+    voxels = np.zeros(np.iinfo(mask.dtype).max + 1, np.int64)
+    sums = np.zeros(len(voxels))
+    for mask_slice, image_slice in zip(mask, image, strict=True):
+        inside = mask_slice > 0
+        found = mask_slice[inside]
+        if found.size:
+            voxels += np.bincount(found, minlength=len(voxels))
+            sums += np.bincount(found, weights=image_slice[inside], minlength=len(voxels))
+    ml_per_voxel = float(np.prod(spacing_mm)) / 1000
+    return [
+        {
+            "organ": organ,
+            "ml": float(voxels[label] * ml_per_voxel),
+            "mean_hu": float(sums[label] / voxels[label]) if voxels[label] else None,
+        }
+        for organ, label in labels.items()
+    ]
+
+
+class VolumesTable:
+    """``volumes.csv``: one row for each case and organ, cases sorted by name; an existing file is continued.
+
+    The file is rewritten whole after each case, so it is never cut short. It must have one writer: parts of a job
+    array need a table each.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the file if it is there.
+
+        Args:
+            path: file to continue, or to write with the first case.
+
+        Raises:
+            ValueError: the file is there but is no such table.
+        """
+        self.path = path
+        self._text: dict[str, str] = {}  # each case's rows as they stand in the file
+        if path.exists():
+            for case, rows in _read(path).items():
+                self._text[case] = _format(rows)
+
+    @property
+    def cases(self) -> set[str]:
+        """Names of the cases in the table."""
+        return set(self._text)
+
+    def replace(self, case: str, volumes: Sequence[Mapping[str, Any]]) -> None:
+        """Put a case's rows in, in the place of any it had, and rewrite the file.
+
+        Args:
+            case: name of the case.
+            volumes: its organs, as `organ_volumes` returns them.
+        """
+        self._text[case] = _format(
+            [
+                (case, row["organ"], f"{row['ml']:.3f}", "" if row["mean_hu"] is None else f"{row['mean_hu']:.2f}")
+                for row in volumes
+            ]
+        )
+        with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            stream.write(_format([COLUMNS]))
+            stream.writelines(text for _, text in sorted(self._text.items()))
+
+
+def _read(path: Path) -> dict[str, list[Sequence[str]]]:
+    cases: dict[str, list[Sequence[str]]] = defaultdict(list)
+    with path.open(newline="", encoding="utf-8") as stream:
+        try:
+            rows = list(csv.reader(stream, strict=True))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no table of volumes: {error}; remove it or name another output") from error
+    if not rows or tuple(rows[0]) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+        raise ValueError(f"{path} is no table with the columns {', '.join(COLUMNS)}; remove it or name another output")
+    for row in rows[1:]:
+        cases[row[0]].append(row)
+    return cases
+
+
+def _format(rows: Sequence[Sequence[str]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
