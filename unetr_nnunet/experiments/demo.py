@@ -83,7 +83,7 @@ def demo_stages(root: Path, size: DemoSize) -> list[list[Step]]:
     predict = Step(
         "predict",
         "predict the test cases with the folds ensembled",
-        program("nnUNetv2_predict", *model, *images, "-device", "cpu", "-npp", "1", "-nps", "1"),
+        program("unetr_nnunet", "predict", *model, *images, "--device", "cpu"),
     )
     return [*([step] for step in before_training), train, [predict]]
 
