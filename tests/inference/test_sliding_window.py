@@ -80,7 +80,7 @@ def test_empty_regions_get_the_first_pass_only(tmp_path):
     run(model, torch.zeros(1, 64, 128, 128), exact=True)
     assert model.network.windows == 7**3 * 8
     assert counts[0] == 4**3, "the first pass has no overlap"
-    assert counts[0] < counts[1] <= counts[0] + 26
+    assert counts[0] < counts[1] <= counts[0] + 2 * 27
 
 
 def test_views_are_turned_back(tmp_path):

@@ -1,4 +1,4 @@
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import product
 
 import numpy as np
@@ -17,16 +17,32 @@ def test_every_view_of_nnunets_windows():
     assert all_views(()) == ((),)
 
 
-def test_inside_an_image_every_view_is_seen_once():
+def test_inside_an_image_every_view_is_seen_twice():
     windows = place_windows((64, 64, 64), (16, 16, 16), (0, 1, 2))
-    seen = Counter(window.views for window in windows if all(start <= 30 < start + 16 for start in window.start))
-    assert len(seen) == 8
-    assert set(seen.values()) == {1}
+    over_a_voxel = [window for window in windows if all(start <= 30 < start + 16 for start in window.start)]
+    seen = Counter(view for window in over_a_voxel for view in window.views)
+    assert set(seen) == set(all_views((0, 1, 2)))
+    assert set(seen.values()) == {2}
 
 
-def test_one_window_along_an_axis_takes_both_views():
-    (window,) = place_windows((16, 16, 16), (16, 16, 16), (0, 2))
-    assert set(window.views) == {(), (0,), (2,), (0, 2)}
+def views_by_place(windows):
+    places = defaultdict(list)
+    for window in windows:
+        places[window.start] += window.views
+    return places
+
+
+def test_the_two_views_of_a_place_are_opposite():
+    for one, other in views_by_place(place_windows((64, 20, 64), (16, 16, 16), (0, 2))).values():
+        assert {*one, *other} == {0, 2}
+        assert not {*one} & {*other}
+
+
+def test_few_mirror_axes():
+    for views in views_by_place(place_windows((40, 40, 40), (16, 16, 16), ())).values():
+        assert views == [()]
+    for views in views_by_place(place_windows((40, 40, 40), (16, 16, 16), (1,))).values():
+        assert sorted(views) == [(), (1,)]
 
 
 def test_axes_that_may_not_be_mirrored_are_not():

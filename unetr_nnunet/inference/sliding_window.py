@@ -70,7 +70,7 @@ class SlidingWindow:
         model: what to run.
         placement: where to.
         arrays: makes the array of logits.
-        exact: run every view of every window in full precision, as nnU-Net does; else each window in its own view, and
+        exact: run every view of every window in full precision, as nnU-Net does; else each window in two views, and
             beyond the first pass only windows with something in them.
         progress: called with the number of views that are done, and of all.
     """

@@ -1,8 +1,11 @@
-"""Where the network looks, and in which mirrored view.
+"""Where the network looks, and in which mirrored views.
 
 nnU-Net runs every mirrored view of every window: with half a window of overlap and three mirror axes each voxel is seen
-64 times. Here neighbouring windows take different views: windows at odd places along an axis are mirrored along it.
-Inside an image, the eight windows over a voxel then are its eight views, once each.
+64 times. Here a window is run in two opposite views, which mirror each axis once between them: windows at even places
+along all axes as they are and mirrored along all axes, their neighbours mirrored along the axes on which their place is
+odd, and along the others. So the four pairs of opposite views meet over every voxel. (With one view a window the Dice
+of a trained network suffered, with two on average not; two are half of a half fraction of the full design, Box and
+Hunter, Technometrics 1961.)
 """
 
 from collections.abc import Sequence
@@ -27,7 +30,7 @@ class Window:
         start: first voxel per axis.
         views: axes to mirror, for each view that is run; their mean is the window's result.
         core: first and one past the last voxel, per axis, of what the window has a say in; see `CORE`.
-        is_first: whether it belongs to the first pass, whose windows hardly overlap and cover the image.
+        is_first: whether it belongs to the first pass, whose windows hardly overlap and cover the image, in one view.
     """
 
     start: tuple[int, ...]
@@ -53,16 +56,19 @@ def place_windows(
         every_view: whether to run all views of every window, as nnU-Net does.
 
     Returns:
-        The windows in nnU-Net's places and order.
+        The windows in nnU-Net's places and order; without ``every_view`` one for each of the two views of a place.
     """
     starts = compute_steps_for_sliding_window(tuple(shape), tuple(patch), OVERLAP)
     windows = []
     for place in product(*(range(len(axis)) for axis in starts)):
         start = tuple(axis[index] for axis, index in zip(starts, place, strict=True))
-        views = all_views(mirror_axes) if every_view else _own_views(place, starts, mirror_axes)
         first = all(index % 2 == 0 or index == len(axis) - 1 for axis, index in zip(starts, place, strict=True))
         core = tuple(map(_core, starts, place, patch, shape))
-        windows.append(Window(start, views, core, first))
+        if every_view:
+            windows.append(Window(start, all_views(mirror_axes), core, first))
+            continue
+        for number, view in enumerate(opposite_views(place, mirror_axes)):
+            windows.append(Window(start, (view,), core, first and number == 0))
     return windows
 
 
@@ -74,12 +80,13 @@ def _core(starts: Sequence[int], index: int, length: int, image_length: int) -> 
     return start, stop
 
 
-def _own_views(
-    place: Sequence[int], starts: Sequence[Sequence[int]], mirror_axes: Sequence[int]
-) -> tuple[tuple[int, ...], ...]:
-    """Return a window's share of the views; along an axis with one window only, nobody else has the mirrored one."""
-    choices = [(False, True) if len(starts[axis]) == 1 else (place[axis] % 2 == 1,) for axis in mirror_axes]
-    return tuple(
-        tuple(axis for axis, mirrored in zip(mirror_axes, choice, strict=True) if mirrored)
-        for choice in product(*choices)
-    )
+def opposite_views(place: Sequence[int], mirror_axes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Return the two views of a window; the image as it is where nothing may be mirrored.
+
+    Args:
+        place: the window's number along each axis.
+        mirror_axes: axes along which the model may be shown a mirrored image.
+    """
+    odd = tuple(axis for axis in mirror_axes if place[axis] % 2)
+    even = tuple(axis for axis in mirror_axes if not place[axis] % 2)
+    return tuple(dict.fromkeys((odd, even)))
