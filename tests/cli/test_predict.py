@@ -1,4 +1,3 @@
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -108,13 +107,19 @@ def test_several_models_and_probabilities(cts, model, tmp_path):
     np.testing.assert_allclose(probabilities.sum(0), 1, atol=5e-3)
 
 
-def test_inputs_are_not_overwritten(cts, model, tmp_path, capsys):
-    shutil.copy(cts / "case0_0000.nii.gz", cts / "plain.nii.gz")
-    before = (cts / "plain.nii.gz").read_bytes()
+def test_inputs_are_not_overwritten(cts, model, capsys):
+    before = {path.name: path.read_bytes() for path in cts.iterdir()}
     assert run("-i", cts, "-o", cts, "-m", model) == 1
-    assert "is an input and would be overwritten" in capsys.readouterr().err
-    assert (cts / "plain.nii.gz").read_bytes() == before
-    assert not (cts / "case0.nii.gz").exists()
+    assert "holds inputs, which could be overwritten" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in cts.iterdir()} == before
+
+
+def test_another_data_sets_folder_is_refused(cts, model, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "dataset.json").write_text('{"mine": 1}')
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 1
+    assert "is of another data set or model" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["dataset.json"]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +131,7 @@ def test_inputs_are_not_overwritten(cts, model, tmp_path, capsys):
         (["-i", "NOWHERE", "-o", "OUT", "-m", "MODEL"], "does not exist"),
         (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "-f", "7"], "has no fold 7"),
         (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "--device", "cuda"], "there is no GPU here"),
+        (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "--device", "cuda:7"], "there is no such device; there are cpu"),
     ],
 )
 def test_wrong_words_give_one_line_and_write_nothing(words, message, cts, model, tmp_path, capsys, monkeypatch):

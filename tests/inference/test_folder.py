@@ -113,6 +113,29 @@ def test_a_failing_network_or_disk_costs_that_case_only(cts, model, tmp_path, mo
     assert sorted(masks(tmp_path / "out")) == ["ct1.nii.gz", "ct3.nii.gz"]
 
 
+def test_an_older_mask_of_a_failed_case_goes(cts, model, tmp_path):
+    run(cts, tmp_path / "out", model)
+    (cts / "ct1.nii.gz").write_text("no image")
+    run(cts, tmp_path / "out", model)
+    assert sorted(masks(tmp_path / "out")) == ["ct0.nii.gz", "ct2.nii.gz", "ct3.nii.gz"]
+
+
+def test_failures_are_kept_in_mind_where_they_cannot_be_written(cts, model, tmp_path, monkeypatch):
+    (cts / "ct1.nii.gz").write_text("no image")
+    real, calls = FailedCases.write, []
+
+    def write(self):
+        calls.append(len(self.rows))
+        if self.rows:
+            raise OSError("No space left on device")
+        real(self)
+
+    monkeypatch.setattr(FailedCases, "write", write)
+    assert [row[0] for row in run(cts, tmp_path / "out", model).rows] == ["ct1"]
+    assert len(masks(tmp_path / "out")) == 3
+    assert calls == [0, 1]
+
+
 def test_devices_share_the_cases(cts, model, tmp_path, monkeypatch):
     alone = run(cts, tmp_path / "alone", model)
     threads, real = set(), Predictor.predict

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from unetr_nnunet.inference.memory import Arrays, free_bytes
@@ -31,4 +32,14 @@ def test_arrays_in_files_work_alike_and_leave_nothing(tmp_path):
     assert not array.any()
     array[1] += 2.5
     assert float(array.sum()) == 30
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_at_once(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        Arrays(1000, tmp_path, free=1000).zeros((2, 3, 4), torch.float32, CPU)
     assert list(tmp_path.iterdir()) == []

@@ -125,7 +125,9 @@ def test_wrong_geometry(tmp_path: Path, ending: str, old: bytes, new: bytes) -> 
 @pytest.mark.parametrize("name", VOLUMES)
 def test_extreme_shapes(tmp_path: Path, name: str, shape_zyx: tuple[int, int, int]) -> None:
     voxels = np.arange(np.prod(shape_zyx), dtype=np.int16).reshape(shape_zyx)
-    (read,) = read_case(only_case(write(tmp_path / name, volume(voxels))))
+    image = volume(voxels)
+    image.SetSpacing((0.5, 0.5, 0.5))
+    (read,) = read_case(only_case(write(tmp_path / name, image)))
     assert np.array_equal(sitk.GetArrayFromImage(read), voxels)
 
 
@@ -203,3 +205,9 @@ def test_any_dicom_header(tmp_path: Path, edits: list[tuple[int, bytes]], kept: 
     files[which].write_bytes(whole)
     assert cases
     assert all("\n" not in word for word in words)
+
+
+def test_a_spacing_that_makes_a_giant(tmp_path: Path) -> None:
+    image = volume()
+    image.SetSpacing((1000.0, 1.0, 1.0))
+    refused(only_case(write(tmp_path / "giant.nii.gz", image)), "more than any scanner's table: correct its spacing")

@@ -90,3 +90,21 @@ def test_a_failed_write_leaves_the_old_mask(tmp_path: Path, monkeypatch: pytest.
         write_mask(label_image(), path)
     assert path.read_text() == "old"
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_a_mask_that_the_disk_cut_short_is_an_error(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = sitk.WriteImage
+
+    def cut_short(mask: sitk.Image, name: str, **options: bool) -> None:  # as ITK's NIfTI writer does, without a word
+        real(mask, name, **options)
+        content = Path(name).read_bytes()
+        Path(name).write_bytes(content[: len(content) * 2 // 3])
+
+    monkeypatch.setattr(sitk, "WriteImage", cut_short)
+    mask = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 5, (20, 30, 40), np.uint8))
+    with pytest.raises(OSError, match=rf"case{ending} cannot be written whole: make room"):
+        write_mask(mask, tmp_path / f"case{ending}")
+    assert not list(tmp_path.iterdir())

@@ -79,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     suffix = f"_part{number}of{count}" if count > 1 else ""
     with ExitStack() as unpacked:
         given = _models(arguments)
+        print("loading", *given, flush=True)
         folders = [unpacked.enter_context(model_folder(path)) for path in given]
         predictors = [_predictor(arguments, folders, device) for device in _devices(arguments.device)]
         model = predictors[0].models[0]
@@ -124,6 +125,9 @@ def _devices(wanted: str | None) -> list[str]:
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), *(f"cuda:{gpu}" for gpu in range(gpus))]
+    if wanted not in (None, "cuda", *known):
+        raise ValueError(f"--device {wanted}: there is no such device; there are {', '.join(known)}")
     if wanted not in (None, "cuda"):
         return [str(wanted)]
     if not gpus and wanted:
@@ -148,10 +152,12 @@ def _preview() -> "Preview":
 
 
 def _refuse_overwriting(cases: "list[Case]", outputs: "Outputs") -> None:
-    for case in cases:
-        mask = outputs.mask_path(case)
-        if mask.resolve() in {path.resolve() for paths in case.channels for path in paths}:
-            raise ValueError(f"{mask} is an input and would be overwritten: choose another output folder")
+    inputs = {path.resolve() for case in cases for paths in case.channels for path in paths}
+    if outputs.folder.resolve() in {path.parent for path in inputs}:
+        raise ValueError(f"{outputs.folder} holds inputs, which could be overwritten: choose another output folder")
+    for path in (path for case in cases for path in outputs.paths(case)):
+        if path.resolve() in inputs:
+            raise ValueError(f"{path} is an input and would be overwritten: choose another output folder")
 
 
 class _Progress:
@@ -171,10 +177,11 @@ class _Progress:
 
     def __call__(self, case: "Case", share: float) -> None:
         with self.lock:
-            self.bar.update(share - self.done[case.name])
             self.done[case.name] = share
+            self.bar.n = min(self.bar.total, sum(self.done.values()))
+            self.bar.update(0)
             finished = sum(value >= 1 for value in self.done.values())
-            self.bar.set_description_str(f"{finished}/{len(self.done)} cases, {case.name} ")
+            self.bar.set_description_str(f"{finished}/{len(self.done)} cases, {case.name} ", refresh=False)
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()

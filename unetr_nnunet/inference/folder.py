@@ -4,6 +4,7 @@ Reading and writing run in threads beside the network. No worker processes: nnU-
 word (MIC-DKFZ/nnUNet issue 1869).
 """
 
+import contextlib
 import csv
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -35,11 +36,12 @@ class FailedCases:
     rows: list[tuple[str, str, str]] = field(default_factory=list)
 
     def add(self, case: Case, error: BaseException) -> None:
-        """Note a case and its reason."""
+        """Note a case and its reason; on a full disk in memory only."""
         files = [str(file) for channel in case.channels for file in channel]
         reason = " ".join(str(error).split()) or type(error).__name__
         self.rows.append((case.name, files[0] if files else "", reason))
-        self.write()
+        with contextlib.suppress(OSError):
+            self.write()
 
     def write(self) -> None:
         """Write the file, or remove an older run's where nothing has failed."""
@@ -74,6 +76,7 @@ def predict_cases(
 
     def note(case: Case, error: BaseException) -> None:
         with lock:
+            outputs.mask_path(case).unlink(missing_ok=True)  # an older run's would look as if the case were done
             failed.add(case, error)
         report(case, 1.0)
 

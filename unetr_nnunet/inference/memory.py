@@ -1,5 +1,6 @@
 """How much memory there is, and arrays that lie in a file where it is not enough."""
 
+import os
 import tempfile
 from collections.abc import Sequence
 from math import prod
@@ -49,6 +50,6 @@ class Arrays:
             return torch.zeros(tuple(shape), dtype=kind, device=device)
         with tempfile.NamedTemporaryFile(dir=self.scratch, prefix=".tmp-scratch-") as file:
             size = prod(shape)
-            file.truncate(size * kind.itemsize)  # a sparse file reads as zeros
+            os.posix_fallocate(file.fileno(), 0, max(1, size * kind.itemsize))  # zeros; a full disk is said here
             array = torch.from_file(file.name, shared=True, size=size, dtype=kind)  # lives on after the name is gone
         return array.view(tuple(shape))

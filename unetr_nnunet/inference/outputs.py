@@ -58,13 +58,27 @@ class Outputs:
         """Return where a case's label map goes."""
         return self.folder / (case.name + ENDING)
 
+    def paths(self, case: Case) -> list[Path]:
+        """Return every file that may be written for a case."""
+        return [self.folder / (case.name + ending) for ending in (ENDING, ".dcm", ".png", ".npz", ".pkl")]
+
     def start(self, whole_folder: bool) -> None:
         """Write what belongs to the folder: labels, colours, and the model's plans and data set, as nnU-Net does.
 
         Args:
             whole_folder: nobody else writes there now, so that what a killed run left can be removed.
+
+        Raises:
+            ValueError: the folder belongs to other labels.
+            OSError: it cannot be written to.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "dataset.json"
+        if path.exists() and path.read_text(encoding="utf-8") != json.dumps(self.model.dataset, indent=4):
+            raise ValueError(f"{path} is of another data set or model: choose another output folder")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{self.folder} cannot be made ({error.strerror}): choose another output folder") from error
         if whole_folder:
             remove_leftovers(self.folder)
         write_label_tables(self.folder, self.labels)

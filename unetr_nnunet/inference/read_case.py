@@ -13,6 +13,7 @@ from unetr_nnunet.inference.itk_volume import read_itk_volume
 from unetr_nnunet.inference.nifti_volume import read_nifti
 from unetr_nnunet.inference.voxel_values import compact
 
+_LARGEST_EXTENT_MM = 3000.0
 _ORTHONORMAL_TOLERANCE = 1e-3
 
 
@@ -59,6 +60,10 @@ def _refuse_wrong_geometry(image: sitk.Image, name: str) -> None:
     direction = np.reshape(image.GetDirection(), (3, 3))
     if not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise ValueError(f"{name} has spacing {image.GetSpacing()} mm; each must be above 0")
+    extent_mm = spacing * image.GetSize()
+    if extent_mm.max() > _LARGEST_EXTENT_MM:
+        sides = " x ".join(f"{side:.0f}" for side in extent_mm)
+        raise ValueError(f"{name} is {sides} mm large, more than any scanner's table: correct its spacing")
     if not np.isfinite(origin).all():
         raise ValueError(f"{name} has origin {image.GetOrigin()} mm; it must be finite")
     if not np.abs(direction.T @ direction - np.eye(3)).max() <= _ORTHONORMAL_TOLERANCE:

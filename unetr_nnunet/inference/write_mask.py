@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from unetr_nnunet.atomic import atomic_path
@@ -36,3 +37,13 @@ def write_mask(mask: sitk.Image, path: Path) -> None:
             sitk.WriteImage(mask, str(temporary), useCompression=not path.name.endswith(".nii"))
         except RuntimeError as error:
             raise OSError(f"{path} cannot be written: {str(error).strip().splitlines()[-1]}") from error
+        if not _holds(temporary, mask):  # ITK's NIfTI writer says nothing when the disk is full
+            raise OSError(f"{path} cannot be written whole: make room on the disk")
+
+
+def _holds(path: Path, mask: sitk.Image) -> bool:
+    try:
+        written = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    except RuntimeError:
+        return False
+    return np.array_equal(written, sitk.GetArrayViewFromImage(mask))
