@@ -2,11 +2,12 @@
 
 The data are those of the demo, with more test cases; every network has the Tiny size, is trained on one fold without
 augmentation, and predicts the held-out phantoms through nnU-Net's own commands. "Equal steps" is the same number of
-epochs of 250 iterations for all. "Equal time" gives each network the epochs that fit into the original's time, by the
-epoch times of the first series; its learning-rate schedule is that long. nnU-Net's default network has the
+epochs of 250 iterations for all. "Equal time" gives each network the epochs that fit into the original's time; its
+learning-rate schedule is that long. The time is the processor time of the trainers' own training step on one thread,
+median of steps made in turn, so that what else runs on the machine counts little. nnU-Net's default network has the
 configuration's plan, its own optimiser and schedule, and no augmentation either, nor mirroring in prediction.
 
-    python benchmarks/phantom_study.py WORK --epochs 5 --seeds 3        WORK can be given again to continue
+    python benchmarks/phantom_study.py WORK --epochs 4 --seeds 3        WORK can be given again to continue
 """
 
 import argparse
@@ -14,10 +15,11 @@ import datetime
 import json
 import os
 import platform
-import re
 import statistics
+import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -49,6 +51,7 @@ THIN = (
     "right_adrenal_gland",
     "left_adrenal_gland",
 )
+TIMED_STEPS = 15
 YARDSTICK = """
 import torch
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
@@ -92,10 +95,41 @@ def stages(work: Path, trainers: list[str], side_by_side: int) -> list[list[Step
     return groups
 
 
-def epoch_seconds(work: Path, trainer: str) -> float:
-    """Return the median time of an epoch from nnU-Net's log."""
-    log = (work / "logs" / f"train_{trainer}.log").read_text(encoding="utf-8")
-    return statistics.median(float(value) for value in re.findall(r"Epoch time: ([\d.]+) s", log))
+def step_seconds(work: Path, names: list[str], folder: Path) -> dict[str, float]:
+    """Return the processor seconds of a training step of each architecture, kept in a file of ``work``."""
+    kept = work / "step_seconds.json"
+    found: dict[str, float] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    if not set(names) - set(found):
+        return found
+    import torch
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    torch.set_num_threads(1)
+    trainers = {}
+    for name in names:
+        words = ("17", CONFIGURATION, 0, trainer_name(name, 1, 0, folder))
+        trainers[name] = get_trainer_from_args(*words, device=torch.device("cpu"))
+        trainers[name].initialize()
+        trainers[name].network.train()
+    patch, batch = (plan_of(work)[key] for key in ("patch_size", "batch_size"))
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for step in range(TIMED_STEPS + 2):
+        for name, trainer in trainers.items():
+            scales = trainer._get_deep_supervision_scales() or [[1] * len(patch)]
+            sizes = [[round(length * part) for length, part in zip(patch, scale, strict=True)] for scale in scales]
+            target = [torch.randint(0, len(ORGANS) + 1, (batch, 1, *size)).to(torch.int16) for size in sizes]
+            start = time.process_time()
+            trainer.train_step(
+                {
+                    "data": torch.randn(batch, 1, *patch),
+                    "target": target if trainer.enable_deep_supervision else target[0],
+                }
+            )
+            if step >= 2:
+                seconds[name].append(time.process_time() - start)
+    found = {name: statistics.median(values) for name, values in seconds.items()}
+    kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return found
 
 
 def scores(work: Path, trainer: str) -> dict[str, float]:
@@ -108,17 +142,18 @@ def scores(work: Path, trainer: str) -> dict[str, float]:
 
 def spread(values: list[float]) -> str:
     """Return mean and range over the seeds."""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
     return f"{statistics.fmean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
-def table(runs: dict[str, dict[int, str]], epochs: dict[str, int], work: Path) -> list[str]:
+def table(runs: dict[str, dict[int, str]], epochs: dict[str, int], seconds: dict[str, float], work: Path) -> list[str]:
     """Return one series' table: architectures down, figures across."""
-    lines = ["| network | epochs | s an epoch | mean of 13 organs | thin organs |", "|---|---|---|---|---|"]
+    lines = ["| network | epochs | ms a step | mean of 13 organs | thin organs |", "|---|---|---|---|---|"]
     for architecture, by_seed in runs.items():
         found = [scores(work, trainer) for trainer in by_seed.values()]
-        seconds = statistics.median(epoch_seconds(work, trainer) for trainer in by_seed.values())
         figures = " | ".join(spread([each[key] for each in found]) for key in ("mean", "thin"))
-        lines.append(f"| {architecture} | {epochs[architecture]} | {seconds:.0f} | {figures} |")
+        lines.append(f"| {architecture} | {epochs[architecture]} | {1000 * seconds[architecture]:.0f} | {figures} |")
     return [*lines, ""]
 
 
@@ -150,8 +185,8 @@ def plot(series: dict[str, dict[str, dict[int, str]]], work: Path, target: Path)
         axes.set_xlabel("Dice on held-out phantoms")
         axes.grid(axis="x", color="#dddddd")
     panels[0][0].invert_yaxis()
-    panels[0][-1].legend(fontsize=8)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="lower right", ncol=2, frameon=False, fontsize=8)
     figure.savefig(target, dpi=120)
     plt.close(figure)
 
@@ -175,6 +210,7 @@ def main() -> None:
         "nnUNet_compile": "f",
     }
     side_by_side = os.cpu_count() or 1
+    os.environ.update(environment)  # before nnunetv2 is imported
     names, seeds = arguments.architectures, range(arguments.seeds)
     prepare = demo_stages(work, DemoSize(test_cases=10))[:5]
 
@@ -186,9 +222,7 @@ def main() -> None:
 
     equal_steps = dict.fromkeys(names, arguments.epochs)
     by_steps = series(equal_steps)
-    seconds = {
-        name: statistics.median(epoch_seconds(work, trainer) for trainer in by_steps[name].values()) for name in names
-    }
+    seconds = step_seconds(work, names, own_trainers)
     reference = seconds.get("original", max(seconds.values()))
     equal_time = {name: max(1, round(arguments.epochs * reference / seconds[name])) for name in names}
     by_time = series(equal_time)
@@ -198,14 +232,14 @@ def main() -> None:
         f"Written by `benchmarks/phantom_study.py`, whose docstring says how, on {datetime.date.today()}: "
         f"{platform.machine()}, {side_by_side} cores, one thread a training, torch {version('torch')}, nnunetv2 "
         f"{version('nnunetv2')}. Plan: {json.dumps(plan_of(work))}. 12 training cases, 10 test cases, "
-        f"{arguments.seeds} seeds. Dice as mean over the seeds, with lowest and highest seed.",
+        f"{arguments.seeds} seed(s). Dice as mean over the seeds, with lowest and highest of several.",
         "",
         "## Equal steps",
         "",
-        *table(by_steps, equal_steps, work),
+        *table(by_steps, equal_steps, seconds, work),
         "## Equal time",
         "",
-        *table(by_time, equal_time, work),
+        *table(by_time, equal_time, seconds, work),
         "Organ by organ, equal time:",
         "",
         *organ_table(by_time, work),
@@ -217,7 +251,7 @@ def main() -> None:
     print("\n".join(lines))
 
 
-def plan_of(work: Path) -> dict[str, object]:
+def plan_of(work: Path) -> dict[str, Any]:
     """Return what matters of the configuration."""
     plans = json.loads((work / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").read_text(encoding="utf-8"))
     return {key: plans["configurations"][CONFIGURATION][key] for key in ("spacing", "patch_size", "batch_size")}
