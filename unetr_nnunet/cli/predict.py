@@ -1,6 +1,6 @@
 """Segment CTs with trained models: fast, any file format, any orientation, one broken file costs that case only.
 
-examples:
+example:
   unetr_nnunet predict -i cts/ -o masks/ -m nnUNet_results/Dataset017_BTCV/nnUNetTrainerUNETR__nnUNetPlans__3d_fullres
   unetr_nnunet predict -i dicom/ -o masks/ -d 17 -c 3d_fullres -tr nnUNetTrainerUNETR -f 0 1 2 3 4 --preview
   unetr_nnunet predict -i cts/ -o masks/ -m model.zip --part 2/8 --resume       one job of a job array
