@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from tests.inference.small_model import write_model
-from tests.inference.test_folder import masks, write_ct
+from tests.inference.test_folder import masks, write_cts
 from unetr_nnunet.cli.main import main
 
 
@@ -20,11 +20,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def cts(tmp_path):
-    folder = tmp_path / "cts"
-    folder.mkdir()
-    for number in range(3):
-        write_ct(folder / f"case{number}_0000.nii.gz", number)
-    return folder
+    return write_cts(tmp_path / "cts", ["case0_0000", "case1_0000", "case2_0000"])
 
 
 def run(*words):

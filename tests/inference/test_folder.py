@@ -33,21 +33,27 @@ def model(tmp_path):
     return load_model(write_model(tmp_path / "model", mirror_axes=None), None)
 
 
-@pytest.fixture
-def cts(tmp_path):
-    folder = tmp_path / "cts"
+def write_cts(folder, names):
+    """Write a CT of each name, each with noise of its own; returns the folder."""
     folder.mkdir()
-    for number in range(4):
-        write_ct(folder / f"ct{number}.nii.gz", number)
+    for seed, name in enumerate(names):
+        write_ct(folder / f"{name}.nii.gz", seed)
     return folder
 
 
-def run(cts, output, model, devices=1, report=lambda case, share: None):
-    cases, _ = find_cases(cts, 1, "CT")
+@pytest.fixture
+def cts(tmp_path):
+    return write_cts(tmp_path / "cts", ["ct0", "ct1", "ct2", "ct3"])
+
+
+def run(cts, output, *models, report=lambda case, share: None):
+    """Predict a folder with a device for each of the models."""
+    model = models[0]
+    cases, _ = find_cases(cts, len(model.channel_names), "CT" if model.is_ct else None)
     outputs = Outputs(output, model, VolumesTable(output / "volumes.csv"))
     outputs.start(whole_folder=True)
     failed = FailedCases(output / "failed.csv")
-    predict_cases(cases, [Predictor([model]) for _ in range(devices)], outputs, failed, report)
+    predict_cases(cases, [Predictor([each]) for each in models], outputs, failed, report)
     return failed
 
 
@@ -148,12 +154,7 @@ def test_devices_share_the_cases(cts, model, tmp_path, monkeypatch):
         return real(self, channels, progress)
 
     monkeypatch.setattr(Predictor, "predict", predict)
-    second = load_model(tmp_path / "model", None)
-    cases, _ = find_cases(cts, 1, "CT")
-    outputs = Outputs(tmp_path / "both", model, VolumesTable(tmp_path / "both" / "volumes.csv"))
-    outputs.start(whole_folder=True)
-    failed = FailedCases(tmp_path / "both" / "failed.csv")
-    predict_cases(cases, [Predictor([model]), Predictor([second])], outputs, failed, lambda case, share: None)
+    failed = run(cts, tmp_path / "both", model, load_model(tmp_path / "model", None))
     assert alone.rows == failed.rows == []
     assert len(threads) == 2
     expected, found = masks(tmp_path / "alone"), masks(tmp_path / "both")
@@ -206,10 +207,7 @@ def test_killed_at_any_moment_outputs_are_whole_or_absent(cts, model, tmp_path):
 def test_two_hundred_cases_keep_memory_flat(model, tmp_path):
     import psutil
 
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for number in range(200):
-        write_ct(folder / f"ct{number:03d}.nii.gz", number)
+    folder = write_cts(tmp_path / "many", [f"ct{number:03d}" for number in range(200)])
     memory = []
 
     def report(case, share):
@@ -231,14 +229,7 @@ def test_several_channels(tmp_path):
     plan = plans(normalization_schemes=["ZScoreNormalization", "CTNormalization"], use_mask_for_norm=[False, False])
     dataset = DATASET | {"channel_names": {"0": "MR", "1": "CT"}}
     model = load_model(write_model(tmp_path / "model", plan, dataset), None)
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for name in ("a_0000", "a_0001", "b_0000"):
-        write_ct(folder / f"{name}.nii.gz")
-    cases, _ = find_cases(folder, 2, None)
-    outputs = Outputs(tmp_path / "out", model, VolumesTable(tmp_path / "out" / "volumes.csv"))
-    outputs.start(whole_folder=True)
-    failed = FailedCases(tmp_path / "out" / "failed.csv")
-    predict_cases(cases, [Predictor([model])], outputs, failed, lambda case, share: None)
+    folder = write_cts(tmp_path / "in", ["a_0000", "a_0001", "b_0000"])
+    failed = run(folder, tmp_path / "out", model)
     assert sorted(masks(tmp_path / "out")) == ["a.nii.gz"]
     assert [row[0] for row in failed.rows] == ["b"]
