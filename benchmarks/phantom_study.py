@@ -3,7 +3,8 @@
 The data are those of the demo, with more test cases; every network has the Tiny size, is trained on one fold without
 augmentation, and predicts the held-out phantoms through nnU-Net's own commands. "Equal steps" is the same number of
 epochs of 250 iterations for all. "Equal time" gives each network the epochs that fit into the original's time; its
-learning-rate schedule is that long. The time is the processor time of the trainers' own training step on one thread,
+learning-rate schedule is that long. Equal steps have one seed, equal time has several, and nnU-Net's own network, which
+costs ten times a step, has one. The time is the processor time of the trainers' own training step on one thread,
 median of steps made in turn, so that what else runs on the machine counts little. nnU-Net's default network has the
 configuration's plan, its own optimiser and schedule, and no augmentation either, nor mirroring in prediction.
 
@@ -149,11 +150,12 @@ def spread(values: list[float]) -> str:
 
 def table(runs: dict[str, dict[int, str]], epochs: dict[str, int], seconds: dict[str, float], work: Path) -> list[str]:
     """Return one series' table: architectures down, figures across."""
-    lines = ["| network | epochs | ms a step | mean of 13 organs | thin organs |", "|---|---|---|---|---|"]
+    lines = ["| network | seeds | epochs | ms a step | mean of 13 organs | thin organs |", "|---|---|---|---|---|---|"]
     for architecture, by_seed in runs.items():
         found = [scores(work, trainer) for trainer in by_seed.values()]
         figures = " | ".join(spread([each[key] for each in found]) for key in ("mean", "thin"))
-        lines.append(f"| {architecture} | {epochs[architecture]} | {1000 * seconds[architecture]:.0f} | {figures} |")
+        cost = f"{epochs[architecture]} | {1000 * seconds[architecture]:.0f}"
+        lines.append(f"| {architecture} | {len(by_seed)} | {cost} | {figures} |")
     return [*lines, ""]
 
 
@@ -211,28 +213,32 @@ def main() -> None:
     }
     side_by_side = os.cpu_count() or 1
     os.environ.update(environment)  # before nnunetv2 is imported
-    names, seeds = arguments.architectures, range(arguments.seeds)
+    names = arguments.architectures
     prepare = demo_stages(work, DemoSize(test_cases=10))[:5]
 
-    def series(epochs: dict[str, int]) -> dict[str, dict[int, str]]:
-        runs = {name: {seed: trainer_name(name, epochs[name], seed, own_trainers) for seed in seeds} for name in names}
-        todo = [runs[name][seed] for seed in seeds for name in names]
+    def series(epochs: dict[str, int], seeds: int) -> dict[str, dict[int, str]]:
+        seeds_of = {name: range(1 if name == "nnU-Net default" else seeds) for name in names}
+        runs = {
+            name: {seed: trainer_name(name, epochs[name], seed, own_trainers) for seed in seeds_of[name]}
+            for name in names
+        }
+        todo = [runs[name][seed] for seed in range(seeds) for name in names if seed in seeds_of[name]]
         run_steps([*prepare, *stages(work, todo, side_by_side)], work, environment)
         return runs
 
     equal_steps = dict.fromkeys(names, arguments.epochs)
-    by_steps = series(equal_steps)
+    by_steps = series(equal_steps, 1)
     seconds = step_seconds(work, names, own_trainers)
     reference = seconds.get("original", max(seconds.values()))
     equal_time = {name: max(1, round(arguments.epochs * reference / seconds[name])) for name in names}
-    by_time = series(equal_time)
+    by_time = series(equal_time, arguments.seeds)
     lines = [
         "# The architectures on the phantom",
         "",
         f"Written by `benchmarks/phantom_study.py`, whose docstring says how, on {datetime.date.today()}: "
         f"{platform.machine()}, {side_by_side} cores, one thread a training, torch {version('torch')}, nnunetv2 "
         f"{version('nnunetv2')}. Plan: {json.dumps(plan_of(work))}. 12 training cases, 10 test cases, "
-        f"{arguments.seeds} seed(s). Dice as mean over the seeds, with lowest and highest of several.",
+        f"Dice as mean over the seeds, with lowest and highest of several.",
         "",
         "## Equal steps",
         "",

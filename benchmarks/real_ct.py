@@ -69,11 +69,12 @@ def run_chain(data: Path, work: Path, trainer: str, patch_size: tuple[int, int, 
     def step(name: str, *command: str) -> Step:
         return Step(name, name, program(*command))
 
+    words = ("-d", "17", "-c", "3d_fullres", "-np", "1", "-npfp", "1")
     start = time.perf_counter()
     run_steps(
         [
             [step("convert", "unetr_nnunet", "convert", "btcv", str(work / "download" / "RawData"), "--overwrite")],
-            [step("plan", "nnUNetv2_plan_and_preprocess", "-d", "17", "-c", "3d_fullres", "-np", "1")],
+            [step("plan", "nnUNetv2_plan_and_preprocess", *words)],
         ],
         work,
         environment,

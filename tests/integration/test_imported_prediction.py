@@ -21,7 +21,11 @@ from tests.planning.monai_unetr import HEADS, WINDOW, in_layout, make_unetr
 from unetr_nnunet.cli.main import main
 from unetr_nnunet.dataset_conversion.phantom.case import generate_case
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("imported")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("imported"),
+    pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader"),  # MONAI's, of a reader that is not used
+]
 
 ORIENTATIONS = {
     "phantom": ("RAS", "LPS", "LAS", "PIR"),

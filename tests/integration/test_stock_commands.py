@@ -38,9 +38,8 @@ def masks(folder: Path) -> dict[str, np.ndarray]:
 
 def test_plan_and_preprocess(root: Path) -> None:
     write_blob_dataset(root / "nnUNet_raw")
-    nnunet_command(
-        "nnUNetv2_plan_and_preprocess", "-d", "917", "-c", "3d_fullres", "--verify_dataset_integrity", "-np", "1"
-    )
+    words = ("-d", "917", "-c", "3d_fullres", "--verify_dataset_integrity", "-np", "1", "-npfp", "1")
+    nnunet_command("nnUNetv2_plan_and_preprocess", *words)
     assert (root / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").is_file()
 
 
