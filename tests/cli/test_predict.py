@@ -1,3 +1,5 @@
+import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -10,6 +12,7 @@ import SimpleITK as sitk
 from tests.inference.small_model import write_model
 from tests.inference.test_folder import masks, write_cts
 from unetr_nnunet.cli.main import main
+from unetr_nnunet.folder_lock import folder_lock
 
 
 @pytest.fixture
@@ -84,6 +87,20 @@ def test_parts_together_are_the_whole(cts, model, tmp_path):
     ]
 
 
+def test_costs_are_written_for_the_report(cts, model, tmp_path):
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--device", "cpu") == 0
+    costs = json.loads((tmp_path / "out" / "costs.json").read_text())
+    assert costs["seconds_per_case"] > 0
+    assert 0.05 < costs["peak_memory_gib"] < 100
+    assert costs["device"] == "cpu"
+
+
+def test_two_runs_into_one_folder_are_refused(cts, model, tmp_path, capsys):
+    with folder_lock(tmp_path / "out"):
+        assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 1
+    assert f"{tmp_path / 'out'} is being written by process {os.getpid()}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b"])
 def test_wrong_part(part, capsys):
     with pytest.raises(SystemExit):
@@ -115,7 +132,7 @@ def test_another_data_sets_folder_is_refused(cts, model, tmp_path, capsys):
     (tmp_path / "out" / "dataset.json").write_text('{"mine": 1}')
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 1
     assert "is of another data set or model" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["dataset.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"dataset.json", ".lock"}
 
 
 @pytest.mark.parametrize(

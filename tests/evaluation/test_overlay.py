@@ -6,11 +6,11 @@ import pytest
 import SimpleITK as sitk
 
 from unetr_nnunet.evaluation import overlay
-from unetr_nnunet.evaluation.overlay import LEVEL_HU, OPACITY, WIDTH_HU, draw_overlay
+from unetr_nnunet.evaluation.overlay import ABDOMINAL_WINDOW, OPACITY, draw_overlay
 from unetr_nnunet.organs import ORGANS
 
 LIVER = ORGANS[5]
-BLACK_HU, WHITE_HU = LEVEL_HU - WIDTH_HU // 2, LEVEL_HU + WIDTH_HU // 2
+BLACK_HU, WHITE_HU = ABDOMINAL_WINDOW
 
 
 def stored(array: np.ndarray, orientation: str = "LPS", spacing: tuple[float, float, float] = (1, 1, 2)) -> sitk.Image:
@@ -143,3 +143,22 @@ def test_slices_with_most_labels_are_chosen() -> None:
     labels[7, 3, 1], labels[2, 4, 3] = 2, 3
     views = overlay._choose_views(*overlay._count(labels, 4))
     assert views == [(0, 7), (0, 2), (1, 3)]
+
+
+@pytest.mark.parametrize(("depth", "rows"), [(2, 1), (20, 3)])
+def test_a_thin_slab_has_no_coronal_slice(tmp_path: Path, depth: int, rows: int) -> None:
+    ct = stored(np.full((depth, 40, 40), WHITE_HU, np.int16))
+    label = stored(np.full((depth, 40, 40), LIVER.id, np.uint8))
+    draw_overlay(ct, {"truth": label}, tmp_path / "out.png")
+    column = pixels(tmp_path / "out.png")[:, 100, 0]  # through the bare CT's panels, white on black
+    assert np.count_nonzero(np.diff((column > 250).astype(int)) == 1) == rows
+
+
+def test_an_image_that_is_no_ct_is_drawn_at_its_own_contrast(tmp_path: Path) -> None:
+    image = np.zeros((20, 40, 40), np.float32)
+    image[:, :20] = 3.0
+    label = stored(np.zeros(image.shape, np.uint8))
+    for name, window in (("ct", ABDOMINAL_WINDOW), ("other", None)):
+        draw_overlay(stored(image), {"truth": label}, tmp_path / f"{name}.png", window=window)
+    assert not (pixels(tmp_path / "ct.png")[60:200, :300] > 200).any()
+    assert (pixels(tmp_path / "other.png")[60:200, :300] > 250).any()

@@ -180,4 +180,7 @@ def test_links(tmp_path: Path) -> None:
     image.touch()
     (tmp_path / "in" / "linked.nii.gz").symlink_to(image)
     (tmp_path / "in" / "gone.nii.gz").symlink_to(tmp_path / "nothing.nii.gz")
-    assert files_by_name(find_cases(tmp_path / "in", 1)[0]) == {"linked": [["linked.nii.gz"]]}
+    assert files_by_name(find_cases(tmp_path / "in", 1)[0]) == {
+        "gone": [["gone.nii.gz"]],  # reading it tells
+        "linked": [["linked.nii.gz"]],
+    }

@@ -119,6 +119,35 @@ def test_a_failing_network_or_disk_costs_that_case_only(cts, model, tmp_path, mo
     assert sorted(masks(tmp_path / "out")) == ["ct1.nii.gz", "ct3.nii.gz"]
 
 
+def test_a_failed_preview_is_noted_and_the_mask_kept(cts, model, tmp_path):
+    def preview(ct, label_maps, picture, labels):
+        if picture.stem == "ct1":
+            raise RuntimeError("no font")
+        picture.touch()
+
+    cases, _ = find_cases(cts, 1, "CT")
+    outputs = Outputs(tmp_path / "out", model, VolumesTable(tmp_path / "out" / "volumes.csv"), preview=preview)
+    outputs.start(whole_folder=True)
+    failed = FailedCases(tmp_path / "out" / "failed.csv")
+    predict_cases(cases, [Predictor([model])], outputs, failed, lambda case, share: None)
+    assert [(row[0], row[2]) for row in failed.rows] == [("ct1", "the label map is written, but no preview: no font")]
+    assert len(masks(tmp_path / "out")) == 4
+
+
+def test_words_name_their_case(cts, model, tmp_path):
+    image = sitk.ReadImage(str(cts / "ct2.nii.gz"))
+    sitk.WriteImage(image + 1100, str(cts / "ct2.nii.gz"))  # as a file whose rescale intercept was lost
+    cases, _ = find_cases(cts, 1, "CT")
+    outputs = Outputs(tmp_path / "out", model, VolumesTable(tmp_path / "out" / "volumes.csv"))
+    outputs.start(whole_folder=True)
+    said = []
+    predictor = Predictor([model], say=said.append)
+    predict_cases(cases, [predictor], outputs, FailedCases(tmp_path / "failed.csv"), lambda case, share: None)
+    assert len(said) == 1
+    assert said[0].startswith("ct2: values from ")
+    assert said[0].endswith(" are no HU; the label map may mean nothing")
+
+
 def test_an_older_mask_of_a_failed_case_goes(cts, model, tmp_path):
     run(cts, tmp_path / "out", model)
     (cts / "ct1.nii.gz").write_text("no image")

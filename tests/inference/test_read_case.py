@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -211,3 +212,14 @@ def test_a_spacing_that_makes_a_giant(tmp_path: Path) -> None:
     image = volume()
     image.SetSpacing((1000.0, 1.0, 1.0))
     refused(only_case(write(tmp_path / "giant.nii.gz", image)), "more than any scanner's table: correct its spacing")
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "pipe"])
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "scan.nii.gz"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nothing.nii.gz")
+    with pytest.raises(ValueError, match=r"scan.nii.gz is no file, or a link to none: put the file in its place"):
+        read_case(only_case(tmp_path))

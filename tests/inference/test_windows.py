@@ -17,12 +17,12 @@ def test_every_view_of_nnunets_windows():
     assert all_views(()) == ((),)
 
 
-def test_inside_an_image_every_view_is_seen_twice():
+def test_inside_an_image_every_view_is_seen_four_times():
     windows = place_windows((64, 64, 64), (16, 16, 16), (0, 1, 2))
     over_a_voxel = [window for window in windows if all(start <= 30 < start + 16 for start in window.start)]
     seen = Counter(view for window in over_a_voxel for view in window.views)
     assert set(seen) == set(all_views((0, 1, 2)))
-    assert set(seen.values()) == {2}
+    assert set(seen.values()) == {4}
 
 
 def views_by_place(windows):
@@ -32,10 +32,11 @@ def views_by_place(windows):
     return places
 
 
-def test_the_two_views_of_a_place_are_opposite():
-    for one, other in views_by_place(place_windows((64, 20, 64), (16, 16, 16), (0, 2))).values():
-        assert {*one, *other} == {0, 2}
-        assert not {*one} & {*other}
+@pytest.mark.parametrize("axes", [(0, 2), (0, 1, 2)])
+def test_a_window_has_half_of_the_views_each_axis_mirrored_as_often_as_not(axes):
+    for views in views_by_place(place_windows((64, 40, 64), (16, 16, 16), axes)).values():
+        assert len(set(views)) == len(views) == 2 ** (len(axes) - 1)
+        assert set(Counter(axis for view in views for axis in view).values()) == {len(views) // 2}
 
 
 def test_few_mirror_axes():

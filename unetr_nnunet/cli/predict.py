@@ -63,10 +63,12 @@ def _part(text: str) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and name what failed."""
     import logging
+    import time
     from contextlib import ExitStack
 
     import SimpleITK as sitk
 
+    from unetr_nnunet.folder_lock import folder_lock
     from unetr_nnunet.inference.cases import find_cases
     from unetr_nnunet.inference.folder import FailedCases, predict_cases
     from unetr_nnunet.inference.model_zip import model_folder
@@ -76,11 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of a file is said by us, in one line
     logging.getLogger("nibabel.global").setLevel(logging.ERROR)
     output, (number, count) = arguments.output, arguments.part
-    suffix = f"_part{number}of{count}" if count > 1 else ""
-    with ExitStack() as unpacked:
+    part = f"{number}of{count}" if count > 1 else ""
+    suffix = f"_part{part}" if part else ""
+    with ExitStack() as stack:
         given = _models(arguments)
         print("loading", *given, flush=True)
-        folders = [unpacked.enter_context(model_folder(path)) for path in given]
+        folders = [stack.enter_context(model_folder(path)) for path in given]
         predictors = [_predictor(arguments, folders, device) for device in _devices(arguments.device)]
         model = predictors[0].models[0]
         for path, each in zip(given, predictors[0].models, strict=True):
@@ -94,21 +97,42 @@ def run(arguments: argparse.Namespace) -> int:
             VolumesTable(output / f"volumes{suffix}.csv"),
             save_probabilities=arguments.save_probabilities,
             dicom_seg=arguments.dicom_seg,
-            preview=_preview() if arguments.preview else None,
+            preview=_preview(model.is_ct) if arguments.preview else None,
         )
         _refuse_overwriting(cases, outputs)
         cases = cases[number - 1 :: count]
+        stack.enter_context(folder_lock(output, part))
         todo = [case for case in cases if not (arguments.resume and outputs.mask_path(case).is_file())]
         if len(todo) < len(cases):
             print(f"{len(cases) - len(todo)} of {len(cases)} cases are done already")
         outputs.start(whole_folder=count == 1)
+        start = time.monotonic()
         failed = FailedCases(output / f"failed{suffix}.csv")
         with _Progress(todo) as report:
             predict_cases(todo, predictors, outputs, failed, report)
+    if len(todo) > len(failed.rows):
+        _write_costs(output / f"costs{suffix}.json", (time.monotonic() - start) / len(todo), predictors)
     for name, _, reason in failed.rows:
         print(f"failed {name}: {reason}", file=sys.stderr)
     print(f"{len(todo) - len(failed.rows)} of {len(todo)} cases written to {output}")
     return 1 if failed.rows else 0
+
+
+def _write_costs(path: Path, seconds_per_case: float, predictors: "list[Predictor]") -> None:
+    """Write what a case has cost, for ``unetr_nnunet report``."""
+    import json
+    import resource
+
+    from unetr_nnunet.atomic import atomic_path
+
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    costs = {
+        "seconds_per_case": round(seconds_per_case, 2),
+        "peak_memory_gib": round(peak_kib / 2**20, 2),
+        "device": ", ".join(str(predictor.device) for predictor in predictors),
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(costs, indent=1), encoding="utf-8")
 
 
 def _models(arguments: argparse.Namespace) -> list[Path]:
@@ -145,10 +169,12 @@ def _predictor(arguments: argparse.Namespace, folders: list[Path], device: str) 
     return Predictor(models, device, arguments.exact, arguments.output, tqdm.write)
 
 
-def _preview() -> "Preview":
+def _preview(is_ct: bool) -> "Preview":
+    from functools import partial
+
     from unetr_nnunet.evaluation.overlay import draw_overlay
 
-    return draw_overlay
+    return draw_overlay if is_ct else partial(draw_overlay, window=None)
 
 
 def _refuse_overwriting(cases: "list[Case]", outputs: "Outputs") -> None:

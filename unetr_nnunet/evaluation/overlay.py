@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.organs import ORGANS, label_colours
 
-LEVEL_HU, WIDTH_HU = 40, 400
+ABDOMINAL_WINDOW = (-160.0, 240.0)
+"""HU: level 40, width 400."""
+WINDOW_PERCENTILES = (1, 99)
+LEAST_HEIGHT = 0.15
+"""Of a coronal slice, as share of its width; that of a thinner slab would be a stripe and is left out."""
 OPACITY = 0.55
 DOTS_PER_INCH = 120
 LONGEST_LEGEND = len(ORGANS)
@@ -25,9 +29,13 @@ TITLE_INCHES, LEGEND_ROW_INCHES, LEGEND_COLUMN_INCHES = 0.3, 0.19, 1.7
 
 
 def draw_overlay(
-    ct: sitk.Image, label_maps: Mapping[str, sitk.Image], picture: Path, labels: Mapping[str, int] | None = None
+    ct: sitk.Image,
+    label_maps: Mapping[str, sitk.Image],
+    picture: Path,
+    labels: Mapping[str, int] | None = None,
+    window: tuple[float, float] | None = ABDOMINAL_WINDOW,
 ) -> None:
-    """Draw two axial slices and a coronal one: the bare CT, then each label map over it.
+    """Draw two axial slices and, unless the volume is thin, a coronal one: the bare CT, then each label map over it.
 
     The slices are chosen by the first label map: where most labels are seen. Patient's right is on the viewer's left.
     Voxels are drawn in their true proportion. Volumes are read slice by slice and never copied.
@@ -37,13 +45,14 @@ def draw_overlay(
         label_maps: title → label map on the CT's grid, in any orientation; one at least.
         picture: PNG file to write.
         labels: integer of each label by name; None for the 13 BTCV organs. Other values are not drawn.
+        window: values drawn black and white; None for the 1st and 99th percentile of the slices drawn.
 
     Raises:
         ValueError: a label map is not on the CT's grid.
     """
     table = {organ.name: organ.id for organ in ORGANS} if labels is None else labels
-    volume, spacing_mm = _lps_view(ct)
-    maps = {title: _lps_view(label_map)[0] for title, label_map in label_maps.items()}
+    volume, spacing_mm = lps_view(ct)
+    maps = {title: lps_view(label_map)[0] for title, label_map in label_maps.items()}
     for title, array in maps.items():
         if array.shape != volume.shape:
             raise ValueError(f"{title} has shape {array.shape}, its CT {volume.shape} (Z, Y, X): give maps on its grid")
@@ -56,6 +65,13 @@ def draw_overlay(
         name: palette[label][:3] for name, label in table.items() if occurring[label] or len(table) <= LONGEST_LEGEND
     }
     views = _choose_views(*counts[0])
+    depth, _, width = volume.shape
+    if depth * spacing_mm[0] < LEAST_HEIGHT * width * spacing_mm[2]:
+        views = [view for view in views if view[0] == 0]
+    if window is None:
+        drawn = np.concatenate([_slice(volume, *view).ravel() for view in views])
+        low, high = (float(value) for value in np.percentile(drawn, WINDOW_PERCENTILES))
+        window = low, high
 
     aspects = [spacing_mm[1 - axis] / spacing_mm[2] for axis, _ in views]  # of a pixel, height over width
     heights = [
@@ -68,8 +84,8 @@ def draw_overlay(
             panel.imshow(
                 _slice(volume, axis, index),
                 cmap="gray",
-                vmin=LEVEL_HU - WIDTH_HU / 2,
-                vmax=LEVEL_HU + WIDTH_HU / 2,
+                vmin=window[0],
+                vmax=window[1],
                 aspect=aspect,
             )
             if title in maps:
@@ -79,7 +95,7 @@ def draw_overlay(
         figure.savefig(temporary, dpi=DOTS_PER_INCH, facecolor="black", format="png")
 
 
-def _lps_view(image: sitk.Image) -> tuple[NDArray[Any], tuple[float, ...]]:
+def lps_view(image: sitk.Image) -> tuple[NDArray[Any], tuple[float, ...]]:
     """Return a view of the voxels (Z, Y, X), z upwards, y to the back, x to the patient's left; and its spacing, mm."""
     directions = np.eye(4)
     directions[:3, :3] = np.reshape(image.GetDirection(), (3, 3))

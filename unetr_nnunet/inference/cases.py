@@ -110,7 +110,12 @@ def _stem(path: Path) -> str:
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    """Return files, and what is named as a volume but is none, such as a dangling link: reading it tells."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and (path.is_file() or (volume_ending(path) and not path.is_dir()))
+    )
 
 
 def _volume_candidates(files: Sequence[Path], channels: int) -> tuple[list[_Candidate], list[str]]:

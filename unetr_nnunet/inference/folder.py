@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.inference.cases import Case
-from unetr_nnunet.inference.outputs import Outputs
+from unetr_nnunet.inference.outputs import ExtraFailed, Outputs
 from unetr_nnunet.inference.predictor import Predictor
 from unetr_nnunet.inference.read_case import read_case
 
@@ -76,7 +76,8 @@ def predict_cases(
 
     def note(case: Case, error: BaseException) -> None:
         with lock:
-            outputs.mask_path(case).unlink(missing_ok=True)  # an older run's would look as if the case were done
+            if not isinstance(error, ExtraFailed):
+                outputs.mask_path(case).unlink(missing_ok=True)  # an older run's would look as if the case were done
             failed.add(case, error)
         report(case, 1.0)
 
@@ -146,6 +147,7 @@ class _Worker:
                 raise _Stopped
             self.report(case, 0.95 * done / max(total, 1))
 
+        self.predictor.case_name = case.name
         return self.outputs.predict(self.predictor, case, channels, progress)
 
     def _write(self, case: Case, write: Callable[[], None]) -> None:

@@ -22,6 +22,10 @@ from unetr_nnunet.inference.write_mask import write_mask
 ENDING = ".nii.gz"
 
 
+class ExtraFailed(Exception):  # noqa: N818 - says what failed
+    """The label map is written, something beside it could not be."""
+
+
 class Preview(Protocol):
     """Draws a label map over a CT."""
 
@@ -107,9 +111,21 @@ class Outputs:
     def _write(self, case: Case, channels: list[sitk.Image], mask: sitk.Image) -> None:
         array = sitk.GetArrayViewFromImage(mask)
         image = sitk.GetArrayViewFromImage(channels[0])
+        extras: dict[str, Callable[[], None]] = {}
         if self.dicom_seg and case.is_dicom:
-            write_dicom_seg(mask, case.channels[0], self.labels, self.folder / f"{case.name}.dcm")
-        if self.preview is not None:
-            self.preview(channels[0], {"prediction": mask}, self.folder / f"{case.name}.png", self.labels)
+            target = self.folder / f"{case.name}.dcm"
+            extras["DICOM-SEG"] = lambda: write_dicom_seg(mask, case.channels[0], self.labels, target)
+        if (preview := self.preview) is not None:
+            picture = self.folder / f"{case.name}.png"
+            extras["preview"] = lambda: preview(channels[0], {"prediction": mask}, picture, self.labels)
+        errors = {}
+        for name, write in extras.items():
+            try:
+                write()
+            except Exception as error:  # the label map is what was asked for first
+                errors[name] = error
         self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.labels))
         write_mask(mask, self.mask_path(case))
+        if errors:
+            words = "; ".join(f"no {name}: {error or type(error).__name__}" for name, error in errors.items())
+            raise ExtraFailed(f"the label map is written, but {words}")

@@ -48,7 +48,7 @@ class Predictor:
         say: Callable[[str], None] = warnings.warn,
     ) -> None:
         self.models, self.device, self.exact = list(models), torch.device(device), exact
-        self.scratch, self.say = scratch, say
+        self.scratch, self._say, self.case_name = scratch, say, ""
         first = self.models[0]
         for model in self.models[1:]:
             for what in ("labels", "channel_names"):
@@ -57,6 +57,10 @@ class Predictor:
                         f"{model.folder} and {first.folder} differ in {what}: only models of the same labels and "
                         "channels can be averaged"
                     )
+
+    def say(self, words: str) -> None:
+        """Say something of the case at hand."""
+        self._say(f"{self.case_name}: {words}" if self.case_name else words)
 
     def predict(self, channels: Sequence[sitk.Image], progress: Progress | None = None) -> sitk.Image:
         """Segment an image.
@@ -112,8 +116,9 @@ class Predictor:
         """
         total: npt.NDArray[np.float16] | None = None
         for number, model in enumerate(self.models):
-            on_image, oriented = self._logits(model, channels, self._share(progress, number))
             outputs = int(model.labels.num_segmentation_heads)
+            kept = 2 * outputs * prod(channels[0].GetSize()) * (1 + (len(self.models) > 1))
+            on_image, oriented = self._logits(model, channels, self._share(progress, number), kept)
             own = np.empty((outputs, *oriented.GetSize()[::-1]), np.float16)
             transposed = own.transpose(0, *(axis + 1 for axis in model.plans.transpose_forward))  # a view
             for row, values in on_image.probabilities():
@@ -142,11 +147,14 @@ class Predictor:
         return lambda done, total: report(number * total + done, count * total)
 
     def _logits(
-        self, model: Model, channels: Sequence[sitk.Image], progress: Progress | None
+        self, model: Model, channels: Sequence[sitk.Image], progress: Progress | None, kept_bytes: int = 0
     ) -> tuple[LogitsOnImage, sitk.Image]:
         oriented = [to_orientation(channel, model.orientation) for channel in channels]
         images = [sitk.GetArrayViewFromImage(channel) for channel in oriented]
-        arrays = Arrays(self._needed_bytes(model, oriented), self.scratch)
+        for image in images if model.is_ct else ():
+            if image.min() >= 0:  # no air, no fat
+                self.say(f"values from {image.min()} to {image.max()} are no HU; the label map may mean nothing")
+        arrays = Arrays(self._needed_bytes(model, oriented) + kept_bytes, self.scratch)
         if arrays.in_files:
             self.say("needs more memory than is free: works in a file, which is slower")
         prepared = prepare(images, oriented[0].GetSpacing()[::-1], model, arrays, whole=self.exact)

@@ -43,6 +43,9 @@ def _read_channel(case: Case, channel: int) -> sitk.Image:
         given = next((paths[0].name for paths in case.channels if paths), "nothing")
         expected = f"{case.name}_{channel:04d}.nii.gz (or another ending)"
         raise ValueError(f"channel {channel} of {len(case.channels)} has no file; {expected} belongs beside {given}")
+    for path in files:
+        if not path.is_file():
+            raise ValueError(f"{path} is no file, or a link to none: put the file in its place or remove the name")
     if case.is_dicom:
         image = read_series(files)
     elif len(files) > 1:

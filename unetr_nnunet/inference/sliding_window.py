@@ -70,8 +70,8 @@ class SlidingWindow:
         model: what to run.
         placement: where to.
         arrays: makes the array of logits.
-        exact: run every view of every window in full precision, as nnU-Net does; else each window in two views, and
-            beyond the first pass only windows with something in them.
+        exact: run every view of every window in full precision, as nnU-Net does; else each window in half of the views,
+            and beyond the first pass only windows with something in them.
         progress: called with the number of views that are done, and of all.
     """
 

@@ -1,0 +1,56 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from unetr_nnunet.folder_lock import folder_lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from unetr_nnunet.folder_lock import folder_lock
+with folder_lock(Path(sys.argv[1]), sys.argv[2]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def hold(tmp_path):
+    """Start another process that holds the lock."""
+    processes = []
+
+    def start(part=""):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(tmp_path / "out"), part], stdout=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_another_run_is_refused_with_its_owners_name_until_it_dies(tmp_path, hold):
+    other = hold()
+    message = rf"out is being written by process {other.pid} on \S+ since 2.*: wait for it, stop it, or choose another"
+    with pytest.raises(BlockingIOError, match=message), folder_lock(tmp_path / "out"):
+        pass
+    os.kill(other.pid, signal.SIGKILL)
+    other.wait()
+    with folder_lock(tmp_path / "out"):
+        assert f"process {os.getpid()} " in (tmp_path / "out" / ".lock").read_text()
+
+
+def test_shares_run_side_by_side_but_each_once(tmp_path, hold):
+    hold("2of8")
+    with folder_lock(tmp_path / "out", "3of8"):
+        pass
+    for part in ("2of8", ""):
+        with pytest.raises(BlockingIOError, match="being written by process"), folder_lock(tmp_path / "out", part):
+            pass

@@ -1,0 +1,46 @@
+"""One run at a time in a folder: a lock that dies with its process, with its owner's name in it."""
+
+import contextlib
+import datetime
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, part: str = "") -> Iterator[None]:
+    """Keep other runs out of a folder while the block runs.
+
+    The kernel releases the lock when its process ends, however it ends; the file stays. On a file system without locks
+    nothing is kept out.
+
+    Args:
+        folder: made if missing.
+        part: name of a share of the work, such as "2of8"; runs with different shares may work side by side, one without
+            a share is alone.
+
+    Raises:
+        BlockingIOError: another run works there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        kinds = [(".lock", fcntl.LOCK_SH), (f".lock-{part}", fcntl.LOCK_EX)] if part else [(".lock", fcntl.LOCK_EX)]
+        for name, kind in kinds:
+            stream = held.enter_context((folder / name).open("a+", encoding="utf-8"))
+            try:
+                fcntl.flock(stream, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                owner = stream.read().strip() or "another run"
+                raise BlockingIOError(
+                    f"{folder} is being written by {owner}: wait for it, stop it, or choose another folder"
+                ) from None
+            except OSError:  # no locks on this file system
+                continue
+            now = datetime.datetime.now().isoformat(" ", "seconds")
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
+            stream.flush()
+        yield
