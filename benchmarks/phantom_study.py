@@ -6,7 +6,8 @@ epochs of 250 iterations for all. "Equal time" gives each network the epochs tha
 learning-rate schedule is that long. Equal steps have one seed, equal time has several, and nnU-Net's own network, which
 costs ten times a step, has one. The time is the processor time of the trainers' own training step on one thread,
 median of steps made in turn, so that what else runs on the machine counts little. nnU-Net's default network has the
-configuration's plan, its own optimiser and schedule, and no augmentation either, nor mirroring in prediction.
+configuration's plan, its own optimiser and schedule, and no augmentation either, nor mirroring in prediction. The first
+seed's networks after equal time are also compared by `unetr_nnunet report`.
 
     python benchmarks/phantom_study.py WORK --epochs 4 --seeds 3        WORK can be given again to continue
 """
@@ -28,12 +29,15 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from unetr_nnunet.evaluation.folder import evaluate_folder
+from unetr_nnunet.evaluation.model_results import read_model
+from unetr_nnunet.evaluation.report.page import write_report
 from unetr_nnunet.experiments.demo import CONFIGURATION, DATASET, DemoSize, demo_stages
 from unetr_nnunet.experiments.steps import Step, program, run_steps
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
 from unetr_nnunet.organs import ORGANS
 
 RESULTS = Path(__file__).parent / "results" / "phantom_study.md"
+REPORT = Path(__file__).parent.parent / "docs" / "reports" / "phantom_study.html"
 ARCHITECTURES = {
     "original": "nnUNetTrainerUNETR",
     "CNNStem": "nnUNetTrainerUNETR_CNNStem",
@@ -201,6 +205,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES), choices=ARCHITECTURES)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--report", type=Path, default=REPORT)
     arguments = parser.parse_args()
     work, own_trainers = arguments.work.resolve(), arguments.work.resolve() / "trainers"
     environment = {
@@ -254,7 +259,25 @@ def main() -> None:
     ]
     arguments.results.write_text("\n".join(lines), encoding="utf-8")
     plot({"equal steps": by_steps, "equal time": by_time}, work, arguments.results.with_suffix(".png"))
+    report({name: by_seed[0] for name, by_seed in by_time.items()}, work, arguments.report.resolve())
     print("\n".join(lines))
+
+
+def report(trainers: dict[str, str], work: Path, target: Path) -> None:
+    """Write the page; names of files in it are relative to the work folder."""
+    os.chdir(work)
+    results = Path("nnUNet_results", DATASET)
+    models = [read_model(Path("study", each), Path("download/Testing_labels"), name=n) for n, each in trainers.items()]
+    write_report(
+        models,
+        target,
+        images=Path("nnUNet_raw", DATASET, "imagesTs"),
+        training={name: results / f"{each}__nnUNetPlans__{CONFIGURATION}" for name, each in trainers.items()},
+        title="The architectures on the phantom, after equal training time",
+        command=["python", "benchmarks/phantom_study.py", "WORK", "--epochs", "4", "--seeds", "3"],
+        most_worst_cases=3,
+    )
+    target.write_text(target.read_text(encoding="utf-8").replace(str(work), "WORK"), encoding="utf-8")
 
 
 def plan_of(work: Path) -> dict[str, Any]:

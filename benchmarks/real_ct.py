@@ -23,7 +23,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from unetr_nnunet.evaluation.folder import evaluate_folder
+from unetr_nnunet.evaluation.model_results import read_model
 from unetr_nnunet.evaluation.overlay import draw_overlay
+from unetr_nnunet.evaluation.report.page import write_report
 from unetr_nnunet.experiments.demo import CONFIGURATION, DATASET, add_configuration
 from unetr_nnunet.experiments.steps import Step, program, run_steps
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
@@ -31,6 +33,7 @@ from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, tra
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_ct"
 RESULTS = Path(__file__).parent / "results" / "real_ct.md"
 PICTURE = Path(__file__).parent / "results" / "real_ct.png"
+REPORT = Path(__file__).parent.parent / "docs" / "reports" / "real_ct.html"
 REMEMBERED_DICE = 0.9
 LARGE_ORGAN_VOXELS = 1000
 CASE, SLAB = "BTCV_0001", "slab"
@@ -144,6 +147,20 @@ def measure(data: Path, work: Path) -> tuple[list[str], bool]:
     return lines, remembered
 
 
+def report(work: Path, trainer: str, target: Path) -> None:
+    """Write the page of ``unetr_nnunet report``, without pictures; names of files in it are relative to the folder."""
+    model = read_model(work / "predictions", work / "truth", name=trainer)
+    write_report(
+        [model],
+        target,
+        training={trainer: work / "nnUNet_results" / DATASET / f"{trainer}__nnUNetPlans__{CONFIGURATION}"},
+        title="One real CT, remembered",
+        command=["python", "benchmarks/real_ct.py", "WORK"],
+        most_worst_cases=0,
+    )
+    target.write_text(target.read_text(encoding="utf-8").replace(str(work), "WORK"), encoding="utf-8")
+
+
 def main() -> int:
     """Run, write table and picture, and return 1 where the CT was not remembered or a geometry differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -153,6 +170,7 @@ def main() -> int:
     parser.add_argument("--patch-size", type=int, nargs=3, default=(32, 32, 32), metavar=("Z", "Y", "X"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--picture", type=Path, default=PICTURE)
+    parser.add_argument("--report", type=Path, default=REPORT)
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     trainer = f"nnUNetTrainerUNETR_Modified_Tiny_NoAug_{arguments.epochs}epochs_seed0"
@@ -178,6 +196,7 @@ def main() -> int:
     ]
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     arguments.results.write_text("\n".join([*heading, *lines, ""]), encoding="utf-8")
+    report(work, trainer, arguments.report)
     print("\n".join(lines))
     return 0 if remembered else 1
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.chromium import chromium, watched_page  # noqa: F401 -- fixtures of pages' tests
+
 DATASET = "Dataset917_Blobs"
 
 

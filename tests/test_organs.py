@@ -71,7 +71,22 @@ def test_an_organ_is_found_by_any_spelling(name: str) -> None:
     assert find_organ(name) is ORGANS[1]
 
 
-@pytest.mark.parametrize("name", ["kidney", "", "tumour", "right kidney tumour"])
+@pytest.mark.parametrize(
+    ("name", "organ"),
+    [
+        ("postcava", "inferior_vena_cava"),
+        ("arota", "aorta"),
+        ("gall bladder", "gallbladder"),
+        ("Portal vein and splenic vein", "portal_and_splenic_veins"),
+    ],
+)
+def test_names_of_other_data_sets(name: str, organ: str) -> None:
+    found = find_organ(name)
+    assert found is not None
+    assert found.name == organ
+
+
+@pytest.mark.parametrize("name", ["kidney", "", "tumour", "right kidney tumour", "adrenal", "bladder"])
 def test_other_labels_are_no_organ(name: str) -> None:
     assert find_organ(name) is None
 

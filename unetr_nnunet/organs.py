@@ -27,6 +27,8 @@ class Organ:
             which there is no common one, that of the portal vein.
         snomed_meaning: the concept's name.
         laterality: "right" or "left" for one of a pair, else None.
+        other_names: what AMOS22, FLARE22 and WORD call it, where that is another word than ``name``; "arota" is the
+            spelling of AMOS22's dataset.json.
     """
 
     id: int
@@ -37,18 +39,29 @@ class Organ:
     snomed_code: str
     snomed_meaning: str
     laterality: str | None = None
+    other_names: tuple[str, ...] = ()
 
 
 ORGANS: tuple[Organ, ...] = (
     Organ(1, "spleen", "Spl", (86, 180, 233), "spleen", "78961009", "Spleen"),
     Organ(2, "right_kidney", "RKid", (0, 158, 115), "kidney_right", "64033007", "Kidney", "right"),
     Organ(3, "left_kidney", "LKid", (144, 214, 144), "kidney_left", "64033007", "Kidney", "left"),
-    Organ(4, "gallbladder", "Gall", (154, 205, 50), "gallbladder", "28231008", "Gallbladder"),
+    Organ(4, "gallbladder", "Gall", (154, 205, 50), "gallbladder", "28231008", "Gallbladder", None, ("gall_bladder",)),
     Organ(5, "esophagus", "Eso", (255, 228, 181), "esophagus", "32849002", "Esophagus"),
     Organ(6, "liver", "Liv", (170, 75, 45), "liver", "10200004", "Liver"),
     Organ(7, "stomach", "Sto", (230, 159, 0), "stomach", "69695003", "Stomach"),
-    Organ(8, "aorta", "Aor", (220, 20, 60), "aorta", "15825003", "Aorta"),
-    Organ(9, "inferior_vena_cava", "IVC", (0, 90, 200), "inferior_vena_cava", "64131007", "Inferior vena cava"),
+    Organ(8, "aorta", "Aor", (220, 20, 60), "aorta", "15825003", "Aorta", None, ("arota",)),
+    Organ(
+        9,
+        "inferior_vena_cava",
+        "IVC",
+        (0, 90, 200),
+        "inferior_vena_cava",
+        "64131007",
+        "Inferior vena cava",
+        None,
+        ("postcava",),
+    ),
     Organ(
         10,
         "portal_and_splenic_veins",
@@ -75,14 +88,14 @@ CHALLENGE_12: tuple[tuple[int, ...], ...] = (*((organ.id,) for organ in ORGANS[:
 
 
 def find_organ(name: str) -> Organ | None:
-    """Return the organ that a label is named after, here or in TotalSegmentator; None for any other label.
+    """Return the organ that a label is named after, here or in a data set that we convert; None for any other label.
 
     Case, and what separates the words, make no difference.
     """
     return _BY_NAME.get(re.sub(r"[\s_-]+", "_", name.strip().lower()))
 
 
-_BY_NAME = {name: organ for organ in ORGANS for name in (organ.name, organ.totalsegmentator_name)}
+_BY_NAME = {name: organ for organ in ORGANS for name in (organ.name, organ.totalsegmentator_name, *organ.other_names)}
 
 
 def label_colours(labels: Mapping[str, int]) -> dict[int, tuple[int, int, int]]:

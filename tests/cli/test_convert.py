@@ -4,9 +4,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from unetr_nnunet.cli.convert import SPLIT_NAMES
+from tests.dataset_conversion.other_trees import TREES, AmosTree
+from unetr_nnunet.cli.convert import SPLIT_NAMES, TARGETS
 from unetr_nnunet.cli.main import main
 from unetr_nnunet.dataset_conversion.btcv_splits import SPLITS
+from unetr_nnunet.dataset_conversion.other_data_sets import DATA_SETS
 
 
 @pytest.fixture
@@ -118,3 +120,64 @@ def test_wrong_usage_exits_with_2(capsys):
         with pytest.raises(SystemExit) as caught:
             main(words)
         assert caught.value.code == 2
+
+
+def test_every_other_data_set_has_a_command_and_a_number_of_its_own(capsys):
+    assert set(TARGETS) == set(DATA_SETS)
+    assert len({target.dataset_id for target in TARGETS.values()} | {17}) == len(TARGETS) + 1
+    for command in TARGETS:
+        with pytest.raises(SystemExit) as caught:
+            main(["convert", command, "--help"])
+        assert caught.value.code == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        assert f"example: unetr_nnunet convert {command} {TARGETS[command].example} --dry-run" in printed
+        assert "--skip-bad-cases" in printed
+
+
+@pytest.mark.parametrize("command", TREES)
+def test_help_says_which_organs_are_absent(command):
+    for organ in TREES[command].absent:
+        assert organ.replace("_", " ").removeprefix("right ").removeprefix("left ") in TARGETS[command].summary
+
+
+@pytest.fixture
+def amos(tmp_path):
+    return AmosTree(tmp_path / "download").write()
+
+
+def test_amos_with_its_own_split(amos, raw, capsys):
+    assert main(["convert", "amos", str(amos.add_mr().folder)]) == 0
+    printed = capsys.readouterr().out
+    assert f"wrote {raw / 'Dataset051_AMOS22'}" in printed
+    assert "split own: 4 training cases, 1 test cases (0 with labels), 1 fixed fold in splits_final.json" in printed
+    assert "nobody has drawn these here, so a model trained on it will not predict them: portal_and" in printed
+    assert "they are MR (amos_0507, amos_0600)" in printed
+    assert printed.count("nnUNetv2_train 51 3d_fullres 0 ") == printed.count("nnUNetv2_train") == 1
+    assert "unetr_nnunet evaluate" not in printed
+
+
+def test_amos_with_five_folds_and_a_bad_case(amos, raw, capsys):
+    amos.label_path("amos_0004").unlink()
+    words = ["convert", "amos", str(amos.folder), "--split", "cv5"]
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert "1 problem found, nothing was written:" in error
+    assert "imagesTr/amos_0004.nii.gz: has no label file -> " in error
+    assert error.endswith("--skip-bad-cases converts the other cases\n")
+    assert not raw.exists()
+    assert main([*words, "--skip-bad-cases"]) == 0
+    printed = capsys.readouterr().out
+    assert "skipped: imagesTr/amos_0004.nii.gz: has no label file" in printed
+    assert "split cv5: 3 training cases" in printed
+
+
+def test_organs_that_many_cases_lack_are_counted(amos, raw, capsys, monkeypatch):
+    monkeypatch.setattr("unetr_nnunet.cli.convert.MAX_CASE_LINES", 1)
+    for case in ("amos_0001", "amos_0004"):
+        voxels = amos.label_voxels(case)
+        voxels[voxels == 4] = 0
+        amos.write_label(case, voxels)
+    assert main(["convert", "amos", str(amos.folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "no gallbladder in 2 cases (see conversion.json)" in printed
+    assert "amos_0001: no" not in printed

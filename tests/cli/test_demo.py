@@ -39,6 +39,10 @@ def test_prints_the_table_and_draws_the_picture(finished: Path, capsys: pytest.C
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["cases"]["BTCV_0061"]["liver"]["dice"] == pytest.approx(2 / 3)
     assert (finished / "metrics.csv").is_file()
+    assert f"report, for a browser: {finished / 'report.html'}" in printed
+    page = (finished / "report.html").read_text()
+    assert "<h1>The demo on the phantom</h1>" in page
+    assert "axial slice" in page
 
 
 def test_a_failed_step_is_told_in_its_own_words(

@@ -32,19 +32,21 @@ def test_scores_btcv_names_and_writes_beside_the_predictions(
     assert main(["evaluate", str(predictions), str(labels)]) == 0
     out = capsys.readouterr().out
     assert "mean of 13 of 13 organs 0.6667" in " ".join(out.split())
-    assert "Rule 'nnunet'" in out
+    assert "Protocol 'nnunet'" in out
     metrics = json.loads((predictions / "metrics.json").read_text())
-    assert metrics["foreground_mean"] == {"dice": pytest.approx(2 / 3), "n_organs": 13, "n_cases": 2}
+    foreground = metrics["foreground_mean"]
+    assert (foreground["dice"], foreground["n_organs"], foreground["n_cases"]) == (pytest.approx(2 / 3), 13, 2)
+    assert metrics["protocol"]["name"] == "nnunet"
+    assert metrics["tolerance"]["name"] == "nnunet"
     with (predictions / "metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 26
-    assert rows[0] == {
-        "case": "BTCV_0061",
-        "organ": "spleen",
-        "dice": repr(2 / 3),
-        "truth_voxels": "4",
-        "prediction_voxels": "2",
-    }
+    assert rows[0]["case"] == "BTCV_0061"
+    assert rows[0]["organ"] == "spleen"
+    on_paper = {"dice": 2 / 3, "iou": 0.5, "precision": 1, "recall": 0.5, "truth_voxels": 4, "prediction_voxels": 2}
+    assert {name: float(rows[0][name]) for name in on_paper} == pytest.approx(on_paper)
+    summary = json.loads((predictions / "summary.json").read_text())
+    assert summary["foreground_mean"]["Dice"] == pytest.approx(2 / 3)
 
 
 def test_missing_extra_and_refused_cases_give_exit_code_1_and_the_rest_is_written(
@@ -76,6 +78,57 @@ def test_the_rule_can_be_chosen(folders: tuple[Path, Path], capsys: pytest.Captu
     metrics = json.loads((predictions / "metrics.json").read_text())
     assert metrics["organs"]["organ_14"]["mean"] == 1
     assert metrics["rule"]["name"] == "unetr_plus_plus"
+    assert metrics["protocol"]["name"] == "nnunet+unetr_plus_plus"
+
+
+def test_all_protocols_side_by_side(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, labels = folders
+    for path in labels.iterdir():  # no gallbladder in truth; the prediction has one
+        truth = sitk.ReadImage(str(path))
+        sitk.WriteImage(sitk.ChangeLabel(truth, {4: 0}), str(path))
+    assert main(["evaluate", str(predictions), str(labels), "--protocol", "all", "-o", str(tmp_path / "out")]) == 0
+    captured = capsys.readouterr()
+    row = next(line for line in captured.out.splitlines() if line.startswith("| gallbladder"))
+    assert [cell.strip() for cell in row.split("|")[2:5]] == ["0.0000 (2)", "0.0000 (2)", "1.0000 (2)"]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    stems = ("metrics", "metrics_btcv-challenge", "metrics_synapse-8", "metrics_unetr")
+    tables = [stem + end for stem in stems for end in (".csv", ".json")]
+    assert names == sorted([*tables, "protocols.md", "summary.json"])
+    assert (tmp_path / "out" / "protocols.md").read_text().strip() in captured.out
+    metrics = [json.loads((tmp_path / "out" / f"{stem}.json").read_text()) for stem in stems]
+    assert [each["protocol"]["name"] for each in metrics] == ["nnunet", "btcv-challenge", "synapse-8", "unetr"]
+    assert main(["evaluate", str(predictions), str(labels), "--protocol", "all", "--absent-organs", "unetr"]) == 1
+    assert "name that protocol instead of all" in capsys.readouterr().err
+
+
+def test_a_protocol_that_the_labels_cannot_fill(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    predictions, labels = folders
+    (predictions / "dataset.json").write_text(
+        json.dumps({"labels": {f"organ_{label}": label for label in range(1, 15)}})
+    )
+    assert main(["evaluate", str(predictions), str(labels), "--protocol", "synapse-8"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert main(["evaluate", str(predictions), str(labels), "--protocol", "all"]) == 0
+    assert capsys.readouterr().err.count("left out: protocol") == 3
+
+
+def test_other_grids_are_resampled_where_asked_and_tolerance_is_stated(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, labels = folders
+    for path in predictions.iterdir():
+        sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "RAS"), str(path))
+    assert main(["evaluate", str(predictions), str(labels)]) == 1
+    assert "--resample" in capsys.readouterr().err
+    assert not (predictions / "summary.json").exists()
+    assert main(["evaluate", str(predictions), str(labels), "--resample", "--tolerance", "flare"]) == 0
+    captured = capsys.readouterr()
+    assert "resampled BTCV_0061: origin" in captured.err
+    assert "mean of 13 of 13 organs 0.6667" in " ".join(captured.out.split())
+    assert "tolerance 'flare'" in captured.out
+    assert not (predictions / "summary.json").exists(), "nnU-Net would not resample"
 
 
 def test_nothing_to_compare_is_one_readable_line(
@@ -104,4 +157,4 @@ def test_help_and_work_without_torch(folders: tuple[Path, Path]) -> None:
     for words in (["evaluate", "--help"], ["evaluate", *map(str, folders)]):
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert "example:" in done.stdout or "Rule" in done.stdout
+        assert "example:" in done.stdout or "Protocol" in done.stdout

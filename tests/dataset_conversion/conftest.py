@@ -1,12 +1,16 @@
 """A tiny BTCV download, written with SimpleITK, that a test can damage in one place."""
 
+import copy
 import gzip
+import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
+from tests.dataset_conversion.other_trees import TREES
 
 SHAPE_ZYX = (4, 16, 18)
 ALL_ORGANS = np.arange(14)
@@ -86,3 +90,34 @@ def btcv_tree(empty_tree):
 @pytest.fixture
 def nifti_bytes():
     return edit_nifti_bytes
+
+
+@pytest.fixture(scope="session")
+def written_trees(tmp_path_factory):
+    """The trees of all data sets besides BTCV by command; tests leave them as they are."""
+    return {command: tree(tmp_path_factory.mktemp(command)).write() for command, tree in TREES.items()}
+
+
+@pytest.fixture(params=TREES)
+def written_tree(request, written_trees):
+    """The tree of one data set; a test leaves it as it is."""
+    return written_trees[request.param]
+
+
+@pytest.fixture
+def tree(written_tree, tmp_path):
+    """A copy of the tree of one data set, to be damaged."""
+    return copy_of(written_tree, tmp_path / "download")
+
+
+@pytest.fixture
+def copied(written_trees, tmp_path):
+    """Make a copy of the tree of a data set, to be damaged."""
+    return lambda command: copy_of(written_trees[command], tmp_path / "download")
+
+
+def copy_of(tree, root):
+    copied = copy.copy(tree)
+    copied.root, copied.folder = root, root / tree.folder.name
+    shutil.copytree(tree.folder, copied.folder)
+    return copied

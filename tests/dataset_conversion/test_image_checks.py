@@ -6,6 +6,7 @@ from unetr_nnunet.dataset_conversion.image_checks import (
     DIRECTION_TOLERANCE,
     ORIGIN_TOLERANCE_MM,
     SPACING_TOLERANCE_MM,
+    finite_problems,
     geometry_problems,
     hounsfield_problems,
     label_value_problems,
@@ -135,7 +136,11 @@ def test_hounsfield_range(low, high, accepted, scan):
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_values_that_are_not_finite(value, scan):
     file, volume = scan(np.array([[[-1000, value, 500]]], np.float32), reader=read_image)
-    assert "NaN or infinite" in hounsfield_problems(file, volume)[0].fact
+    assert "NaN or infinite" in finite_problems(file, volume)[0].fact
+
+
+def test_finite_values_are_fine(scan):
+    assert finite_problems(*scan(np.array([[[-1000, 0, 500]]], np.int16), reader=read_image)) == []
 
 
 @pytest.mark.parametrize(("value", "accepted"), [(13, True), (13.5, False), (14, False), (-0.5, False), (256.0, False)])

@@ -11,3 +11,8 @@ def test_every_problem_is_listed_with_file_fact_and_remedy():
     ]
     assert error.problems == tuple(problems)
     assert str(ProblemsFoundError(problems[:1])).startswith("1 problem found")
+
+
+def test_a_way_out_is_the_last_line():
+    error = ProblemsFoundError([Problem("a", "b", "c")], "do this")
+    assert str(error).splitlines()[-1] == "  do this"

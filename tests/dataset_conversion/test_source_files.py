@@ -57,3 +57,21 @@ def test_encrypted_archive(folder):
 def test_neither_folder_nor_zip(folder):
     with pytest.raises(ValueError, match="not a complete zip"), open_source(folder / "b/x.nii"):
         pass
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_named_tables_are_listed_too_and_read_as_text(as_zip, folder):
+    (folder / "meta.csv").write_text("image_id;split\n", encoding="utf-8-sig")
+    with open_source(zipped(folder) if as_zip else folder, ("meta.csv",)) as files:
+        tables = [file for file in files if file.name == "meta.csv"]
+        assert len(files) == 3
+        assert tables[0].read_text() == "image_id;split\n"
+
+
+def test_a_table_that_is_no_text(folder):
+    (folder / "meta.csv").write_bytes(b"\xff\xfe\x00")
+    with (
+        open_source(folder, ("meta.csv",)) as files,
+        pytest.raises(ValueError, match=r"meta\.csv cannot be read .*again"),
+    ):
+        next(file for file in files if file.name == "meta.csv").read_text()

@@ -1,17 +1,17 @@
 """Whole folders, against nnU-Net's own evaluation of the same files."""
 
-import contextlib
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from unetr_nnunet.evaluation.folder import evaluate_folder
+from tests.evaluation.nnunet_evaluation import nnunet_evaluation
+from unetr_nnunet.evaluation.folder import evaluate_folder, evaluate_protocols
+from unetr_nnunet.evaluation.protocols import PROTOCOLS
 
 LABELS = {"background": 0, "spleen": 1, "liver": 2, "gallbladder": 3, "aorta": 4}
 
@@ -39,21 +39,6 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return predictions, labels
 
 
-def nnunet_summary(
-    monkeypatch: pytest.MonkeyPatch, predictions: Path, labels: Path, scored: list[int], ignore_label: int | None = None
-) -> dict[str, Any]:
-    evaluation = pytest.importorskip("nnunetv2.evaluation.evaluate_predictions")
-    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
-
-    class Here:  # nnU-Net's own pool would start fresh processes
-        starmap = staticmethod(lambda function, arguments: [function(*each) for each in arguments])
-
-    here = SimpleNamespace(Pool=lambda _: contextlib.nullcontext(Here))
-    monkeypatch.setattr(evaluation.multiprocessing, "get_context", lambda _: here)
-    arguments = (str(labels), str(predictions), None, SimpleITKIO(), ".nii.gz", scored, ignore_label, 1)
-    return evaluation.compute_metrics_on_folder(*arguments)
-
-
 def same(ours: float | None, theirs: float) -> bool:
     return ours == pytest.approx(theirs, abs=1e-12) if ours is not None else math.isnan(theirs)
 
@@ -75,13 +60,18 @@ def assert_equal_to_nnunet(ours: dict[str, Any], theirs: dict[str, Any], scored:
 def test_equal_to_nnunets_summary(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     predictions, labels = folders
     with pytest.warns(RuntimeWarning, match="Mean of empty slice"):
-        theirs = nnunet_summary(monkeypatch, predictions, labels, [1, 2, 3, 4])
+        theirs = nnunet_evaluation(monkeypatch, predictions, labels, [1, 2, 3, 4])
     ours = evaluate_folder(predictions, labels)
     organs = {name: label for name, label in LABELS.items() if label}
     assert_equal_to_nnunet(ours, theirs, organs)
     assert math.isnan(theirs["foreground_mean"]["Dice"])  # because of the aorta; ours stands, and says so
     present = [ours["organs"][organ]["mean"] for organ in ("spleen", "liver", "gallbladder")]
-    assert ours["foreground_mean"] == {"dice": pytest.approx(np.mean(present)), "n_organs": 3, "n_cases": 3}
+    foreground = ours["foreground_mean"]
+    assert (foreground["dice"], foreground["n_organs"], foreground["n_cases"]) == (
+        pytest.approx(np.mean(present)),
+        3,
+        3,
+    )
     assert ours["organs"]["aorta"]["absent_in_both"] == 3
     assert ours["organs"]["gallbladder"]["n_cases"] == 2
 
@@ -90,7 +80,7 @@ def test_equal_to_nnunets_foreground_mean(folders: tuple[Path, Path], monkeypatc
     predictions, labels = folders
     organs = {"spleen": 1, "liver": 2, "gallbladder": 3}
     (predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **organs}}))
-    theirs, ours = nnunet_summary(monkeypatch, predictions, labels, [1, 2, 3]), evaluate_folder(predictions, labels)
+    theirs, ours = nnunet_evaluation(monkeypatch, predictions, labels, [1, 2, 3]), evaluate_folder(predictions, labels)
     assert_equal_to_nnunet(ours, theirs, organs)
     assert ours["foreground_mean"]["dice"] == pytest.approx(theirs["foreground_mean"]["Dice"], abs=1e-12)
 
@@ -99,7 +89,7 @@ def test_equal_to_nnunet_with_an_ignore_label(folders: tuple[Path, Path], monkey
     predictions, labels = folders
     organs = {"spleen": 1, "liver": 2}
     (predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **organs, "ignore": 3}}))
-    theirs = nnunet_summary(monkeypatch, predictions, labels, [1, 2], ignore_label=3)
+    theirs = nnunet_evaluation(monkeypatch, predictions, labels, [1, 2], ignore_label=3)
     assert_equal_to_nnunet(evaluate_folder(predictions, labels), theirs, organs)
 
 
@@ -133,3 +123,61 @@ def test_one_broken_case_costs_that_case_only(folders: tuple[Path, Path]) -> Non
     assert "size (2, 2, 2) against (3, 2, 2) voxels" in refused["size"]
     assert "prediction holds label(s) 9" in refused["unknown"]
     assert evaluation["foreground_mean"]["n_cases"] == 1
+
+
+def test_every_protocol_in_one_reading(tmp_path: Path) -> None:
+    """One case of BTCV labels without a gallbladder; the prediction invents one and swaps the adrenal glands."""
+    truth = np.repeat(np.arange(14, dtype=np.uint8), 40).reshape(14, 4, 10)
+    truth[truth == 4] = 0
+    prediction = truth.copy()
+    prediction[4, 0, 0] = 4
+    prediction[truth == 12], prediction[truth == 13] = 13, 12
+    write(tmp_path / "predictions" / "BTCV_0035.nii.gz", prediction)
+    write(tmp_path / "labels" / "label0035.nii.gz", truth)
+    evaluations, impossible = evaluate_protocols(
+        tmp_path / "predictions", tmp_path / "labels", list(PROTOCOLS.values())
+    )
+    assert not impossible
+    dice = [evaluation["foreground_mean"]["dice"] for evaluation in evaluations]
+    # on paper: 10 of 13 organs right; the glands as one, so 11 of 12; TransUNet's rule makes the wrong one right
+    assert dice[:3] == pytest.approx([10 / 13, 11 / 12, 1])
+    assert [evaluation["protocol"]["name"] for evaluation in evaluations] == list(PROTOCOLS)
+    assert evaluations[2]["organs"]["gallbladder"]["mean"] == 1
+    grids = [evaluation["grids"]["BTCV_0035"] for evaluation in evaluations]
+    assert grids[0] == {"size": [14, 4, 10], "spacing_mm": pytest.approx([3.0, 0.8, 0.8]), "scored_voxels": 560}
+    # 14 slices, 3 mm apart, are 39 mm from first to last centre; 4 and 10 voxels of 0.8 mm are 2.4 and 7.2 mm
+    assert grids[3] == {"size": [20, 3, 6], "spacing_mm": [2.0, 1.5, 1.5], "scored_voxels": 360}
+    assert evaluations[3]["organs"]["gallbladder"]["mean"] == 0
+    assert evaluations[3]["organs"]["liver"]["mean"] == 1
+
+
+def test_a_protocol_whose_organs_the_labels_lack_is_left_out(folders: tuple[Path, Path]) -> None:
+    evaluations, impossible = evaluate_protocols(*folders, list(PROTOCOLS.values()))
+    assert [evaluation["protocol"]["name"] for evaluation in evaluations] == ["nnunet"]
+    assert [reason.split("'")[1] for reason in impossible] == ["btcv-challenge", "synapse-8", "unetr"]
+    with pytest.raises(ValueError, match=r"'synapse-8' scores left_kidney, .* does not name"):
+        evaluate_folder(*folders, protocol=PROTOCOLS["synapse-8"])
+
+
+def test_a_prediction_on_another_grid_is_resampled_where_asked(folders: tuple[Path, Path]) -> None:
+    predictions, labels = folders
+    sound = evaluate_folder(predictions, labels)
+    for path in predictions.glob("*.nii.gz"):
+        sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "RAI"), str(path))
+    refused = evaluate_folder(predictions, labels)
+    assert sorted(refused["refused"]) == ["case_0", "case_1", "case_2"]
+    assert all("give --resample" in reason for reason in refused["refused"].values())
+    resampled = evaluate_folder(predictions, labels, resample=True)
+    assert json.dumps(resampled["cases"]) == json.dumps(sound["cases"])
+    assert sound["resampled"] == {}
+    assert all("origin" in words and "0.0% of the grid" in words for words in resampled["resampled"].values())
+
+
+def test_a_prediction_that_shares_no_space_is_refused_even_so(folders: tuple[Path, Path]) -> None:
+    predictions, labels = folders
+    image = sitk.ReadImage(str(predictions / "case_0.nii.gz"))
+    image.SetOrigin((5000.0, 0.0, 0.0))
+    sitk.WriteImage(image, str(predictions / "case_0.nii.gz"))
+    evaluation = evaluate_folder(predictions, labels, resample=True)
+    assert "case_0.nii.gz cannot be resampled" in evaluation["refused"]["case_0"]
+    assert list(evaluation["cases"]) == ["case_1", "case_2"]

@@ -58,3 +58,44 @@ def test_refuses_broken_json(tmp_path: Path) -> None:
     path.write_text('{"labels": {')
     with pytest.raises(ValueError, match=r"dataset\.json is no nnU-Net"):
         read_label_table(path)
+
+
+def declare(path: Path, *absent: str, labels: dict[str, int] | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = {"background": 0} | {organ.name: organ.id for organ in ORGANS}
+    path.write_text(json.dumps({"labels": labels or names, "absent_labels": list(absent)}))
+    return path
+
+
+@pytest.mark.parametrize("declared_by", ["model", "labels"])
+def test_labels_that_either_side_declares_absent_are_not_scored_but_may_occur(declared_by: str, tmp_path: Path) -> None:
+    predictions, labels = tmp_path / "predictions", tmp_path / "raw" / "labelsTs"
+    veins = "portal_and_splenic_veins"
+    declare(predictions / "dataset.json", *([veins] if declared_by == "model" else []))
+    declare(tmp_path / "raw" / "dataset.json", *([veins] if declared_by == "labels" else []))
+    table = find_label_table(predictions, labels)
+    assert set(table.organs.values()) == set(range(1, 14)) - {10}
+    assert table.not_scored == {veins: 10}
+    assert veins in table.source
+
+
+def test_absent_labels_of_both_sides_add_up_and_are_known_by_any_name(tmp_path: Path) -> None:
+    labels = tmp_path / "raw" / "labelsTs"
+    declare(tmp_path / "dataset.json", "aorta")
+    others = {"background": 0, "kidney_left": 1, "inferior_vena_cava": 2}
+    declare(tmp_path / "raw" / "dataset.json", "postcava", labels=others)
+    assert set(find_label_table(tmp_path, labels).not_scored) == {"aorta", "inferior_vena_cava"}
+
+
+def test_a_damaged_file_beside_the_labels_does_not_matter_where_the_predictions_have_a_table(tmp_path: Path) -> None:
+    declare(tmp_path / "dataset.json", "aorta")
+    for content in ("{", "[]", '{"absent_labels": 3}'):
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        (tmp_path / "raw" / "dataset.json").write_text(content)
+        assert find_label_table(tmp_path, tmp_path / "raw" / "labelsTs").not_scored == {"aorta": 8}
+
+
+def test_nothing_left_to_score(tmp_path: Path) -> None:
+    path = declare(tmp_path / "dataset.json", "liver", labels={"background": 0, "liver": 1})
+    with pytest.raises(ValueError, match=r"dataset\.json: every label is declared absent"):
+        read_label_table(path)

@@ -11,6 +11,10 @@ def score(dice: float, truth_voxels: int = 5, prediction_voxels: int = 5) -> dic
     return {"dice": dice, "truth_voxels": truth_voxels, "prediction_voxels": prediction_voxels}
 
 
+def figures(summary: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in summary.items() if name != "metrics"}
+
+
 def test_means_are_over_the_cases_that_have_a_value_and_say_how_many() -> None:
     cases = {
         "a": {"liver": score(0.5), "gallbladder": score(math.nan, 0, 0)},
@@ -20,7 +24,7 @@ def test_means_are_over_the_cases_that_have_a_value_and_say_how_many() -> None:
         "e": {"liver": score(math.nan, 0, 0), "gallbladder": score(0.0, 0, 1)},
     }
     summary = summarise(cases, ["liver", "gallbladder"])
-    assert summary["organs"]["liver"] == {
+    assert figures(summary["organs"]["liver"]) == {
         "n_cases": 4,
         "mean": 0.625,
         "median": 0.625,
@@ -30,7 +34,7 @@ def test_means_are_over_the_cases_that_have_a_value_and_say_how_many() -> None:
         "absent_in_truth": 0,
         "absent_in_prediction": 0,
     }
-    assert summary["organs"]["gallbladder"] == {
+    assert figures(summary["organs"]["gallbladder"]) == {
         "n_cases": 4,
         "mean": 0.1875,
         "median": 0.0,
@@ -40,17 +44,32 @@ def test_means_are_over_the_cases_that_have_a_value_and_say_how_many() -> None:
         "absent_in_truth": 2,
         "absent_in_prediction": 1,
     }
-    assert summary["foreground_mean"] == {"dice": 0.40625, "n_organs": 2, "n_cases": 5}
+    assert figures(summary["foreground_mean"]) == {"dice": 0.40625, "n_organs": 2, "n_cases": 5}
+
+
+def test_every_metric_has_a_mean_and_the_number_behind_it() -> None:
+    cases = {
+        "a": {"liver": score(0.5) | {"hd95_mm": 4.0}, "aorta": score(0.5) | {"hd95_mm": math.nan}},
+        "b": {"liver": score(0.5) | {"hd95_mm": math.nan}, "aorta": score(0.5) | {"hd95_mm": math.nan}},
+        "c": {"liver": score(0.5) | {"hd95_mm": 1.0, "swapped": 0.25}, "aorta": score(0.5) | {"hd95_mm": math.nan}},
+        "d": {"liver": score(0.5) | {"hd95_mm": 10.0}, "aorta": score(0.5) | {"hd95_mm": math.nan}},
+    }
+    summary = summarise(cases, ["liver", "aorta"])
+    assert summary["organs"]["liver"]["metrics"]["hd95_mm"] == {"n_cases": 3, "mean": 5.0, "median": 4.0}
+    assert summary["organs"]["liver"]["metrics"]["swapped"] == {"n_cases": 1, "mean": 0.25, "median": 0.25}
+    assert summary["organs"]["aorta"]["metrics"]["hd95_mm"] == {"n_cases": 0, "mean": None, "median": None}
+    assert summary["foreground_mean"]["metrics"]["hd95_mm"] == {"mean": 5.0, "n_organs": 1}
+    assert summary["foreground_mean"]["metrics"]["dice"] == {"mean": 0.5, "n_organs": 2}
 
 
 def test_an_organ_absent_everywhere_leaves_the_mean_over_organs_standing() -> None:
     summary = summarise({"a": {"liver": score(0.5), "aorta": score(math.nan, 0, 0)}}, ["liver", "aorta"])
-    assert summary["foreground_mean"] == {"dice": 0.5, "n_organs": 1, "n_cases": 1}
+    assert figures(summary["foreground_mean"]) == {"dice": 0.5, "n_organs": 1, "n_cases": 1}
     assert summary["organs"]["aorta"]["mean"] is None
 
 
 def test_no_case_at_all() -> None:
-    assert summarise({}, ["liver"])["foreground_mean"] == {"dice": None, "n_organs": 0, "n_cases": 0}
+    assert figures(summarise({}, ["liver"])["foreground_mean"]) == {"dice": None, "n_organs": 0, "n_cases": 0}
 
 
 @given(st.lists(st.floats(0, 1) | st.just(math.nan), min_size=1, max_size=6), st.randoms())

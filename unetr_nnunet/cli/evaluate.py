@@ -1,50 +1,114 @@
-"""Compare predicted label maps with the true ones: Dice of every organ, by case and as mean.
+"""Compare predicted label maps with the true ones, organ by organ: overlap, surface distances, volumes, swaps.
 
 example:
   unetr_nnunet evaluate predictions/ nnUNet_raw/Dataset017_BTCV/labelsTr
+  unetr_nnunet evaluate predictions/ nnUNet_raw/Dataset017_BTCV/labelsTr --protocol all
 
 Files (.nii.gz, .nii, .nrrd, .mha) are joined by name, or by the four digits at its end (BTCV_0061 with label0061).
 Organs are those of the dataset.json in PREDICTIONS or beside LABELS, else the 13 of BTCV. Both files of a case must
-lie on the same grid. Writes metrics.csv and metrics.json, and prints a table. The exit code is 1 where a case has no
-partner or was refused; the other cases are scored all the same.
+lie on the same grid, or give --resample. Writes metrics.csv and metrics.json, and summary.json in nnU-Net's layout
+where nnU-Net wrote none; prints tables. With --protocol all there is a metrics_PROTOCOL file for each further protocol,
+and protocols.md, which holds them side by side. The exit code is 1 where a case has no partner or was refused; the
+other cases are scored all the same.
 """
 
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from unetr_nnunet.evaluation.absent_organs import DEFAULT_RULE, RULES
+from unetr_nnunet.evaluation.absent_organs import RULES
+from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from unetr_nnunet.evaluation.tolerances import DEFAULT_TOLERANCE, TOLERANCES
+
+ALL = "all"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="folder of predicted label maps")
     parser.add_argument("labels", type=Path, metavar="LABELS", help="folder of true label maps")
-    parser.add_argument("-o", "--output", type=Path, help="folder of metrics.csv and metrics.json (PREDICTIONS)")
+    parser.add_argument("-o", "--output", type=Path, help="folder of the files written (PREDICTIONS)")
+    parser.add_argument(
+        "--protocol",
+        choices=(*PROTOCOLS, ALL),
+        default=DEFAULT_PROTOCOL.name,
+        help="which organs are scored, on which grid, and what an absent organ scores: nnU-Net's (default), the BTCV "
+        "test server's 12 columns, TransUNet's 8 organs, UNETR's own script, or all side by side",
+    )
     parser.add_argument(
         "--absent-organs",
         choices=RULES,
-        default=DEFAULT_RULE.name,
-        help="what an organ scores that truth, prediction or both lack: as nnU-Net has it (default), or as the code "
-        "behind the tables of UNETR, UNETR++ or TransUNet; the rule is printed with the table",
+        help="another rule than the protocol's for an organ that truth, prediction or both lack: nnU-Net's, or that of "
+        "the code behind the tables of UNETR, UNETR++ or TransUNet",
+    )
+    parser.add_argument(
+        "--tolerance",
+        choices=TOLERANCES,
+        default=DEFAULT_TOLERANCE,
+        help="surface distance that counts as no error in NSD: 1 mm (nnunet, default), or FLARE's of each organ",
+    )
+    parser.add_argument(
+        "--resample",
+        action="store_true",
+        help="bring a prediction on another grid to the label's, by nearest neighbour, instead of refusing it",
     )
     parser.add_argument("--workers", type=int, help="cases scored at once (as many as processors, at most 8)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, write, print."""
-    from unetr_nnunet.evaluation.folder import evaluate_folder
-    from unetr_nnunet.evaluation.tables import format_table, write_csv, write_json
+    from unetr_nnunet.evaluation.folder import evaluate_protocols
+    from unetr_nnunet.evaluation.tables import format_protocols, format_table
 
-    workers = arguments.workers if arguments.workers is not None else min(os.cpu_count() or 1, 8)
+    if arguments.protocol == ALL and arguments.absent_organs:
+        raise ValueError("--absent-organs changes one protocol's rule; name that protocol instead of all")
+    every = arguments.protocol == ALL
+    protocols = list(PROTOCOLS.values()) if every else [PROTOCOLS[arguments.protocol]]
+    if arguments.absent_organs:
+        protocols = [protocols[0].with_rule(RULES[arguments.absent_organs])]
+    evaluations, impossible = evaluate_protocols(
+        arguments.predictions,
+        arguments.labels,
+        protocols,
+        tolerance=arguments.tolerance,
+        resample=arguments.resample,
+        workers=arguments.workers if arguments.workers is not None else min(os.cpu_count() or 1, 8),
+        progress=True,
+    )
     output = arguments.output or arguments.predictions
-    rule = RULES[arguments.absent_organs]
-    evaluation = evaluate_folder(arguments.predictions, arguments.labels, rule=rule, workers=workers, progress=True)
-    write_csv(evaluation, output / "metrics.csv")
-    write_json(evaluation, output / "metrics.json")
-    print(format_table(evaluation))
-    print(f"Written: {output / 'metrics.csv'}, {output / 'metrics.json'}")
+    written = _write(evaluations, output)
+    print(format_protocols(evaluations) if every else format_table(evaluations[0]))
+    print(f"Written: {', '.join(map(str, written))}")
+    for reason in impossible:
+        print(f"left out: {reason}", file=sys.stderr)
+    return _report_problems(evaluations[0])
+
+
+def _write(evaluations: list[dict[str, Any]], output: Path) -> list[Path]:
+    from unetr_nnunet.atomic import atomic_path
+    from unetr_nnunet.evaluation.nnunet_summary import offer_nnunet_summary
+    from unetr_nnunet.evaluation.tables import format_protocols, write_csv, write_json
+
+    written = []
+    for index, evaluation in enumerate(evaluations):
+        stem = f"metrics_{evaluation['protocol']['name']}" if index else "metrics"
+        written += [output / f"{stem}.csv", output / f"{stem}.json"]
+        write_csv(evaluation, written[-2])
+        write_json(evaluation, written[-1])
+    if offer_nnunet_summary(evaluations[0], output / "summary.json"):
+        written.append(output / "summary.json")
+    if len(evaluations) > 1:
+        written.append(output / "protocols.md")
+        with atomic_path(written[-1]) as temporary:
+            temporary.write_text(format_protocols(evaluations) + "\n", encoding="utf-8")
+    return written
+
+
+def _report_problems(evaluation: dict[str, Any]) -> int:
+    for case, words in evaluation["resampled"].items():
+        print(f"resampled {case}: {words}", file=sys.stderr)
     problems = [
         *(f"refused {case}: {reason}" for case, reason in evaluation["refused"].items()),
         *(f"missing: no prediction for the label {stem}" for stem in evaluation["without_prediction"]),

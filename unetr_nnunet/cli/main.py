@@ -16,12 +16,14 @@ COMMANDS: dict[str, str] = {
     "doctor": "check the installation: versions, paths, hardware, trainer look-up",
     "env": "print the shell lines that make nnU-Net find our trainers",
     "phantom": "write a synthetic abdominal CT data set in BTCV's download layout",
-    "convert": "turn a BTCV download into nnU-Net's raw format",
+    "convert": "turn a download (BTCV, AMOS22, FLARE22, WORD, TotalSegmentator) into nnU-Net's raw format",
     "plan": "token, patch and batch size of a UNETR for the memory of a GPU",
     "trainers": "list the trainer name tokens, or explain one trainer name",
     "import-weights": "turn a released UNETR checkpoint into an nnU-Net model folder, or into a training's start",
     "predict": "segment CTs with trained models, fast",
     "evaluate": "compare predictions with labels, organ by organ",
+    "view": "look at CTs with label maps over them, in three planes and 3-D, in a browser",
+    "report": "one HTML page: which model is better, by how much, how sure, and where each goes wrong",
     "demo": "the whole pipeline on the phantom, in minutes, on a CPU",
 }
 

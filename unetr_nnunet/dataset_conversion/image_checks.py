@@ -150,11 +150,16 @@ def geometry_problems(file: SourceFile, volume: Volume) -> list[Problem]:
     return problems
 
 
+def finite_problems(file: SourceFile, image: Volume) -> list[Problem]:
+    """Check that every value is a number."""
+    if math.isfinite(image.minimum) and math.isfinite(image.maximum):
+        return []
+    return [Problem(file.name, "contains NaN or infinite values", AGAIN)]
+
+
 def hounsfield_problems(file: SourceFile, image: Volume) -> list[Problem]:
     """Check that the values can be Hounsfield units of a whole CT slice with air around or in the body."""
     low, high = image.minimum, image.maximum
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return [Problem(file.name, "contains NaN or infinite values", AGAIN)]
     plausible_low = LOWEST_MINIMUM_HU <= low <= HIGHEST_MINIMUM_HU
     if plausible_low and LOWEST_MAXIMUM_HU <= high <= HIGHEST_MAXIMUM_HU:
         return []

@@ -23,10 +23,15 @@ class Problem:
 
 
 class ProblemsFoundError(ValueError):
-    """Raised with every problem of a source at once, before anything is written."""
+    """Raised with every problem of a source at once, before anything is written.
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    Args:
+        problems: all of them.
+        way_out: how to convert in spite of them; empty where there is no way.
+    """
+
+    def __init__(self, problems: Sequence[Problem], way_out: str = "") -> None:
         self.problems = tuple(problems)
         listing = "\n".join(f"  {problem}" for problem in self.problems)
         count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
-        super().__init__(f"{count} found, nothing was written:\n{listing}")
+        super().__init__(f"{count} found, nothing was written:\n{listing}" + (f"\n  {way_out}" if way_out else ""))

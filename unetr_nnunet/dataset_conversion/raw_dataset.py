@@ -8,7 +8,6 @@ Format: documentation/dataset_format.md of MIC-DKFZ/nnUNet.
 import errno
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,14 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import nibabel
-import numpy as np
 from tqdm.contrib.concurrent import thread_map
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.dataset_conversion.image_checks import Volume, scaled
+from unetr_nnunet.dataset_conversion.image_checks import Volume
+from unetr_nnunet.dataset_conversion.label_layers import LabelLayer, write_label_map
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
-from unetr_nnunet.nifti_stream import open_nifti
 
 LinkMode = Literal["auto", "hard", "copy"]
 
@@ -40,18 +37,33 @@ class PlannedFile:
 
     Attributes:
         target: path below the data set folder.
-        source: the file it comes from.
-        rewrite_onto: None to take the bytes over; else the image whose geometry the label map gets, as uint8.
+        sources: the file it comes from, or the several that are merged.
+        rewrite: None to take the bytes over; else how the label map is made.
     """
 
     target: str
-    source: SourceFile
-    rewrite_onto: Volume | None = None
+    sources: tuple[SourceFile, ...]
+    rewrite: "LabelRewrite | None" = None
+
+
+@dataclass(frozen=True)
+class LabelRewrite:
+    """A label map that is written anew, as uint8.
+
+    Attributes:
+        layers: the label files and what their values mean.
+        image: the image whose geometry the label map gets.
+    """
+
+    layers: tuple[LabelLayer, ...]
+    image: Volume
 
 
 def plan_identity(settings: dict[str, Any], files: Sequence[PlannedFile]) -> str:
     """Return a digest of what is converted from which files (name, size, time or CRC) to which targets."""
-    rows = sorted((file.target, file.source.name, file.source.size_bytes, file.source.stamp) for file in files)
+    rows = sorted(
+        (file.target, source.name, source.size_bytes, source.stamp) for file in files for source in file.sources
+    )
     return hashlib.sha256(json.dumps([settings, rows], sort_keys=True).encode()).hexdigest()
 
 
@@ -110,7 +122,8 @@ def can_link(files: Sequence[PlannedFile], raw_root: Path, mode: LinkMode) -> bo
     """
     existing = next(folder for folder in (raw_root, *raw_root.resolve().parents) if folder.exists())
     device = existing.stat().st_dev
-    possible = all(file.source.path is not None and file.source.path.stat().st_dev == device for file in files)
+    paths = [source.path for file in files for source in file.sources]
+    possible = all(path is not None and path.stat().st_dev == device for path in paths)
     if mode == "hard" and not possible:
         raise ValueError("--link hard needs an extracted source on the file system of the output: use --link copy")
     return possible and mode != "copy"
@@ -119,9 +132,10 @@ def can_link(files: Sequence[PlannedFile], raw_root: Path, mode: LinkMode) -> bo
 def bytes_to_write(files: Sequence[PlannedFile], continued: Path | None, link: bool) -> int:
     """Return how many bytes are to be written, without what is linked or lies in the folder that is continued."""
     return sum(
-        file.source.size_bytes
+        source.size_bytes
         for file in files
-        if (file.rewrite_onto is not None or not link) and not (continued is not None and _is_done(file, continued))
+        if (file.rewrite is not None or not link) and not (continued is not None and _is_done(file, continued))
+        for source in file.sources
     )
 
 
@@ -188,9 +202,9 @@ def write_dataset(
 
 
 def _is_done(file: PlannedFile, folder: Path) -> bool:
-    """Tell whether a copy is there in full; the few rewritten labels, whose size is not known, are made again."""
+    """Tell whether a copy is there in full; rewritten labels, whose size is not known, are made again."""
     target = folder / file.target
-    return file.rewrite_onto is None and target.exists() and target.stat().st_size == file.source.size_bytes
+    return file.rewrite is None and target.exists() and target.stat().st_size == file.sources[0].size_bytes
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -201,10 +215,12 @@ def _write_json(path: Path, content: Any) -> None:
 def _write_file(file: PlannedFile, folder: Path, link: bool) -> None:
     target = folder / file.target
     target.parent.mkdir(parents=True, exist_ok=True)
-    if file.rewrite_onto is not None:
-        _rewrite_label(file.source, file.rewrite_onto, target)
-    elif not (link and file.source.path is not None and _hard_link(file.source.path, target)):
-        with file.source.open() as stream, atomic_path(target) as temporary, temporary.open("wb") as copy:
+    if file.rewrite is not None:
+        write_label_map(file.rewrite.layers, file.rewrite.image, target)
+        return
+    source = file.sources[0]
+    if not (link and source.path is not None and _hard_link(source.path, target)):
+        with source.open() as stream, atomic_path(target) as temporary, temporary.open("wb") as copy:
             shutil.copyfileobj(stream, copy, 1 << 20)
 
 
@@ -218,21 +234,3 @@ def _hard_link(source: Path, target: Path) -> bool:
             return False
         raise
     return True
-
-
-def _rewrite_label(source: SourceFile, image: Volume, target: Path) -> None:
-    """Write a label map as uint8 with its image's header geometry; its values are known to be whole and small."""
-    with source.open() as stream:
-        header, chunks = open_nifti(stream)
-        flat = np.empty(math.prod(image.shape), np.uint8)
-        position = 0
-        for chunk in scaled(chunks, header):
-            flat[position : position + chunk.size] = chunk
-            position += chunk.size
-    new_header = image.header.copy()
-    new_header.set_data_dtype(np.uint8)
-    new_header.set_slope_inter(1, 0)
-    new_header["cal_min"] = new_header["cal_max"] = 0
-    label = nibabel.Nifti1Image(flat.reshape(image.shape, order="F"), image.affine, new_header)
-    with atomic_path(target) as temporary:
-        nibabel.save(label, temporary)

@@ -1,7 +1,7 @@
-"""The NIfTI files of a download, alike for a folder and for a zip archive (which is never unpacked as a whole)."""
+"""The files of a download, alike for a folder and for a zip archive (which is never unpacked as a whole)."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -38,20 +38,33 @@ class SourceFile:
             raise ValueError(f"{self.name} has neither a path nor an archive: build SourceFile with one of them")
         return self.archive.open(self.name)
 
+    def read_text(self) -> str:
+        """Return the content of a text file, without a byte order mark.
+
+        Raises:
+            ValueError: it is damaged or not UTF-8.
+        """
+        try:
+            with self.open() as stream:
+                return stream.read().decode("utf-8-sig")
+        except (zipfile.BadZipFile, EOFError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.name} cannot be read ({error}): download or extract it again") from error
+
 
 @contextmanager
-def open_source(source: Path) -> Iterator[list[SourceFile]]:
+def open_source(source: Path, also: Collection[str] = ()) -> Iterator[list[SourceFile]]:
     """Yield every NIfTI file below ``source``, sorted by name. A zip stays open as long as the block lasts.
 
     Args:
         source: a folder or a zip archive.
+        also: names of other files that are wanted, such as ``meta.csv``.
 
     Raises:
         FileNotFoundError: ``source`` does not exist.
         ValueError: ``source`` is neither, or the archive is incomplete or encrypted.
     """
     if source.is_dir():
-        yield sorted(_folder_files(source), key=lambda file: file.name)
+        yield sorted(_folder_files(source, also), key=lambda file: file.name)
         return
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist: give the downloaded zip or the folder it was extracted to")
@@ -63,29 +76,31 @@ def open_source(source: Path) -> Iterator[list[SourceFile]]:
             "the download was cut off or is another file; download it again and compare its size"
         ) from error
     with archive:
-        yield sorted(_archive_files(archive), key=lambda file: file.name)
+        yield sorted(_archive_files(archive, also), key=lambda file: file.name)
 
 
-def _is_wanted(name: PurePosixPath) -> bool:
+def _is_wanted(name: PurePosixPath, also: Collection[str]) -> bool:
     """Tell NIfTI files from others and from the hidden twins that macOS puts into archives."""
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
-    return name.name.lower().endswith(NIFTI_ENDINGS) and not hidden
+    return (name.name.lower().endswith(NIFTI_ENDINGS) or name.name in also) and not hidden
 
 
-def _folder_files(folder: Path, root: Path | None = None, depth: int = 0) -> Iterator[SourceFile]:
+def _folder_files(
+    folder: Path, also: Collection[str], root: Path | None = None, depth: int = 0
+) -> Iterator[SourceFile]:
     root = root or folder
     for entry in folder.iterdir():
         relative = PurePosixPath(entry.relative_to(root).as_posix())
         if entry.is_dir() and depth < MAX_FOLDER_DEPTH and not entry.name.startswith("."):
-            yield from _folder_files(entry, root, depth + 1)
-        elif entry.is_file() and _is_wanted(relative):
+            yield from _folder_files(entry, also, root, depth + 1)
+        elif entry.is_file() and _is_wanted(relative, also):
             stat = entry.stat()
             yield SourceFile(str(relative), stat.st_size, stat.st_mtime_ns, path=entry)
 
 
-def _archive_files(archive: zipfile.ZipFile) -> Iterator[SourceFile]:
+def _archive_files(archive: zipfile.ZipFile, also: Collection[str]) -> Iterator[SourceFile]:
     for member in archive.infolist():
-        if member.is_dir() or not _is_wanted(PurePosixPath(member.filename)):
+        if member.is_dir() or not _is_wanted(PurePosixPath(member.filename), also):
             continue
         if member.flag_bits & 0x1:
             raise ValueError(f"{archive.filename}: {member.filename} is encrypted: extract it with the password first")

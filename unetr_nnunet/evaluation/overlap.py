@@ -1,17 +1,17 @@
-"""Voxel overlap of two label maps: every organ's Dice from one pass.
+"""Voxel overlap of two label maps: every organ's Dice and the like from one pass.
 
 All counts come from one joint histogram of (truth, prediction) label pairs, a confusion matrix, instead of boolean
 masks organ by organ. Dice: L. R. Dice, "Measures of the amount of ecologic association between species",
 Ecology 26(3), 1945.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from unetr_nnunet.evaluation.absent_organs import AbsentOrganRule
-from unetr_nnunet.organs import BACKGROUND
 
 LabelMap = npt.NDArray[np.integer]
 
@@ -57,48 +57,30 @@ def _unknown_labels(side: str, labels: list[int]) -> str:
     return f"the {side} holds label(s) {listed}, which the label table does not name (see dataset.json)"
 
 
-def organ_overlap(
-    truth: LabelMap,
-    prediction: LabelMap,
-    organs: Mapping[str, int],
-    rule: AbsentOrganRule,
-    ignore_label: int | None = None,
-) -> dict[str, dict[str, float]]:
-    """Score one case.
+def overlap_figures(histogram: npt.NDArray[np.int64], labels: Sequence[int], rule: AbsentOrganRule) -> dict[str, float]:
+    """Score one structure.
 
     Args:
-        truth: label map (Z, Y, X).
-        prediction: label map on the same grid.
-        organs: label of each organ by name; any other label but background (0) and ``ignore_label`` is refused.
-        rule: what an organ scores that is absent from one side or both.
-        ignore_label: voxels with this label in truth count nowhere, as in nnU-Net.
+        histogram: as ``joint_histogram`` gives it.
+        labels: the labels that make up the structure.
+        rule: what it scores where it is absent from one side or both.
 
     Returns:
-        For each organ ``dice`` (NaN where the rule gives no value), ``truth_voxels``, ``prediction_voxels`` and
+        ``dice`` and ``iou`` (the rule's value where a side is absent, NaN for none), ``precision`` (NaN where nothing
+        is predicted), ``recall`` (NaN where truth is empty), ``truth_voxels``, ``prediction_voxels``,
         ``overlap_voxels``.
-
-    Raises:
-        ValueError: the shapes differ, there is no voxel, or a label is not in the table.
     """
-    known = {BACKGROUND, *organs.values()} | (set() if ignore_label is None else {ignore_label})
-    histogram = joint_histogram(truth, prediction, max(known))
-    for side, voxels in (("truth", histogram.sum(axis=1)), ("prediction", histogram.sum(axis=0))):
-        unknown = sorted(set(np.flatnonzero(voxels).tolist()) - known)
-        if unknown:
-            raise ValueError(_unknown_labels(side, unknown))
-    if ignore_label is not None:
-        histogram[ignore_label] = 0
-    truth_voxels = histogram.sum(axis=1).tolist()
-    prediction_voxels = histogram.sum(axis=0).tolist()
-    overlap_voxels = histogram.diagonal().tolist()
+    rows = histogram[list(labels)]
+    true, predicted, common = int(rows.sum()), int(histogram[:, labels].sum()), int(rows[:, labels].sum())
+    score = dice(true, predicted, common, rule)
     return {
-        name: {
-            "dice": dice(truth_voxels[label], prediction_voxels[label], overlap_voxels[label], rule),
-            "truth_voxels": truth_voxels[label],
-            "prediction_voxels": prediction_voxels[label],
-            "overlap_voxels": overlap_voxels[label],
-        }
-        for name, label in organs.items()
+        "dice": score,
+        "iou": common / (true + predicted - common) if true and predicted else score,
+        "precision": common / predicted if predicted else math.nan,
+        "recall": common / true if true else math.nan,
+        "truth_voxels": true,
+        "prediction_voxels": predicted,
+        "overlap_voxels": common,
     }
 
 

@@ -1,0 +1,68 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from tests.evaluation.report.studies import model, random_model
+from unetr_nnunet.evaluation.report.study import gather, some
+
+
+def test_models_are_put_in_the_order_of_their_means() -> None:
+    study = gather([random_model("low", 8, mean=0.6), random_model("high", 8, mean=0.9, seed=1)])
+    assert [each.name for each in study.models] == ["high", "low"]
+    assert study.comparisons == 1
+    assert len(study.cases) == len(study.shared_cases) == 8
+
+
+def test_means_on_paper() -> None:
+    study = gather([model("m", {"liver": {"a": 0.5, "b": 1.0}, "spleen": {"a": 0.25, "b": math.nan}})])
+    assert study.case_means(study.models[0]) == {"a": 0.375, "b": 1.0}
+    assert study.overall["m"]["mean"] == (0.75 + 0.25) / 2, "organs first, as nnU-Net has it"
+    assert study.overall["m"]["median"] == 0.6875
+    assert study.overall["m"]["cases"] == 2
+    assert study.overall["m"]["low"] is None
+
+
+def test_a_missing_value_may_be_null() -> None:
+    study = gather([model("m", {"liver": {"a": 0.5, "b": None}})])  # type: ignore[dict-item] # as JSON has it
+    assert study.case_means(study.models[0]) == {"a": 0.5}
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    one = model("m", {"liver": {"a": 0.5}})
+    with pytest.raises(ValueError, match="no model to report on; x could not be read"):
+        gather([], ["x could not be read"])
+    with pytest.raises(ValueError, match="two models are called 'm'"):
+        gather([one, one])
+    other = model("n", {"liver": {"a": 0.5}}, protocol={"name": "synapse-8", "statement": "", "source": ""})
+    with pytest.raises(ValueError, match=r"different protocols, 'nnunet' \(m\), 'synapse-8' \(n\)"):
+        gather([one, other])
+    with pytest.raises(ValueError, match="no organ in common"):
+        gather([one, model("n", {"aorta": {"a": 0.5}})])
+    with pytest.raises(ValueError, match="no case could be scored; the first reason: cut short"):
+        gather([model("n", {"liver": {}}, refused={"a": "cut short"})])
+
+
+def test_problems_are_named() -> None:
+    first = model("first", {"liver": {"a": 0.5, "b": 0.6}, "aorta": {"a": math.nan}}, notes=("fold 3 is missing",))
+    second = model("second", {"liver": {"a": 0.5}, "aorta": {}, "lesion": {"a": 1}}, refused={"b": "a damaged gzip"})
+    third = model("third", {"liver": {"a": 0.5}, "aorta": {}}, without_label=["x"])
+    problems = "\n".join(gather([first, second, third]).problems)
+    assert "second: lesion left out" in problems
+    assert "aorta: no case has a value" in problems
+    assert "second: b was refused: a damaged gzip" in problems
+    assert "third: no figures of 1 case(s) that another model has: b" in problems
+    assert "third: no label for x" in problems
+    assert "first: fold 3 is missing" in problems
+
+
+def test_an_evaluation_without_protocol_has_its_rule() -> None:
+    plain = model("m", {"liver": {"a": 0.5}})
+    old = {key: value for key, value in plain.evaluation.items() if key != "protocol"}
+    study = gather([replace(plain, evaluation={**old, "rule": {"name": "unetr", "statement": "0 where absent"}})])
+    assert study.protocol()["name"] == "unetr"
+    assert study.protocol()["statement"] == "0 where absent"
+
+
+def test_long_lists_are_cut() -> None:
+    assert some([str(number) for number in range(15)]).endswith("11 and 3 more")

@@ -1,0 +1,106 @@
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evaluation.nnunet_tree import DATASET, truth, write_mask, write_tree
+from unetr_nnunet.evaluation.finished_evaluation import merge, read_evaluation, still_holds, without_cases
+from unetr_nnunet.evaluation.folder import evaluate_folder
+from unetr_nnunet.evaluation.label_files import pair_cases
+from unetr_nnunet.evaluation.label_table import LabelTable, read_label_table
+from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL
+from unetr_nnunet.evaluation.tables import write_json
+
+
+def same(one: Any, other: Any) -> bool:
+    """Compare evaluations; NaN is like NaN."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path) -> tuple[Path, Path, LabelTable, dict[str, Any]]:
+    """A fold's validation with its metrics.json, the folder of labels, the table and the evaluation."""
+    model = write_tree(tmp_path)
+    folder, labels = model / "fold_1" / "validation", tmp_path / "nnUNet_preprocessed" / DATASET / "gt_segmentations"
+    (folder / "dataset.json").write_text((model / "dataset.json").read_text())
+    evaluation = evaluate_folder(folder, labels)
+    write_json(evaluation, folder / "metrics.json")
+    return folder, labels, read_label_table(model / "dataset.json"), evaluation
+
+
+def test_what_was_written_is_read(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
+    folder, _, _, evaluation = evaluated
+    found = read_evaluation(folder / "metrics.json")
+    assert same(found["cases"], evaluation["cases"])
+    assert math.isnan(found["cases"]["case_4"]["gallbladder"]["recall"])
+    assert same({**found, "rule": 0}, {**evaluation, "rule": 0})
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is damaged"),
+        ("[]", "it lacks everything"),
+        (
+            '{"cases": {}, "rule": {}}',
+            "it lacks predictions, labels, label_source, label_ids, ignore_label, protocol, metrics, organs,",
+        ),
+    ],
+)
+def test_what_cannot_be_read(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"metrics.json .*{words}.*evaluate` again"):
+        read_evaluation(path)
+
+
+def test_cases_without_figures(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
+    path = evaluated[0] / "metrics.json"
+    content = json.loads(path.read_text())
+    wrong = [{"cases": cases} for cases in ([], {"case_1": 3}, {"case_1": {"liver": {"dice": "high"}}})]
+    for change in (*wrong, {"files": {}}, {"protocol": {}}, {"metrics": "dice"}, {"refused": []}):
+        path.write_text(json.dumps(content | change))
+        with pytest.raises(ValueError, match=r"metrics.json is damaged \("):
+            read_evaluation(path)
+
+
+def test_it_holds_until_something_changes(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
+    folder, labels, table, evaluation = evaluated
+    path = folder / "metrics.json"
+
+    def holds(protocol: str = DEFAULT_PROTOCOL.name, of: dict[str, Any] | None = None, by: LabelTable = table) -> bool:
+        return still_holds(path, of or read_evaluation(path), pair_cases(folder, labels).pairs, by, protocol)
+
+    assert holds()
+    assert not holds("synapse-8")
+    assert not holds(of={**evaluation, "tolerance": {"name": "flare"}})
+    assert not holds(of={**evaluation, "resampled": {"case_1": "shape"}})
+    assert not holds(by=LabelTable({"spleen": 1}, None, ""))
+    assert not holds(of={**evaluation, "files": {**evaluation["files"], "case_1": evaluation["files"]["case_4"]}})
+    mask = folder / "case_1.nii.gz"
+    os.utime(mask, (path.stat().st_mtime + 5,) * 2)
+    assert not holds()
+    os.utime(mask, (path.stat().st_mtime - 5,) * 2)
+    assert holds()
+    write_mask(folder / "case_2.nii.gz", truth(2))
+    os.utime(folder / "case_2.nii.gz", (path.stat().st_mtime - 5,) * 2)
+    assert not holds()
+
+
+def test_halves_put_together_are_the_whole(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
+    evaluation = evaluated[3]
+    halves = [without_cases(evaluation, {case}) for case in ("case_1", "case_4")]
+    assert [list(half["cases"]) for half in halves] == [["case_4"], ["case_1"]]
+    assert halves[0]["foreground_mean"] != evaluation["foreground_mean"]
+    assert same(merge(halves), evaluation)
+    nothing = {**evaluation, "cases": {}, "metrics": [], "files": {}}
+    assert same(merge([nothing, evaluation])["cases"], evaluation["cases"])
+
+
+def test_different_protocols_are_not_put_together(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
+    evaluation = evaluated[3]
+    with pytest.raises(ValueError, match=r"were scored differently: .*'nnunet'.* against .*'unetr'"):
+        merge([evaluation, {**evaluation, "protocol": {"name": "unetr"}}])

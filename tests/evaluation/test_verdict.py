@@ -1,0 +1,76 @@
+import pytest
+
+from unetr_nnunet.evaluation.verdict import p_words, smallest_p, verdict
+
+CLEAR = {"cases": 30, "difference": 0.012, "low": 0.004, "high": 0.02, "p": 0.001, "p_holm": 0.004, "effect": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("changes", "better", "words"),
+    [
+        (
+            {},
+            "A",
+            "A is better than B by 0.012 Dice (95 % interval 0.004 to 0.020; 30 cases; p = 0.004 after correction)",
+        ),
+        (
+            {"difference": -0.012, "low": -0.02, "high": -0.004, "effect": -0.6, "p_holm": 0.0004},
+            "B",
+            "B is better than A by 0.012 Dice (95 % interval 0.004 to 0.020; 30 cases; p < 0.001 after correction)",
+        ),
+        (
+            {"p_holm": 0.05},
+            None,
+            "no evidence of a difference between A and B (Dice of A less B is 0.012; 95 % interval 0.004 to 0.020; "
+            "30 cases; p = 0.05 after correction)",
+        ),
+        (
+            {"low": -0.00012},
+            None,
+            "ranks favour A over B, but the mean difference is not settled (Dice of A less B is 0.012; "
+            "95 % interval -0.00012 to 0.020; 30 cases; p = 0.004 after correction)",
+        ),
+        (
+            {"effect": -0.6},
+            None,
+            "ranks favour B over A, but the mean difference is not settled (Dice of A less B is 0.012; "
+            "95 % interval 0.004 to 0.020; 30 cases; p = 0.004 after correction)",
+        ),
+        (
+            {"cases": 9},
+            None,
+            "too few cases to tell A and B apart: 9 cases, where 13 tests at 5 % need 10 (Dice of A less B is 0.012)",
+        ),
+        ({"cases": 0, "difference": None}, None, "no case has a value from both A and B"),
+        (
+            {"difference": 0.0, "effect": 0.0, "p": 1.0},
+            None,
+            "no difference between A and B (30 cases, mean difference 0)",
+        ),
+    ],
+)
+def test_words_follow_the_figures(changes: dict[str, float], better: str | None, words: str) -> None:
+    assert verdict(("A", "B"), CLEAR | changes, "dice", 13, "liver") == (better, f"liver: {words}")
+
+
+def test_of_the_mean_and_with_a_unit() -> None:
+    better, words = verdict(("A", "B"), CLEAR | {"low": 3.0, "high": 25.25, "difference": 12}, "hd95_mm", 1)
+    assert better == "B"
+    assert words == (
+        "B is better than A by 12.00 mm mean HD95 "
+        "(95 % interval 3.00 to 25.25 mm; 30 cases; p = 0.004 after correction)"
+    )
+
+
+def test_six_cases_are_needed_for_one_test() -> None:
+    def words(cases: int) -> str:
+        return verdict(("A", "B"), CLEAR | {"cases": cases}, "dice", 1)[1]
+
+    assert words(5).startswith("too few cases to tell A and B apart: 5 cases, where one test at 5 % need 6")
+    assert words(6).startswith("A is better")
+    assert smallest_p(6) == 2 / 2**6
+    assert smallest_p(0) == 1
+
+
+def test_p_words() -> None:
+    assert [p_words(p) for p in (0.0001, 0.0123, 0.2, 1.0)] == ["p < 0.001", "p = 0.012", "p = 0.20", "p = 1.00"]

@@ -1,0 +1,105 @@
+"""One HTML page about models: which is better, by how much, how sure that is, and where they go wrong.
+
+example:
+  unetr_nnunet report nnUNet_results/Dataset017_BTCV/nnUNetTrainer*__nnUNetPlans__3d_fullres -o report.html
+  unetr_nnunet report unetr_masks/ nnunet_masks/ --labels labelsTs/ --images imagesTs/ --names UNETR nnU-Net
+  unetr_nnunet report masks/ --labels labelsTs/ --training nnUNet_results/Dataset017_BTCV/nnUNetTrainerUNETR__...
+
+MODEL is a trainer folder of nnU-Net (all folds' validation together), a crossval_results_folds_* or ensemble folder, a
+folder of predictions, or a metrics.json or summary.json. The page needs nothing but a browser: no network, no server.
+A model that cannot be read is named on the page and the exit code is 1; the others are reported all the same.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unetr_nnunet.evaluation.model_results import ModelResults
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="what to report on; several are compared")
+    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="(report.html)")
+    parser.add_argument("--labels", type=Path, help="folder of true label maps (the data set's own)")
+    parser.add_argument("--images", type=Path, help="folder of CTs, for the pictures of the worst cases")
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="a name for each MODEL (its trainer's)")
+    parser.add_argument(
+        "--training",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="the trainer folder behind each MODEL that is a folder of predictions, for learning curves and cost",
+    )
+    parser.add_argument("--protocol", default="nnunet", help="as in unetr_nnunet evaluate (nnunet)")
+    parser.add_argument("--title", help="heading of the page")
+    parser.add_argument("--worst", type=int, default=5, metavar="N", help="worst cases to draw (5)")
+    parser.add_argument(
+        "--viewer", action="store_true", help="then serve the CTs with all masks, as unetr_nnunet view; wants --images"
+    )
+    parser.add_argument("--workers", type=int, help="cases scored at once (as many as processors, at most 8)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read the models, write the page."""
+    from unetr_nnunet.evaluation.report.page import write_report
+
+    for option in ("names", "training"):
+        given = getattr(arguments, option)
+        if given and len(given) != len(arguments.models):
+            counts = f"{len(given)} for {len(arguments.models)} model(s)"
+            raise ValueError(f"--{option} has {counts}: give one for each MODEL, in their order")
+    if arguments.viewer and arguments.images is None:
+        raise ValueError("--viewer wants the CTs: give their folder with --images")
+    if arguments.images is not None and not arguments.images.is_dir():
+        raise ValueError(f"--images {arguments.images} is no folder")
+    models, problems = _read(arguments)
+    places = {arguments.models[place]: folder for place, folder in enumerate(arguments.training or [])}
+    written = write_report(
+        models,
+        arguments.output,
+        images=arguments.images,
+        training={model.name: places[model.folder] for model in models if model.folder in places},
+        title=arguments.title,
+        command=["unetr_nnunet", *sys.argv[1:]],
+        problems=problems,
+        most_worst_cases=arguments.worst,
+        progress=True,
+    )
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"Written: {written}", flush=True)
+    if arguments.viewer:
+        _view(arguments.images, models)
+    return 1 if problems else 0
+
+
+def _view(images: Path, models: "list[ModelResults]") -> None:
+    """Serve the viewer until Ctrl-C."""
+    import subprocess
+
+    masks = dict.fromkeys(str(path.parent) for model in models for path in model.predictions.values())
+    labels = dict.fromkeys(str(path.parent) for model in models for path in model.labels.values())
+    words = ["view", str(images), "--masks", *masks, *(["--labels", next(iter(labels))] if labels else [])]
+    subprocess.run([sys.executable, "-m", "unetr_nnunet.cli.main", *words], check=True)
+
+
+def _read(arguments: argparse.Namespace) -> "tuple[list[ModelResults], list[str]]":
+    from unetr_nnunet.evaluation.model_results import read_model
+
+    workers = arguments.workers if arguments.workers is not None else min(os.cpu_count() or 1, 8)
+    models, problems = [], []
+    for place, folder in enumerate(arguments.models):
+        name = arguments.names[place] if arguments.names else None
+        try:
+            found = read_model(
+                folder, arguments.labels, name=name, protocol=arguments.protocol, workers=workers, progress=True
+            )
+        except (ValueError, OSError) as error:
+            problems.append(f"{name or folder} could not be read: {error}")
+        else:
+            models.append(found)
+    return models, problems

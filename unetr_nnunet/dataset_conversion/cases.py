@@ -1,0 +1,142 @@
+"""The cases of a download: what was found, what a split takes of it, and what is wrong with each case."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from unetr_nnunet.dataset_conversion import image_checks
+from unetr_nnunet.dataset_conversion.image_checks import Volume
+from unetr_nnunet.dataset_conversion.label_layers import LabelLayer
+from unetr_nnunet.dataset_conversion.problems import Problem
+from unetr_nnunet.dataset_conversion.source_files import SourceFile
+from unetr_nnunet.nifti_stream import DamagedFileError
+from unetr_nnunet.organs import ORGAN_NAMES
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image and its label files; none for a case without labels."""
+
+    image: SourceFile
+    labels: tuple[LabelLayer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The cases that a split takes from a source, by case identifier.
+
+    Attributes:
+        split_name: how the split is called.
+        training: labelled cases for ``imagesTr``.
+        test: cases for ``imagesTs``.
+        folds: content of ``splits_final.json``; empty where nnU-Net draws the folds.
+        left_out: identifiers of the source's cases that the split does not use.
+        problems: what is wrong with the source as a whole; it is never converted.
+        case_problems: what is wrong with single cases, which are in neither ``training`` nor ``test``.
+        notes: what else the user should know, a line each.
+    """
+
+    split_name: str
+    training: dict[str, Case]
+    test: dict[str, Case]
+    folds: tuple[dict[str, list[str]], ...] = ()
+    left_out: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    case_problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def cases(self) -> dict[str, Case]:
+        """Return training and test cases together."""
+        return self.training | self.test
+
+    def without(self, bad: Collection[str]) -> "Selection":
+        """Return the selection without some cases."""
+        folds = [
+            {part: [name for name in names if name not in bad] for part, names in fold.items()} for fold in self.folds
+        ]
+        return Selection(
+            self.split_name,
+            {name: case for name, case in self.training.items() if name not in bad},
+            {name: case for name, case in self.test.items() if name not in bad},
+            tuple(fold for fold in folds if all(fold.values())),
+            self.left_out,
+            self.problems,
+            self.case_problems,
+            self.notes,
+        )
+
+
+@dataclass(frozen=True)
+class CheckedCase:
+    """What reading a whole case told.
+
+    Attributes:
+        problems: why it cannot be converted.
+        range_problems: that its values look like no Hounsfield units.
+        image: the image; None where a problem was found.
+        rewrite_reasons: why its label map cannot be taken over byte by byte.
+        absent: names of the organs that do not occur; empty without labels.
+    """
+
+    problems: tuple[Problem, ...]
+    range_problems: tuple[Problem, ...] = ()
+    image: Volume | None = None
+    rewrite_reasons: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+
+def check_case(case: Case, undrawn: Collection[int] = ()) -> CheckedCase:
+    """Read every file of a case to its end and compare the files with each other.
+
+    Args:
+        case: the case.
+        undrawn: ids of the organs that the data set does not draw; they are not reported as absent.
+    """
+    image, problems = _read(image_checks.read_image, case.image)
+    range_problems = []
+    if image is not None:
+        problems += image_checks.finite_problems(case.image, image)
+        range_problems = [] if problems else image_checks.hounsfield_problems(case.image, image)
+    reasons: list[str] = []
+    present: set[int] = set()
+    label_problems: list[Problem] = []
+    for layer in case.labels:
+        label, layer_problems = _check_layer(layer, image)
+        label_problems += layer_problems
+        if label is not None and image is not None:
+            reasons += image_checks.rewrite_reasons(label, image)
+            present |= {layer.values[value] for value in label.values if value in layer.values}
+    problems += _summed_up(label_problems)
+    if problems or image is None:
+        return CheckedCase(tuple(problems), tuple(range_problems))
+    expected = [organ for organ in ORGAN_NAMES if organ not in undrawn] if case.labels else []
+    absent = tuple(ORGAN_NAMES[organ] for organ in expected if organ not in present)
+    return CheckedCase((), tuple(range_problems), image, tuple(dict.fromkeys(reasons)), absent)
+
+
+def _check_layer(layer: LabelLayer, image: Volume | None) -> tuple[Volume | None, list[Problem]]:
+    label, problems = _read(image_checks.read_label, layer.file)
+    if label is not None:
+        problems += image_checks.label_value_problems(layer.file, label, highest=layer.highest)
+        if image is not None:
+            problems += image_checks.pair_problems(layer.file, label, image)
+    return label, problems
+
+
+def _summed_up(problems: list[Problem]) -> list[Problem]:
+    """Return the problems; of a case whose many label files all have one, the first stands for all."""
+    files = {problem.file for problem in problems}
+    if len(files) < 2:
+        return problems
+    first = problems[0]
+    more = f"{first.fact} ({len(files) - 1} more label files of this case have problems)"
+    return [Problem(first.file, more, first.remedy)]
+
+
+def _read(reader: Callable[[SourceFile], Volume], file: SourceFile) -> tuple[Volume | None, list[Problem]]:
+    """Return the volume, None where the file is damaged or its geometry unusable, and the problems."""
+    try:
+        volume = reader(file)
+    except DamagedFileError as error:
+        return None, [Problem(file.name, str(error), image_checks.AGAIN)]
+    problems = image_checks.geometry_problems(file, volume)
+    return (None if problems else volume), problems

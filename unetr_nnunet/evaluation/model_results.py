@@ -1,0 +1,191 @@
+"""What one model scored, read from whatever nnU-Net or we left on the disk."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unetr_nnunet.evaluation.finished_evaluation import read_evaluation
+from unetr_nnunet.evaluation.nnunet_folders import (
+    ALL,
+    fold_folders,
+    model_folder,
+    model_name,
+    seed_of,
+    validation_cases,
+    validation_folders,
+)
+from unetr_nnunet.evaluation.predicted_folders import evaluate_folders
+from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from unetr_nnunet.evaluation.summary_reader import case_of, read_summary
+
+
+@dataclass(frozen=True)
+class ModelResults:
+    """One model's figures under one protocol, and where they come from.
+
+    Attributes:
+        name: of the model, as shown.
+        evaluation: content of ``metrics.json`` (see ``evaluate_folder``), all folds together; a missing value in
+            ``cases`` is NaN.
+        fold_of: fold ("0", "1", ...) whose validation holds the case; empty where the cases are no validation cases.
+        seed: of the training, None where the trainer's name tells none.
+        folder: what was read.
+        predictions: mask of each scored case, as far as the file is there.
+        labels: true label map of each scored case, as far as the file is there.
+        notes: what a reader of the figures must know: folds that are missing, figures that were not computed anew.
+    """
+
+    name: str
+    evaluation: dict[str, Any]
+    fold_of: dict[str, str]
+    seed: int | None
+    folder: Path
+    predictions: dict[str, Path]
+    labels: dict[str, Path]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns (organs, or those of the protocol), in its order."""
+        return list(self.evaluation["organs"])
+
+    def scores(self, metric: str = "dice") -> dict[str, dict[str, float]]:
+        """Return one metric by column and case, as ``compare_models`` takes it; NaN where it is not defined.
+
+        Raises:
+            ValueError: no case of the evaluation has this metric.
+        """
+        cases = self.evaluation["cases"]
+        if cases and metric not in self.evaluation["metrics"]:
+            raise ValueError(
+                f"{self.name}: no {metric} was computed, only {', '.join(self.evaluation['metrics'])}; "
+                "score the masks with `unetr_nnunet evaluate`"
+            )
+        return {
+            column: {case: columns.get(column, {}).get(metric, math.nan) for case, columns in cases.items()}
+            for column in self.columns
+        }
+
+
+def read_model(
+    folder: Path,
+    labels: Path | None = None,
+    *,
+    name: str | None = None,
+    protocol: str = DEFAULT_PROTOCOL.name,
+    workers: int = 1,
+    progress: bool = False,
+) -> ModelResults:
+    """Read one model's figures; masks are scored where no finished ``metrics.json`` holds their figures.
+
+    Args:
+        folder: a trainer's folder (the validation of all its folds together), one of its folds, a cross-validation or
+            an ensemble of nnU-Net's, any folder of masks; or a ``metrics.json`` or ``summary.json``, whose figures are
+            then all there is.
+        labels: folder of true label maps; None to look where nnU-Net keeps those of the data set, and in what an
+            earlier evaluation of the masks recorded.
+        name: for readers; None for the trainer's name or the folder's.
+        protocol: name of the protocol.
+        workers: cases scored at once.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        ValueError: nothing there can be read or scored, or not under this protocol.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"there is no protocol {protocol!r}; take one of {', '.join(PROTOCOLS)}")
+    name = name or model_name(folder.parent if folder.is_file() else folder.absolute())
+    if folder.is_file():
+        evaluation = _read_file(folder, protocol)
+        return _results(name, folder, evaluation, _folds_of_siblings(folder, evaluation["cases"]), ())
+    folds, notes = _fold_sources(folder)
+    sources = folds or {"": folder}
+    evaluation, fold_of, said = evaluate_folders(
+        folder, sources, labels, PROTOCOLS[protocol], workers=workers, progress=progress
+    )
+    if folds:
+        expected, missing = _expected_cases(folder, folds)
+        scored = evaluation["cases"].keys() | evaluation["refused"].keys()
+        absent = [case for case in expected if case not in scored]
+        evaluation = {**evaluation, "without_prediction": absent}
+        notes += missing
+    else:
+        fold_of = _folds_of_siblings(folder, evaluation["cases"])
+    return _results(name, folder, evaluation, fold_of, (*notes, *said))
+
+
+def _results(
+    name: str, folder: Path, evaluation: dict[str, Any], fold_of: dict[str, str], notes: tuple[str, ...]
+) -> ModelResults:
+    files = {
+        side: {case: Path(pair[side]) for case, pair in evaluation["files"].items() if Path(pair[side]).is_file()}
+        for side in ("prediction", "label")
+    }
+    known = {case: fold for case, fold in fold_of.items() if case in evaluation["cases"]}
+    seed = seed_of(folder.absolute())
+    return ModelResults(name, evaluation, known, seed, folder, files["prediction"], files["label"], notes)
+
+
+def _read_file(path: Path, protocol: str) -> dict[str, Any]:
+    evaluation = read_summary(path) if path.name == "summary.json" else read_evaluation(path)
+    found = evaluation["protocol"]["name"]
+    if found != protocol:
+        raise ValueError(
+            f"{path} follows the protocol {found!r}, not {protocol!r}: ask for {found!r}, or score the masks again "
+            f"with `unetr_nnunet evaluate --protocol {protocol}`"
+        )
+    return evaluation
+
+
+def _fold_sources(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the validation folders by fold, and what to say of them; none where the folder is no model's."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no {folder}")
+    folds = validation_folders(folder)
+    begun = [fold for fold in fold_folders(folder) if fold not in folds]
+    if begun and not folds:
+        raise ValueError(
+            f"no fold of {folder} has a validation folder yet; finish a training, or write one with "
+            "`nnUNetv2_train ... --val`"
+        )
+    notes = [f"fold {fold} has no validation (not finished?) and is left out" for fold in begun if fold != ALL]
+    if folds.keys() == {ALL}:
+        notes.append('fold "all" is scored on the cases it was trained on: these figures say nothing of new cases')
+    elif folds.pop(ALL, None):
+        notes.append('fold "all" is left out: its validation cases are those it was trained on')
+    return folds, notes
+
+
+def _expected_cases(folder: Path, folds: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the cases that these folds should have predicted, and what to say of the others."""
+    try:
+        splits = validation_cases(folder)
+    except ValueError as error:
+        return [], [str(error)]
+    expected = sorted({case for fold in folds for case in splits.get(fold, [])})
+    others = [fold for fold in splits if fold not in folds]
+    if not others or not fold_folders(folder):
+        return expected, []
+    unseen = sum(len(splits[fold]) for fold in others)
+    total = sum(map(len, splits.values()))
+    missing = f"{'folds' if len(others) > 1 else 'fold'} {', '.join(others)} of {len(splits)} not there"
+    return expected, [f"{missing}: {unseen} of {total} cases are not scored"]
+
+
+def _folds_of_siblings(folder: Path, cases: Iterable[str]) -> dict[str, str]:
+    """Return the folds of cases that were gathered from folds: a cross-validation's, or an ensemble's.
+
+    The masks of the model around the folder tell, else the splits of its data set. Cases of a test set have none.
+    """
+    model = model_folder(folder.absolute())
+    try:
+        splits = validation_cases(folder)
+    except ValueError:
+        splits = {}
+    fold_of = {case: fold for fold, members in splits.items() for case in members}
+    for fold, validation in (validation_folders(model) if model else {}).items():
+        if fold != ALL:
+            fold_of.update({case_of(path): fold for path in validation.iterdir()})
+    return {case: fold_of[case] for case in cases if case in fold_of}

@@ -1,0 +1,204 @@
+"""What a report is about: the models that were read, their figures by case, and what is amiss with them."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, median, stdev
+from typing import Any
+
+from unetr_nnunet.evaluation.comparison import compare_models
+from unetr_nnunet.evaluation.model_results import ModelResults
+from unetr_nnunet.evaluation.report.names import organ_label, shorten
+from unetr_nnunet.evaluation.statistics import describe_overall
+
+SOME = 12
+"""How many names a sentence lists before it only counts."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Models under one protocol, side by side.
+
+    Attributes:
+        models: best first where there is a ranking, else as given.
+        names: short name by full name.
+        columns: organs (or the protocol's columns) that every model has.
+        comparison: what `compare_models` says; None for one model.
+        problems: what the reader must know: models that could not be read, columns and cases left out.
+    """
+
+    models: tuple[ModelResults, ...]
+    names: Mapping[str, str]
+    columns: tuple[str, ...]
+    comparison: Mapping[str, Any] | None
+    problems: tuple[str, ...]
+
+    def short(self, model: ModelResults) -> str:
+        """Return the name used in figures and tables."""
+        return self.names[model.name]
+
+    def shorten_text(self, words: str) -> str:
+        """Put short names in place of the full ones."""
+        longest_first = sorted(self.names, key=len, reverse=True)
+        pattern = "|".join(re.escape(name) for name in longest_first)
+        return re.sub(pattern, lambda found: self.names[found.group()], words) if pattern else words
+
+    @cached_property
+    def cases(self) -> list[str]:
+        """Cases that at least one model has."""
+        return sorted({case for model in self.models for case in model.evaluation["cases"]})
+
+    @cached_property
+    def shared_cases(self) -> list[str]:
+        """Cases that every model has."""
+        return [case for case in self.cases if all(case in model.evaluation["cases"] for model in self.models)]
+
+    def value(self, model: ModelResults, case: str, column: str, metric: str = "dice") -> float:
+        """Return one figure; NaN where there is none."""
+        value = model.evaluation["cases"].get(case, {}).get(column, {}).get(metric)
+        return math.nan if value is None else float(value)
+
+    def case_mean(self, model: ModelResults, case: str, metric: str = "dice") -> float:
+        """Return a case's mean over the columns that have a value; NaN where none has."""
+        known = known_values(self.value(model, case, column, metric) for column in self.columns)
+        return fmean(known) if known else math.nan
+
+    def case_means(self, model: ModelResults) -> dict[str, float]:
+        """Return the mean Dice of each case that has one."""
+        means = {case: self.case_mean(model, case) for case in model.evaluation["cases"]}
+        return {case: mean for case, mean in means.items() if math.isfinite(mean)}
+
+    def column_values(self, model: ModelResults, column: str, metric: str = "dice") -> dict[str, float]:
+        """Return a metric by case, cases without a value left out."""
+        values = {case: self.value(model, case, column, metric) for case in model.evaluation["cases"]}
+        return {case: value for case, value in values.items() if math.isfinite(value)}
+
+    @property
+    def comparisons(self) -> int:
+        """Number of pairs of models."""
+        return len(self.comparison["pairs"]) if self.comparison else 0
+
+    def scores(self, model: ModelResults) -> dict[str, dict[str, float]]:
+        """Return Dice by column and case."""
+        return {column: self.column_values(model, column) for column in self.columns}
+
+    @cached_property
+    def overall(self) -> dict[str, dict[str, Any]]:
+        """Return what there is to say of each model's Dice as a whole, by name.
+
+        ``mean``, ``low``, ``high`` and ``cases`` as in `describe_overall`; ``median`` and ``sd`` of the cases' own
+        means.
+        """
+        return {model.name: self._overall(model) for model in self.models}
+
+    def _overall(self, model: ModelResults) -> dict[str, Any]:
+        means = list(self.case_means(model).values())
+        of_cases = {"median": median(means) if means else None, "sd": stdev(means) if len(means) > 1 else None}
+        return {**of_cases, **describe_overall(self.scores(model))}
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Metrics that every model's evaluation holds, in the order of the first one."""
+        listed = [model.evaluation.get("metrics", ["dice"]) for model in self.models]
+        return [metric for metric in listed[0] if all(metric in others for others in listed)]
+
+    def protocol(self) -> Mapping[str, Any]:
+        """Return name, statement and source of the protocol."""
+        return protocol_of(self.models[0])
+
+
+def known_values(values: Any) -> list[float]:
+    """Return the values that are there."""
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def protocol_of(model: ModelResults) -> Mapping[str, Any]:
+    """Return the protocol of an evaluation; older ones hold the rule alone."""
+    rule = model.evaluation.get("rule") or {}
+    known = {"name": rule.get("name", "nnunet"), "statement": rule.get("statement", ""), "source": ""}
+    return {**known, **(model.evaluation.get("protocol") or {})}
+
+
+def gather(models: Sequence[ModelResults], problems: Sequence[str] = ()) -> Study:
+    """Put models side by side.
+
+    Args:
+        models: one at least; different names, one protocol.
+        problems: what went wrong before, for the page.
+
+    Raises:
+        ValueError: no model, two of one name, or different protocols.
+    """
+    if not models:
+        raise ValueError("no model to report on" + "".join(f"; {problem}" for problem in problems))
+    names = [model.name for model in models]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two models are called {twice[0]!r}: give them different names (--names)")
+    protocols = {str(protocol_of(model)["name"]): model.name for model in models}
+    if len(protocols) > 1:
+        found = ", ".join(f"{name!r} ({model})" for name, model in protocols.items())
+        raise ValueError(f"the models were scored under different protocols, {found}: evaluate all under one")
+    columns = tuple(column for column in models[0].columns if all(column in model.columns for model in models))
+    if not columns:
+        raise ValueError("the models have no organ in common: are they of one data set?")
+    if not any(model.evaluation["cases"] for model in models):
+        reasons = [reason for model in models for reason in model.evaluation.get("refused", {}).values()]
+        raise ValueError("no case could be scored" + (f"; the first reason: {reasons[0]}" if reasons else ""))
+    comparison = _compare(models, columns) if len(models) > 1 else None
+    order = {row["model"]: row["rank"] for row in comparison["ranking"]} if comparison else {}
+    ranked = tuple(sorted(models, key=lambda model: order.get(model.name, math.inf)))
+    found_problems = (*problems, *_column_problems(models, columns), *_case_problems(ranked))
+    return Study(ranked, shorten([model.name for model in ranked]), columns, comparison, found_problems)
+
+
+def _compare(models: Sequence[ModelResults], columns: Sequence[str]) -> Mapping[str, Any]:
+    alone = Study(tuple(models), {}, tuple(columns), None, ())
+    return compare_models({model.name: alone.scores(model) for model in models})
+
+
+def _column_problems(models: Sequence[ModelResults], columns: Sequence[str]) -> list[str]:
+    problems = []
+    for model in models:
+        others = [organ_label(column) for column in model.columns if column not in columns]
+        if others:
+            problems.append(f"{model.name}: {some(others)} left out, as not every model has it")
+    for column in columns:
+        if not any(known_values(row.get(column, {}).get("dice", math.nan) for row in _rows(model)) for model in models):
+            problems.append(f"{organ_label(column)}: no case has a value; it counts nowhere")
+    return problems
+
+
+def _rows(model: ModelResults) -> list[Any]:
+    return list(model.evaluation["cases"].values())
+
+
+def _case_problems(models: Sequence[ModelResults]) -> list[str]:
+    every = {case for model in models for case in model.evaluation["cases"]}
+    return [f"{model.name}: {words}" for model in models for words in _problems_of(model, every)]
+
+
+def _problems_of(model: ModelResults, every: Set[str]) -> list[str]:
+    """Return what is amiss with one model's cases; ``every`` is those that any model has."""
+    evaluation = model.evaluation
+    refused = evaluation.get("refused") or {}
+    problems = [f"{case} was refused: {reason}" for case, reason in list(refused.items())[:SOME]]
+    if len(refused) > SOME:
+        problems.append(f"{len(refused) - SOME} more cases were refused; metrics.json names them")
+    missing = sorted(every - set(evaluation["cases"]) - set(refused))
+    if missing:
+        problems.append(f"no figures of {len(missing)} case(s) that another model has: {some(missing)}")
+    listed = {
+        "no prediction for": [] if missing else evaluation.get("without_prediction") or [],
+        "no label for": evaluation.get("without_label") or [],
+        "resampled to the label's grid:": list(evaluation.get("resampled") or {}),
+    }
+    problems += [f"{words} {some(names)}" for words, names in listed.items() if names]
+    return [*problems, *model.notes]
+
+
+def some(names: Sequence[str]) -> str:
+    """Return names in a row, only the first of many."""
+    return ", ".join(names[:SOME]) + (f" and {len(names) - SOME} more" if len(names) > SOME else "")
