@@ -131,7 +131,7 @@ def render(
         "organs": partial(_organs, study),
         "differences": partial(differences.context, study),
         "cases": partial(heat_map.context, study),
-        "worst": partial(worst_cases.context, study, images, most_worst_cases),
+        "worst": partial(worst_cases.context, study, images, most_worst_cases) if most_worst_cases else lambda: None,
         "learning": partial(_learning, study, trainings),
         "cost": partial(_cost, study, trainings),
         "plan": partial(_plan, study, trainings),
