@@ -1,10 +1,10 @@
 """Compare ``unetr_nnunet predict`` with ``nnUNetv2_predict``: time, memory and Dice, as a Markdown table.
 
 Each command is run whole, in a fresh process, on the same model folder, folds and image: nnU-Net's (with one worker
-for reading and one for writing, as fits the machine), ours, and ours with ``--exact``. They take turns, after one
-small image to warm up, and medians are given. Memory is the largest sum over a command's processes, sampled every 50
-ms. Dice is that of each label map with the truth. The split is measured once more inside one process each. The wide
-field of view is the first image with air around it; the folder is copies of it.
+for reading and one for writing, as fits the machine), ours, and ours with ``--exact``. They take turns, and medians
+over the rounds are given. Memory is the largest sum over a command's processes, sampled every 50 ms. Dice is that of
+each label map with the truth. The split is measured once more inside one process each. The wide field of view is the
+first image with air around it; the folder is copies of it.
 
     python benchmarks/predict_speed.py --model UNETR=MODEL_FOLDER --case phantom=CT.nii.gz=LABEL.nii.gz --rounds 3
 """
