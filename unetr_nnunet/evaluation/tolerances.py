@@ -14,14 +14,12 @@ from unetr_nnunet.organs import find_organ
 NNUNET_MM = 1.0
 FLARE_MM: Mapping[str, float] = {
     "liver": 5.0,
-    "right_kidney": 3.0,
-    "left_kidney": 3.0,
+    "kidney": 3.0,  # either
     "spleen": 3.0,
     "pancreas": 5.0,
     "aorta": 2.0,
     "inferior_vena_cava": 2.0,
-    "right_adrenal_gland": 2.0,
-    "left_adrenal_gland": 2.0,
+    "adrenal_gland": 2.0,  # either
     "adrenal_glands": 2.0,  # both in one column
     "gallbladder": 2.0,
     "esophagus": 3.0,
@@ -48,8 +46,13 @@ def tolerances_mm(name: str, columns: Iterable[str]) -> dict[str, float]:
         return dict.fromkeys(columns, NNUNET_MM)
     if name != "flare":
         raise ValueError(f"there are no tolerances named {name!r}; take one of {', '.join(TOLERANCES)}")
-    known = {column: organ.name if (organ := find_organ(column)) else column.lower() for column in columns}
+    known = {column: _without_side(column) for column in columns}
     unknown = [column for column, organ in known.items() if organ not in FLARE_MM]
     if unknown:
         raise ValueError(f"FLARE has no tolerance for {', '.join(unknown)}; use the tolerance nnunet (1 mm for all)")
     return {column: FLARE_MM[organ] for column, organ in known.items()}
+
+
+def _without_side(column: str) -> str:
+    organ = find_organ(column)
+    return organ.name.removeprefix(f"{organ.laterality}_") if organ else column.lower()
