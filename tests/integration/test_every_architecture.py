@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("blobs")]
         "Modified_NoTransformer_Tiny",
     ],
 )
-def test_trains_and_predicts(blobs: Path, tokens: str) -> None:
+def test_trains_and_predicts(blobs: Path, tokens: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")  # on small volumes a process of its own costs more than it brings
     trainer = f"nnUNetTrainerUNETR_{tokens}_2epochs_seed0"
     nnunet_command("nnUNetv2_train", "917", "3d_fullres", "0", "-tr", trainer, "-device", "cpu")
     images = blobs / "nnUNet_raw" / DATASET / "imagesTs"
