@@ -265,13 +265,12 @@ def main() -> None:
 
 def report(trainers: dict[str, str], work: Path, target: Path) -> None:
     """Write the page; names of files in it are relative to the work folder."""
-    os.chdir(work)
-    results = Path("nnUNet_results", DATASET)
-    models = [read_model(Path("study", each), Path("download/Testing_labels"), name=n) for n, each in trainers.items()]
+    results, labels = work / "nnUNet_results" / DATASET, work / "download" / "Testing_labels"
+    models = [read_model(work / "study" / trainer, labels, name=name) for name, trainer in trainers.items()]
     write_report(
         models,
         target,
-        images=Path("nnUNet_raw", DATASET, "imagesTs"),
+        images=work / "nnUNet_raw" / DATASET / "imagesTs",
         training={name: results / f"{each}__nnUNetPlans__{CONFIGURATION}" for name, each in trainers.items()},
         title="The architectures on the phantom, after equal training time",
         command=["python", "benchmarks/phantom_study.py", "WORK", "--epochs", "4", "--seeds", "3"],

@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 
 from unetr_nnunet.evaluation.case_metrics import case_metrics
 from unetr_nnunet.evaluation.label_files import read_label_map
 from unetr_nnunet.evaluation.label_resampling import resample_labels, respaced_grid
 from unetr_nnunet.evaluation.label_table import HIGHEST_LABEL, LabelTable
+from unetr_nnunet.evaluation.overlap import LabelMap, refuse_labels_outside, unknown_labels
 from unetr_nnunet.evaluation.protocols import Protocol
 from unetr_nnunet.image_grid import grid_differences
 from unetr_nnunet.organs import BACKGROUND
-
-LabelMap = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -136,12 +134,9 @@ def refuse_unknown_labels(labels: LabelMap, table: LabelTable, side: str) -> Non
     """
     if labels.size == 0:
         raise ValueError(f"the {side} holds no voxel")
-    if labels.min() < 0 or labels.max() > HIGHEST_LABEL:
-        unknown = np.unique(labels[(labels < 0) | (labels > HIGHEST_LABEL)]).tolist()
-    else:
-        counts = sum(np.bincount(plane.ravel(), minlength=HIGHEST_LABEL + 1) for plane in labels)
-        known = {BACKGROUND, *table.organs.values(), *table.not_scored.values(), table.ignore_label}
-        unknown = sorted(set(np.flatnonzero(counts).tolist()) - known)
+    refuse_labels_outside(labels, side, HIGHEST_LABEL)
+    counts = sum(np.bincount(plane.ravel(), minlength=HIGHEST_LABEL + 1) for plane in labels)
+    known = {BACKGROUND, *table.organs.values(), *table.not_scored.values(), table.ignore_label}
+    unknown = sorted(set(np.flatnonzero(counts).tolist()) - known)
     if unknown:
-        listed = ", ".join(map(str, unknown[:10])) + (", ..." if len(unknown) > 10 else "")
-        raise ValueError(f"the {side} holds label(s) {listed}, which the label table does not name (see dataset.json)")
+        raise ValueError(unknown_labels(side, unknown))

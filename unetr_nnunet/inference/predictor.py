@@ -76,6 +76,7 @@ class Predictor:
             code = self.models[0].orientation
             return self.decide(self.predict_probabilities(channels, code, progress), code, channels[0])
         model = self.models[0]
+        self._doubt_values(channels)
         on_image, oriented = self._logits(model, channels, progress)
         mask = on_image.label_map().transpose(model.plans.transpose_backward)
         return like_input(mask, oriented, channels[0])
@@ -114,6 +115,7 @@ class Predictor:
         Returns:
             (K, Z, Y, X) of each output; for region models, of each region.
         """
+        self._doubt_values(channels)
         total: npt.NDArray[np.float16] | None = None
         for number, model in enumerate(self.models):
             outputs = int(model.labels.num_segmentation_heads)
@@ -139,6 +141,12 @@ class Predictor:
         mask: npt.NDArray[np.uint8 | np.uint16] = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
         return like_input(mask, to_orientation(image, code), image)
 
+    def _doubt_values(self, channels: Sequence[sitk.Image]) -> None:
+        """Say so where a CT holds neither air nor fat."""
+        for image in map(sitk.GetArrayViewFromImage, channels) if self.models[0].is_ct else ():
+            if image.min() >= 0:
+                self.say(f"values from {image.min()} to {image.max()} are no HU; the label map may mean nothing")
+
     def _share(self, progress: Progress | None, number: int) -> Progress | None:
         if progress is None:
             return None
@@ -151,9 +159,6 @@ class Predictor:
     ) -> tuple[LogitsOnImage, sitk.Image]:
         oriented = [to_orientation(channel, model.orientation) for channel in channels]
         images = [sitk.GetArrayViewFromImage(channel) for channel in oriented]
-        for image in images if model.is_ct else ():
-            if image.min() >= 0:  # no air, no fat
-                self.say(f"values from {image.min()} to {image.max()} are no HU; the label map may mean nothing")
         arrays = Arrays(self._needed_bytes(model, oriented) + kept_bytes, self.scratch)
         if arrays.in_files:
             self.say("needs more memory than is free: works in a file, which is slower")
