@@ -162,6 +162,12 @@ def test_a_size_of_ones_own_and_planned_arguments():
         planned_arguments({"patch": 3})
 
 
+@pytest.mark.parametrize("size", [{"width": 24}, {"modern_vit": {}}, 3, None])
+def test_an_edited_size_in_plans_is_refused(size):
+    with pytest.raises(ValueError, match="the plans' size is no preset's name and not complete"):
+        planned_arguments({"size": size})
+
+
 def test_an_unknown_architecture_is_refused():
     with pytest.raises(ValueError, match="'modified': choose one of original, CNNStem"):
         build_small((16, 32, 32), architecture="modified")

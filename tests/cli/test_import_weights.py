@@ -92,6 +92,13 @@ def test_what_exists_is_kept(checkpoint, tmp_path, capsys):
     assert main([*words, "--overwrite"]) == 0
 
 
+def test_a_file_in_place_of_the_output_folder(checkpoint, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert main(["import-weights", str(checkpoint), "-o", str(tmp_path / "file"), *OPTIONS]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file'} is a file, and ")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_wrong_usage_exits_with_2():
     for words in (
         ["import-weights"],

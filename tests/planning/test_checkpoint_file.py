@@ -1,4 +1,5 @@
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,13 @@ def test_what_needs_unpickling_is_refused_and_not_run(tmp_path):
         read_state_dict(tmp_path / "file.pth")
     assert not intruded.exists()
     assert "\n" not in str(caught.value)
+
+
+def test_a_plain_pickle_is_refused_and_not_run(tmp_path):
+    (tmp_path / "file.pth").write_bytes(pickle.dumps(Intruder(tmp_path / "intruded")))
+    with pytest.raises(ValueError, match=r"file.pth needs unpickling of Python objects, which could run any code"):
+        read_state_dict(tmp_path / "file.pth")
+    assert not (tmp_path / "intruded").exists()
 
 
 def test_a_pickled_model_and_a_numpy_score_are_refused_with_their_names(tmp_path):

@@ -109,10 +109,12 @@ def test_labels_and_regions():
     [
         ((0, None, None, None), "--gpu-memory 0"),
         ((float("nan"), None, None, None), "--gpu-memory nan"),
-        ((8, (1.0, 0.0, 1.0), None, None), "--spacing"),
+        ((float("inf"), None, None, None), "--gpu-memory inf"),
+        ((8, (1.0, 0.0, 1.0), None, None), "--spacing 1 0 1: must"),
+        ((8, (1.0, float("inf"), 1.0), None, None), "--spacing 1 inf 1: must"),
         ((8, (1.0, 1.0), None, None), "--spacing"),
         ((8, None, (96, 96, 96, 96), None), "--patch-size"),
-        ((8, None, (96, 0, 96), None), "--patch-size"),
+        ((8, None, (96, 0, 96), None), "--patch-size 96 0 96: three"),
         ((8, None, None, 0), "--batch-size 0"),
     ],
 )

@@ -77,6 +77,11 @@ def test_what_does_not_fit_is_refused(instant_memory, gib, options, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_spacing_wider_than_the_image_is_refused(instant_memory):
+    with pytest.raises(ValueError, match=r"--spacing: the median image has no voxel at 1000\.00 x 10\.00 x 10\.00 mm"):
+        sizing(24).choose((1000.0, 10.0, 10.0), (0, 40, 40), 1e6)
+
+
 def test_the_smallest_patch_is_still_planned(instant_memory):
     smallest = (FIXED + 50 * MIB + 2 * BYTES_PER_VOXEL * 16 * 64 * 64) * (1 + UNCERTAINTY) / GIB
     assert sizing(smallest * 1.001).choose(*BTCV).step.patch_size == (16, 64, 64)

@@ -115,7 +115,7 @@ def test_plans_that_name_the_network_are_used_as_they_are(released, tmp_path):
         (
             {"patch_size": [14, 64, 64]},
             "3d_fullres",
-            r"3d_fullres in \S+ has tokens of 2 x 16 x 16 voxels at a patch of 14 x 64 x 64, .*such as 16 x 64 x 64$",
+            r"3d_fullres in \S+ has tokens of 2 x 16 x 16 voxels at a patch of 14 x 64 x 64, .*such as 16 x 64 x 64; ",
         ),
         (
             {
@@ -127,7 +127,7 @@ def test_plans_that_name_the_network_are_used_as_they_are(released, tmp_path):
                 },
             },
             "3d_fullres",
-            r"has tokens of 4 x 16 x 16 voxels at a patch of 40 x 64 x 32, .* such as 32 x 64 x 32 or 48 x 64 x 32$",
+            r"has tokens of 4 x 16 x 16 voxels at a patch of 40 x 64 x 32, .* such as 32 x 64 x 32 or 48 x 64 x 32; ",
         ),
         ({}, "2d", "is 2-D, and the UNETR in released.pth is 3-D: .*-c"),
         ({}, "3d_lowres", r"has no configuration 3d_lowres: choose one of 3d_fullres, 2d with -c"),
@@ -152,6 +152,17 @@ def test_files_that_are_no_plans_are_refused(released, tmp_path, content):
     )
     with pytest.raises(ValueError, match=facts):
         write_training_start(released, "released.pth", tmp_path / "plans.json", "3d_fullres", tmp_path / "start.pth")
+
+
+@pytest.mark.parametrize("entry", [{}, 3, {"patch_size": [64] * 3}, {"inherits_from": "none"}])
+def test_a_configuration_of_another_version_is_refused(released, write_plans, tmp_path, entry):
+    plans_file = write_plans()
+    content = json.loads(plans_file.read_text())
+    content["configurations"]["3d_fullres"] = entry
+    plans_file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"3d_fullres in \S+ is no configuration of this nnU-Net .*: plan .* again"):
+        write_training_start(released, "released.pth", plans_file, "3d_fullres", tmp_path / "start.pth")
+    assert list(tmp_path.iterdir()) == [plans_file]
 
 
 def test_missing_plans(released, tmp_path):

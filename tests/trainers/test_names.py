@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -5,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unetr_nnunet.trainers.names import BASE_NAME, TrainerName, describe_tokens, explain, parse_trainer_name
+from unetr_nnunet.trainers.names import (
+    BASE_NAME,
+    TOKEN_GROUPS,
+    TrainerName,
+    describe_tokens,
+    explain,
+    parse_trainer_name,
+)
+from unetr_nnunet.trainers.recipes import recipe_for
 
 names = st.builds(
     TrainerName,
@@ -18,7 +27,7 @@ names = st.builds(
     recipe=st.sampled_from(["recommended", "Paper"]),
     mirroring=st.sampled_from(["all axes", "NoLRFlip"]),
     epochs=st.none() | st.integers(1, 10**6),
-    seed=st.none() | st.integers(0, 10**9),
+    seed=st.none() | st.integers(0, 10**9 - 1),
 )
 
 
@@ -42,12 +51,14 @@ def test_a_written_out_example() -> None:
     ("name", "complaint"),
     [
         ("nnUNetTrainerUNETR_Small", "unknown token 'Small'"),
-        ("nnUNetTrainerUNETR_", "unknown token ''"),
-        ("nnUNetTrainerUNETR__Tiny", "unknown token ''"),
+        ("nnUNetTrainerUNETR_", "an underscore too many"),
+        ("nnUNetTrainerUNETR__Tiny", "an underscore too many"),
         ("nnUNetTrainerUNETR_tiny", "unknown token 'tiny'"),
         ("nnUNetTrainerUNETR_0epochs", "unknown token '0epochs'"),
         ("nnUNetTrainerUNETR_02epochs", "unknown token '02epochs'"),
         ("nnUNetTrainerUNETR_seed-1", "unknown token 'seed-1'"),
+        ("nnUNetTrainerUNETR_seed1000000000", "unknown token 'seed1000000000'"),
+        ("nnUNetTrainerUNETR_seed1\u0663", "unknown token"),
         ("nnUNetTrainerUNETR_Tiny_Large", "second size token 'Large'"),
         ("nnUNetTrainerUNETR_seed1_seed2", "second seed token 'seed2'"),
         ("nnUNetTrainerUNETR_FPN_CNNStem", "second architecture token 'CNNStem'"),
@@ -85,6 +96,16 @@ def test_explain_says_each_setting() -> None:
     assert "cosine" in rows["recipe"][1]
     assert rows["seed"][0] == "3"
     assert rows["epochs"] == ("none", "not set")
+
+
+def test_the_explained_recipes_are_those_trained_with() -> None:
+    (recipes,) = [group.explanations for group in TOKEN_GROUPS if group.field == "recipe"]
+    for recipe, token in (("recommended", ""), ("Paper", "Paper")):
+        base = recipe_for(recipe, "base")
+        assert f"{base.epochs} epochs" in recipes[token]
+        figures = [float(figure) for figure in re.findall(r"\de-\d", recipes[token])]
+        tiny = [recipe_for(recipe, "Tiny").learning_rate] if recipe == "recommended" else []
+        assert figures == [base.learning_rate, *tiny, base.weight_decay]
 
 
 def test_names_are_known_without_torch() -> None:

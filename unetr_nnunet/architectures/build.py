@@ -33,15 +33,18 @@ def planned_arguments(arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
             preset's name, or the fields of a `UNETRSize`).
 
     Raises:
-        ValueError: on another key.
+        ValueError: on another key, or a size with figures missing or unknown.
     """
     unknown = sorted(set(arch_kwargs) - {"token_size", "taps", "size"})
     if unknown:
         raise ValueError(f"the plans' arch_kwargs hold {', '.join(unknown)}; known are token_size, taps and size")
     arguments = dict(arch_kwargs)
-    if isinstance(arguments.get("size"), Mapping):
-        fields = dict(arguments["size"])
-        arguments["size"] = UNETRSize(**{**fields, "modern_vit": ModernViTSize(**fields["modern_vit"])})
+    if "size" in arguments and not isinstance(arguments["size"], str):
+        try:
+            fields = dict(arguments["size"])
+            arguments["size"] = UNETRSize(**{**fields, "modern_vit": ModernViTSize(**fields["modern_vit"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the plans' size is no preset's name and not complete ({error}): plan again") from error
     return arguments
 
 

@@ -1,8 +1,8 @@
 """Turn a released UNETR checkpoint (MONAI's layout) into an nnU-Net model, or into a start for a training.
 
 FILE is a state dict (.pth) or a TorchScript archive (.pt); no code in it is run. Without --for, a model folder is
-written below DIR, which nnUNetv2_predict uses as it is. With --for, the weights are fitted to a plan, for
-nnUNetv2_train -pretrained_weights.
+written into the folder PATH, which nnUNetv2_predict uses as it is. With --for, the weights are fitted to a plan and
+written to the file PATH, for nnUNetv2_train -pretrained_weights.
 
 example:
   unetr_nnunet import-weights UNETR_model_best_acc.pth -o "$nnUNet_results"/Dataset017_BTCV

@@ -1,6 +1,7 @@
 """Read the weights in a checkpoint file without running any code that the file may hold."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,14 +45,15 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 def _load_weights_only(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch warns before it refuses a pickle that is not its own
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what its many readers raise
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        if named:
+        refused = re.search(r"GLOBAL (\S+)|Unsupported operand", str(error))
+        if refused:
             raise ValueError(
-                f"{path} needs unpickling of {named[1]}, which could run any code, and is refused: where you trust the "
-                "file, load it with torch.load(..., weights_only=False) and save the weights alone with "
-                "torch.save(model.state_dict(), 'weights.pth')"
+                f"{path} needs unpickling of {refused[1] or 'Python objects'}, which could run any code, and is "
+                "refused: where you trust the file, load it with torch.load(..., weights_only=False) and save the "
+                "weights alone with torch.save(model.state_dict(), 'weights.pth')"
             ) from error
         raise ValueError(
             f"{path} is no PyTorch checkpoint, or it is damaged ({type(error).__name__}): check its size, and download "

@@ -45,7 +45,11 @@ def check_absent(path: Path, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: if it exists and ``overwrite`` is not set.
+        NotADirectoryError: if it would lie in a file.
     """
+    for parent in path.parents:
+        if parent.is_file():
+            raise NotADirectoryError(f"{parent} is a file, and {path.name} must lie in a folder: give another --output")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists already: nothing was touched; --overwrite replaces it")
 

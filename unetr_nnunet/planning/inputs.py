@@ -1,6 +1,7 @@
 """What the planner reads, checked before anything is computed: one line each, with the remedy."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,12 @@ def check_options(
     Raises:
         ValueError: naming the option of ``unetr_nnunet plan``.
     """
-    if not gpu_memory_gib > 0:
-        raise ValueError(f"--gpu-memory {gpu_memory_gib:g}: must be positive, in GiB")
-    if spacing_mm is not None and (len(spacing_mm) != 3 or not min(spacing_mm) > 0):
-        raise ValueError(f"--spacing {spacing_mm}: must be three positive lengths in mm, Z Y X")
+    if not 0 < gpu_memory_gib < math.inf:
+        raise ValueError(f"--gpu-memory {gpu_memory_gib:g}: must be a positive number of GiB")
+    if spacing_mm is not None and (len(spacing_mm) != 3 or not all(0 < axis < math.inf for axis in spacing_mm)):
+        raise ValueError(f"--spacing {_words(spacing_mm)}: must be three positive lengths in mm, Z Y X")
     if patch_size is not None and (len(patch_size) not in (2, 3) or min(patch_size) < 1):
-        raise ValueError(f"--patch-size {patch_size}: must be three positive numbers, Z Y X, or two for 2d, Y X")
+        raise ValueError(f"--patch-size {_words(patch_size)}: three positive numbers, Z Y X, or two for 2d, Y X")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"--batch-size {batch_size}: must be at least 1")
 
@@ -132,6 +133,10 @@ def read_labels(dataset: dict[str, Any], folder: str) -> LabelManager:
 def has_ct(dataset: dict[str, Any]) -> bool:
     """Return whether nnU-Net normalises any channel as CT."""
     return any(get_normalization_scheme(name) is CTNormalization for name in channel_names(dataset))
+
+
+def _words(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from math import prod
 from unetr_nnunet.architectures.token_geometry import stage_kernels, stage_strides
 from unetr_nnunet.planning.memory import UNCERTAINTY, MemoryEstimate, predict_memory
 from unetr_nnunet.planning.patch_search import (
+    by,
     candidate_patches,
     largest_that_fits,
     near_isotropic_token,
@@ -84,9 +85,12 @@ class Sizing:
             batch_size: patches of a batch to take; None to choose.
 
         Raises:
-            ValueError: if the memory cannot hold the smallest patch, or the given one, or no token tiles the given one.
+            ValueError: if the memory cannot hold the smallest patch, or the given one, no token tiles the given one, or
+                an axis of the image is shorter than the spacing.
         """
         spacing_mm = tuple(float(length) for length in spacing_mm)
+        if min(median_shape) < 1:
+            raise ValueError(f"--spacing: the median image has no voxel at {by(spacing_mm, 2)} mm: take a finer one")
         if patch_size is None:
             token_size = near_isotropic_token(spacing_mm, median_shape)
             patches = candidate_patches(spacing_mm, median_shape, token_size)

@@ -7,6 +7,7 @@ preprocessed data with the original, and differs in one configuration's ``archit
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,16 @@ def _read_plans(plans_file: Path, configuration: str) -> tuple[dict[str, Any], C
     known = plans["configurations"]
     if configuration not in known:
         raise ValueError(f"{plans_file} has no configuration {configuration}: choose one of {', '.join(known)} with -c")
-    return plans, PlansManager(plans).get_configuration(configuration)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of an older nnU-Net's plans, which it converts
+            planned = PlansManager(plans).get_configuration(configuration)
+        _ = planned.patch_size, planned.normalization_schemes, planned.configuration["architecture"]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{configuration} in {plans_file} is no configuration of this nnU-Net ({type(error).__name__}: {error}): "
+            "plan the data set again"
+        ) from error
+    return plans, planned
 
 
 def _check_plan(
@@ -125,7 +135,8 @@ def _check_plan(
         raise ValueError(
             f"{where} has tokens of {_by(token_size)} voxels at a patch of {_by(patch_size)}, and those of {source} "
             f"have {_by(TOKEN_SIZE)}: plan tokens of that size, with a patch that they divide, such as "
-            f"{' or '.join(map(_by, valid))}"
+            f"{' or '.join(map(_by, valid))}; unetr_nnunet plan does at a nearly isotropic --spacing, such as the "
+            "released model's 2 1.5 1.5"
         )
 
 
