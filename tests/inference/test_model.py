@@ -363,6 +363,9 @@ def test_a_wrong_folder_is_told_with_the_right_one(tmp_path: Path) -> None:
             load_model(wrong, None)
     with pytest.raises(FileNotFoundError, match=r"give the folder that holds plans\.json, dataset\.json, fold_\*"):
         load_model(tmp_path / "elsewhere" / "model", None)
+    other = small_folder(tmp_path / "Dataset999_Toy" / "other")
+    with pytest.raises(FileNotFoundError, match=rf"{folder.parent} is no .*; give one of {folder}, {other}$"):
+        load_model(folder.parent, None)
 
 
 # ---- plans that want to run code ----

@@ -1,28 +1,52 @@
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from tests.inference.small_model import RESIDUAL, plans
-from unetr_nnunet.inference.model_network import build_network, differing_tensors, find_trainer, quiet
+from unetr_nnunet.inference.model_network import build_network, differing_tensors, quiet
 from unetr_nnunet.trainers.factory import trainer_class
 
 
-def build(plan, *, trust=False):
+def build(plan, trainer="nnUNetTrainer", *, trust=False):
     manager = PlansManager(plan)
     configuration = manager.get_configuration("3d_fullres")
-    return build_network(nnUNetTrainer, manager, configuration, 1, 4, trust=trust)
+    return build_network(trainer, manager, configuration, 1, 4, trust=trust)
 
 
-def test_trainers_of_ours_and_of_nnunet():
-    assert find_trainer("nnUNetTrainerUNETR_Modified_Tiny") is trainer_class("nnUNetTrainerUNETR_Modified_Tiny")
-    assert find_trainer("nnUNetTrainer") is nnUNetTrainer
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerNoDA", "nnUNetTrainerBN", "nnUNetTrainerUNETR_Modified_Tiny"])
+def test_the_network_is_the_one_that_the_trainer_builds(trainer):
+    manager = PlansManager(plans())
+    found = recursive_find_trainer_class_by_name if "UNETR" not in trainer else trainer_class
+    theirs = found(trainer).build_network_architecture(manager, manager.get_configuration("3d_fullres"), 1, 4, False)
+    ours = build(plans(), trainer)
+    assert str(ours) == str(theirs.eval())
+    ours.load_state_dict(theirs.state_dict())
+    image = torch.rand(1, 1, 16, 32, 32)
+    assert torch.equal(ours(image), theirs(image))  # the buffers that no state dict holds are the same, too
 
 
 def test_a_trainer_that_is_not_here():
     with pytest.raises(ValueError, match="nnUNetTrainerNowhere is not installed here: install what it comes with"):
-        find_trainer("nnUNetTrainerNowhere")
+        build(plans(), "nnUNetTrainerNowhere")
+
+
+def test_no_trainer_is_imported():
+    script = """if True:
+        import json, sys
+        from unetr_nnunet.inference import folder, model_network
+        manager = model_network.PlansManager(json.loads(sys.argv[1]))
+        for trainer in "nnUNetTrainer", "nnUNetTrainer_5epochs", "nnUNetTrainerUNETR_Tiny":
+            model_network.build_network(trainer, manager, manager.get_configuration("3d_fullres"), 1, 4)
+        slow = {"torch._dynamo", "matplotlib", "batchgeneratorsv2"} & set(sys.modules)
+        assert not slow, slow
+    """
+    subprocess.run([sys.executable, "-c", script, json.dumps(plans())], check=True)
 
 
 @pytest.mark.parametrize("plan", [plans(), plans(network_class=RESIDUAL)])

@@ -17,7 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from unetr_nnunet.inference.checkpoint import Checkpoint, in_brief, load_checkpoint
-from unetr_nnunet.inference.model_network import build_network, differing_tensors, find_trainer, quiet
+from unetr_nnunet.inference.model_network import build_network, differing_tensors, quiet
 
 CHECKPOINT = "checkpoint_final.pth"
 READER_ORIENTATIONS = {"NibabelIOWithReorient": "RAS", "SimpleITKIOWithReorient": "RAS"}
@@ -103,8 +103,7 @@ def load_model(
             "use nnUNetv2_predict with -prev_stage_predictions"
         )
     try:
-        trainer = find_trainer(first.trainer_name)
-        network = build_network(trainer, plans, configuration, in_channels, out_channels, trust=trust)
+        network = build_network(first.trainer_name, plans, configuration, in_channels, out_channels, trust=trust)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     for each in checkpoints:
@@ -130,7 +129,9 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     path = folder / name
     if not path.is_file():
         near = sorted(found.parent for found in (*folder.glob("*/plans.json"), *folder.parent.glob("plans.json")))
-        hint = f": did you mean {near[0]}?" if near else "; give the folder that holds plans.json, dataset.json, fold_*"
+        hint = "; give the folder that holds plans.json, dataset.json, fold_*"
+        if near:
+            hint = f": did you mean {near[0]}?" if len(near) == 1 else f"; give one of {', '.join(map(str, near))}"
         raise FileNotFoundError(f"{folder} is no model folder of nnU-Net, it has no {name}{hint}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -6,55 +6,33 @@ nnU-Net takes its networks from and of torch.
 """
 
 import contextlib
+import functools
 import inspect
 import io
 import os
 import pydoc
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from unetr_nnunet.inference.checkpoint import in_brief
+from unetr_nnunet.inference.stock_trainers import builds_from_plans
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, nnunet_variables
-from unetr_nnunet.trainers.factory import trainer_class
-from unetr_nnunet.trainers.names import BASE_NAME
-from unetr_nnunet.trainers.unetr_trainer import nnUNetTrainerUNETR
+from unetr_nnunet.trainers.names import BASE_NAME, parse_trainer_name
+from unetr_nnunet.trainers.network import build_named_network
 
 PACKAGES = ("dynamic_network_architectures", "torch")
 """Where the parts of nnU-Net's networks come from."""
 
 
-def find_trainer(name: str) -> type[nnUNetTrainer]:
-    """Return a trainer class by its name: ours, nnU-Net's, or one from the folders in ``nnUNet_extTrainer``.
-
-    Raises:
-        ValueError: if there is no such trainer, or it cannot be imported.
-    """
-    if name == BASE_NAME or name.startswith(f"{BASE_NAME}_"):
-        return trainer_class(name)
-    os.environ[EXTERNAL_TRAINERS] = nnunet_variables(Path())[EXTERNAL_TRAINERS]
-    try:
-        with quiet():
-            found: type[nnUNetTrainer] = recursive_find_trainer_class_by_name(name)
-    except Exception as error:  # whatever a foreign trainer module raises while it is imported
-        missing = isinstance(error, RuntimeError) and "Could not find requested" in str(error)
-        reason = "is not installed here" if missing else f"cannot be imported ({in_brief(error)})"
-        raise ValueError(
-            f"the model's trainer {name} {reason}: install what it comes with, and name the folder of its module in "
-            f"{EXTERNAL_TRAINERS}"
-        ) from error
-    return found
-
-
 def build_network(
-    trainer: type[nnUNetTrainer],
+    trainer_name: str,
     plans: PlansManager,
     configuration: ConfigurationManager,
     in_channels: int,
@@ -65,7 +43,7 @@ def build_network(
     """Build the network of a trainer, without deep supervision.
 
     Args:
-        trainer: class of the trainer.
+        trainer_name: of ours, of nnU-Net's, or of one from the folders in ``nnUNet_extTrainer``.
         plans: the model's plans.
         configuration: the configuration that was trained.
         in_channels: image channels.
@@ -76,27 +54,58 @@ def build_network(
         The network in evaluation mode on the CPU, with random weights.
 
     Raises:
-        ValueError: if the plans name something else than a network, or building it fails.
+        ValueError: if there is no such trainer or it cannot be imported, if the plans name something else than a
+            network, or if building it fails.
     """
-    if not (trust or issubclass(trainer, nnUNetTrainerUNETR)):  # ours call nothing that the plans name
+    if not (trust or _is_ours(trainer_name)):  # ours call nothing that the plans name
         _check_named_classes(configuration)
-    build = trainer.build_network_architecture
+    build = _builder(trainer_name, plans, configuration)
     try:
         with quiet():
-            if "plans_manager" in inspect.signature(build).parameters:
-                described: tuple[Any, ...] = (plans, configuration)
-            else:  # as it was before nnU-Net 2.7
-                described = (
-                    configuration.network_arch_class_name,
-                    configuration.network_arch_init_kwargs,
-                    configuration.network_arch_init_kwargs_req_import,
-                )
-            network: nn.Module = build(*described, in_channels, out_channels, enable_deep_supervision=False)
+            network = build(in_channels, out_channels, enable_deep_supervision=False)
     except Exception as error:  # whatever a network raises about its arguments
-        raise ValueError(
-            f"the network of {trainer.__name__} cannot be built from the plans ({in_brief(error)})"
-        ) from error
+        raise ValueError(f"the network of {trainer_name} cannot be built from the plans ({in_brief(error)})") from error
     return network.eval()
+
+
+def _is_ours(trainer_name: str) -> bool:
+    return trainer_name == BASE_NAME or trainer_name.startswith(f"{BASE_NAME}_")
+
+
+def _builder(name: str, plans: PlansManager, configuration: ConfigurationManager) -> Callable[..., nn.Module]:
+    """Return what a trainer builds its network with, without importing the trainer where its name tells enough."""
+    if _is_ours(name):
+        return functools.partial(build_named_network, parse_trainer_name(name), configuration)
+    described = (
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+    )
+    if builds_from_plans(name):
+        return lambda *channels, enable_deep_supervision: get_network_from_plans(
+            *described, *channels, deep_supervision=enable_deep_supervision
+        )
+    build = _find_trainer(name).build_network_architecture
+    if "plans_manager" in inspect.signature(build).parameters:
+        return functools.partial(build, plans, configuration)
+    return functools.partial(build, *described)  # as it was before nnU-Net 2.7
+
+
+def _find_trainer(name: str) -> Any:
+    """Return a trainer class as nnU-Net finds it."""
+    os.environ[EXTERNAL_TRAINERS] = nnunet_variables(Path())[EXTERNAL_TRAINERS]
+    try:
+        with quiet():
+            from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+            return recursive_find_trainer_class_by_name(name)
+    except Exception as error:  # whatever a foreign trainer module raises while it is imported
+        missing = isinstance(error, RuntimeError) and "Could not find requested" in str(error)
+        reason = "is not installed here" if missing else f"cannot be imported ({in_brief(error)})"
+        raise ValueError(
+            f"the model's trainer {name} {reason}: install what it comes with, and name the folder of its module in "
+            f"{EXTERNAL_TRAINERS}"
+        ) from error
 
 
 def _check_named_classes(configuration: ConfigurationManager) -> None:

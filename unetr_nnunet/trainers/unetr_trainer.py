@@ -16,7 +16,6 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from unetr_nnunet.architectures.build import PLANNED_NETWORK, build_unetr, planned_arguments
 from unetr_nnunet.architectures.presets import ARCHITECTURES
 from unetr_nnunet.trainers.augmentation import (
     FOREGROUND_SHARE,
@@ -27,6 +26,7 @@ from unetr_nnunet.trainers.augmentation import (
 )
 from unetr_nnunet.trainers.mirroring import common_left_right_axis, spatial_axes_without
 from unetr_nnunet.trainers.names import TrainerName
+from unetr_nnunet.trainers.network import build_named_network
 from unetr_nnunet.trainers.precision import training_autocast
 from unetr_nnunet.trainers.recipes import WarmupDecay, recipe_for
 from unetr_nnunet.trainers.resumable import ResumableTrainer
@@ -74,25 +74,12 @@ class nnUNetTrainerUNETR(ResumableTrainer):
             num_output_channels: output channels: classes with background, or regions.
             enable_deep_supervision: whether to return auxiliary outputs, where the architecture has any.
 
-        Plans that name our network decide on token, taps and size by their ``arch_kwargs``.
-
         Returns:
             A network from (B, C, Z, Y, X) images to (B, K, Z, Y, X) logits; without Z in a 2-D configuration.
         """
-        planned: dict[str, Any] = {}
-        if configuration_manager.network_arch_class_name == PLANNED_NETWORK:
-            planned = planned_arguments(configuration_manager.network_arch_init_kwargs)
-        network = build_unetr(
-            configuration_manager.patch_size,
-            configuration_manager.spacing,
-            num_input_channels,
-            num_output_channels,
-            architecture=cls.settings.architecture,
-            transformer_blocks=cls.settings.blocks == "transformer",
-            **({"size": cls.settings.size} | planned),
+        return build_named_network(
+            cls.settings, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
         )
-        network.decoder.deep_supervision = enable_deep_supervision
-        return network
 
     def initialize(self) -> None:
         """Seed, where the name has a seed, then build network, optimizer and loss as nnU-Net does."""
