@@ -183,9 +183,9 @@ def main() -> None:
         f"Written by `benchmarks/architecture_costs.py`, whose docstring says how, on {datetime.date.today()}: "
         f"{arguments.device} ({where}), {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch "
         f"{torch.__version__}. GFLOP are of the forward pass, saved the activations kept for the backward pass in "
-        f"float32, step the time of a training step, each of one sample; training memory is that of batch {BATCH}, with "
-        f"gradients and AdamW's moments. {OUTPUTS} outputs, base size. Step times are medians of {2 * arguments.rounds} "
-        "steps and good for ratios only. SwinUNETR wants sides that 32 divides.",
+        f"float32, step the time of a training step, each of one sample; training memory is that of batch {BATCH}, "
+        f"with gradients and AdamW's moments. {OUTPUTS} outputs, base size. Step times are medians of "
+        f"{2 * arguments.rounds} steps and good for ratios only. SwinUNETR wants sides that 32 divides.",
         "",
     ]
     for patch, spacing in CASES.items():

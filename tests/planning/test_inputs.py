@@ -57,6 +57,9 @@ def test_a_fingerprint_of_another_version(make_dataset):
     del content["shapes_after_crop"]
     path.write_text(json.dumps(content))
     assert "has no shapes_after_crop: run nnUNetv2_extract_fingerprint" in refused(check_dataset, 17)
+    for spacings in ([[0, 1, 1]], [[1, 1]]):
+        path.write_text(json.dumps({**content, "shapes_after_crop": [[9, 9, 9]], "spacings": spacings}))
+        assert "has spacings that are not three positive lengths: run nnUNetv2" in refused(check_dataset, 17)
     path.write_text("{")
     assert "is no JSON file" in refused(check_dataset, 17)
     path.write_text("[]")

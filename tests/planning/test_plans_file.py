@@ -56,25 +56,29 @@ def test_a_configuration_that_nnunet_has_not_is_not_shared():
 
 def test_configurations_that_someone_added_are_kept_and_old_ones_go(tmp_path):
     path = tmp_path / "folder" / "plans.json"
-    write_plans({"configurations": {"3d_fullres": 1, "3d_lowres": 2, "3d_fullres_bs4": 3}}, path)
-    write_plans({"configurations": {"3d_fullres": 4}}, path)
-    assert json.loads(path.read_text()) == {"configurations": {"3d_fullres": 4, "3d_fullres_bs4": 3}}
+    write_plans({"configurations": {"3d_fullres": {"a": 1}, "3d_lowres": {}, "3d_fullres_bs4": {"a": 3}}}, path)
+    write_plans({"configurations": {"3d_fullres": {"a": 4}}}, path)
+    assert json.loads(path.read_text()) == {"configurations": {"3d_fullres": {"a": 4}, "3d_fullres_bs4": {"a": 3}}}
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_write_that_fails_leaves_the_file_before(tmp_path):
     path = tmp_path / "plans.json"
-    write_plans({"configurations": {"2d": 1}}, path)
+    write_plans({"configurations": {"2d": {}}}, path)
     with pytest.raises(TypeError):
         write_plans({"configurations": {"2d": object()}}, path)
-    assert json.loads(path.read_text()) == {"configurations": {"2d": 1}}
+    assert json.loads(path.read_text()) == {"configurations": {"2d": {}}}
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_missing_file_and_files_that_are_no_plans(tmp_path):
     path = tmp_path / "plans.json"
     assert read_plans(path) is None
-    for content, message in (("{", "is no JSON file"), ("[]", "is no plans file"), ('{"plans": 1}', "no plans file")):
+    for content, message in (
+        ("{", "is no JSON file"),
+        ("[]", "no plans file"),
+        ('{"configurations": {"2d": 1}}', "no plans file"),
+    ):
         path.write_text(content)
         with pytest.raises(ValueError, match=f"{message}.*: do this"):
             read_plans(path, "do this")

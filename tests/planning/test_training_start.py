@@ -154,7 +154,7 @@ def test_files_that_are_no_plans_are_refused(released, tmp_path, content):
         write_training_start(released, "released.pth", tmp_path / "plans.json", "3d_fullres", tmp_path / "start.pth")
 
 
-@pytest.mark.parametrize("entry", [{}, 3, {"patch_size": [64] * 3}, {"inherits_from": "none"}])
+@pytest.mark.parametrize("entry", [{}, {"patch_size": [64] * 3}, {"inherits_from": "none"}])
 def test_a_configuration_of_another_version_is_refused(released, write_plans, tmp_path, entry):
     plans_file = write_plans()
     content = json.loads(plans_file.read_text())

@@ -91,6 +91,8 @@ def check_dataset(dataset_id: int) -> str:
     missing = [key for key in FINGERPRINT_KEYS if not content.get(key)]
     if missing:
         raise ValueError(f"{fingerprint} has no {', '.join(missing)}: {remedy} --clean")
+    if not all(len(spacing) == 3 and min(spacing) > 0 for spacing in content["spacings"]):
+        raise ValueError(f"{fingerprint} has spacings that are not three positive lengths: {remedy} --clean")
     return name
 
 

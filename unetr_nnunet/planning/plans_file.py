@@ -64,7 +64,8 @@ def read_plans(path: Path, remedy: str = "remove it, or take another --name") ->
         plans = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is no JSON file ({error}): {remedy}") from error
-    if not isinstance(plans, dict) or not isinstance(plans.get("configurations"), dict):
+    configurations = plans.get("configurations") if isinstance(plans, dict) else None
+    if not isinstance(configurations, dict) or not all(isinstance(entry, dict) for entry in configurations.values()):
         raise ValueError(f"{path} is no plans file of nnU-Net v2: {remedy}")
     return plans
 
