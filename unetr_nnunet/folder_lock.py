@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path, part: str = "") -> Iterator[None]:
+def folder_lock(folder: Path, part: str = "") -> Iterator[tuple[int, ...]]:
     """Keep other runs out of a folder while the block runs.
 
     The kernel releases the lock when its process ends, however it ends; the file stays. On a file system without locks
@@ -21,10 +21,14 @@ def folder_lock(folder: Path, part: str = "") -> Iterator[None]:
         part: name of a share of the work, such as "2of8"; runs with different shares may work side by side, one without
             a share is alone.
 
+    Yields:
+        The descriptors that hold the lock: a child that inherits them (``pass_fds``) holds it too.
+
     Raises:
         BlockingIOError: another run works there.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    descriptors = []
     with contextlib.ExitStack() as held:
         kinds = [(".lock", fcntl.LOCK_SH), (f".lock-{part}", fcntl.LOCK_EX)] if part else [(".lock", fcntl.LOCK_EX)]
         for name, kind in kinds:
@@ -43,4 +47,5 @@ def folder_lock(folder: Path, part: str = "") -> Iterator[None]:
             stream.truncate(0)
             stream.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
             stream.flush()
-        yield
+            descriptors.append(stream.fileno())
+        yield tuple(descriptors)

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "compare predictions with labels, organ by organ",
     "view": "look at CTs with label maps over them, in three planes and 3-D, in a browser",
     "report": "one HTML page: which model is better, by how much, how sure, and where each goes wrong",
+    "crossval": "a whole study: trainers x folds to ensembles, test set and report, on this machine or on Slurm",
     "demo": "the whole pipeline on the phantom, in minutes, on a CPU",
 }
 

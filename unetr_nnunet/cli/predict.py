@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unetr_nnunet.inference.cases import Case
+    from unetr_nnunet.inference.model_set import ModelSet
     from unetr_nnunet.inference.outputs import Outputs, Preview
     from unetr_nnunet.inference.predictor import Predictor
 
@@ -28,7 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUTPUT", help="folder to write to")
     model = parser.add_argument_group("model", "-m, or -d and -c as in nnUNetv2_predict")
     model.add_argument(
-        "-m", "--model", type=Path, nargs="+", metavar="MODEL", help="model folder or zip; several are averaged"
+        "-m",
+        "--model",
+        type=Path,
+        nargs="+",
+        metavar="MODEL",
+        help="model folder or zip, or the best_model of a crossval; several are averaged",
     )
     model.add_argument("-d", "--dataset", metavar="ID", help="data set number or name in nnUNet_results")
     model.add_argument("-c", "--configuration", help="such as 3d_fullres")
@@ -71,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     from unetr_nnunet.folder_lock import folder_lock
     from unetr_nnunet.inference.cases import find_cases
     from unetr_nnunet.inference.folder import FailedCases, predict_cases
+    from unetr_nnunet.inference.model_set import ModelSet, read_model_set
     from unetr_nnunet.inference.model_zip import model_folder
     from unetr_nnunet.inference.outputs import Outputs
     from unetr_nnunet.inference.volumes_table import VolumesTable
@@ -84,11 +91,12 @@ def run(arguments: argparse.Namespace) -> int:
         given = _models(arguments)
         print("loading", *given, flush=True)
         folders = [stack.enter_context(model_folder(path)) for path in given]
-        predictors = [_predictor(arguments, folders, device) for device in _devices(arguments.device)]
+        sets = [read_model_set(folder) or ModelSet((folder,)) for folder in folders]
+        predictors = [_predictor(arguments, sets, device) for device in _devices(arguments.device)]
         model = predictors[0].models[0]
-        for path, each in zip(given, predictors[0].models, strict=True):
+        for each in predictors[0].models:
             axes = f"arrays in {each.orientation} ({each.orientation_source})"
-            print(f"model {path}: {each.trainer_name}, {len(each.parameters)} fold(s), {axes}")
+            print(f"model {each.folder}: {each.trainer_name}, {len(each.parameters)} fold(s), {axes}")
         cases, words = find_cases(arguments.input, len(model.channel_names), "CT" if model.is_ct else None)
         print(*words, sep="\n", end="\n" if words else "")
         outputs = Outputs(
@@ -159,14 +167,18 @@ def _devices(wanted: str | None) -> list[str]:
     return [f"cuda:{gpu}" for gpu in range(gpus)] or ["cpu"]
 
 
-def _predictor(arguments: argparse.Namespace, folders: list[Path], device: str) -> "Predictor":
+def _predictor(arguments: argparse.Namespace, sets: "list[ModelSet]", device: str) -> "Predictor":
     from tqdm import tqdm
 
     from unetr_nnunet.inference.model import load_model
     from unetr_nnunet.inference.predictor import Predictor
 
-    models = [load_model(each, arguments.folds, arguments.checkpoint, arguments.trust_checkpoint) for each in folders]
-    return Predictor(models, device, arguments.exact, arguments.output, tqdm.write)
+    checkpoint = (arguments.checkpoint, arguments.trust_checkpoint)
+    models = [load_model(path, arguments.folds or each.folds, *checkpoint) for each in sets for path in each.models]
+    if len(sets) > 1 and any(each.largest_only for each in sets):
+        print("several models are averaged: the post-processing of each is left out", flush=True)
+        return Predictor(models, device, arguments.exact, arguments.output, tqdm.write)
+    return Predictor(models, device, arguments.exact, arguments.output, tqdm.write, sets[0].postprocess)
 
 
 def _preview(is_ct: bool) -> "Preview":

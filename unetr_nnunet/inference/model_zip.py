@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from unetr_nnunet.inference.model_set import FILE
+
 GIB = 2**30
 MAX_GIB = 64
 """Largest size of a zip file's unpacked contents: more than ten folds of the largest networks take."""
@@ -26,7 +28,7 @@ def model_folder(model: Path) -> Iterator[Path]:
     Only plans, ``dataset.json`` and checkpoints are unpacked.
 
     Args:
-        model: model folder; or zip file as nnU-Net's export writes it, or of a model folder itself.
+        model: model folder; or zip file as nnU-Net's export writes it, of a model folder itself, or of a chosen set.
 
     Yields:
         The model folder; that of a zip file lies in a temporary folder (below ``TMPDIR``).
@@ -80,8 +82,11 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
 
 
 def _model_in(archive: Path, entries: list[zipfile.ZipInfo]) -> PurePosixPath:
-    """Return the path of the one model folder in a zip file."""
+    """Return the path of the one model folder in a zip file, or of the folder of a chosen set of models."""
     files = {PurePosixPath(entry.filename) for entry in entries if not entry.is_dir()}
+    sets = [path.parent for path in files if path.name == FILE]
+    if len(sets) == 1:
+        return sets[0]
     models = sorted({path.parent for path in files if path.name == "plans.json"})
     if not models:
         raise ValueError(f"{archive} holds no model: there is no plans.json in it; export one with nnU-Net's command")
@@ -93,9 +98,9 @@ def _model_in(archive: Path, entries: list[zipfile.ZipInfo]) -> PurePosixPath:
 
 
 def _is_needed(path: PurePosixPath, model: PurePosixPath) -> bool:
-    if path.parent == model:
-        return path.name in ("plans.json", "dataset.json")
-    return path.parent.parent == model and path.parent.name.startswith("fold_") and path.suffix == ".pth"
+    if path.name in ("plans.json", "dataset.json", FILE):
+        return model in (path.parent, path.parent.parent)
+    return model in path.parents and path.parent.name.startswith("fold_") and path.suffix == ".pth"
 
 
 def _check_space(archive: Path, entries: list[zipfile.ZipInfo], folder: Path) -> None:

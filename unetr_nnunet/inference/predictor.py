@@ -30,6 +30,7 @@ class Predictor:
         exact: do as nnU-Net does, view by view, in full precision and with air.
         scratch: folder for the files of cases that need more memory than is free; None for the system's.
         say: called with words on what had to be done differently.
+        postprocess: applied to each label map (Z, Y, X), such as `ModelSet.postprocess`.
 
     Raises:
         ValueError: if the models do not fit together.
@@ -46,9 +47,11 @@ class Predictor:
         exact: bool = False,
         scratch: Path | None = None,
         say: Callable[[str], None] = warnings.warn,
+        postprocess: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = np.asarray,
     ) -> None:
         self.models, self.device, self.exact = list(models), torch.device(device), exact
         self.scratch, self._say, self.case_name = scratch, say, ""
+        self._postprocess = postprocess
         first = self.models[0]
         for model in self.models[1:]:
             for what in ("labels", "channel_names"):
@@ -79,7 +82,7 @@ class Predictor:
         self._doubt_values(channels)
         on_image, oriented = self._logits(model, channels, progress)
         mask = on_image.label_map().transpose(model.plans.transpose_backward)
-        return like_input(mask, oriented, channels[0])
+        return like_input(self._postprocess(mask), oriented, channels[0])
 
     def predict_array(
         self, image: npt.NDArray[Any], spacing_mm: Sequence[float], progress: Progress | None = None
@@ -139,7 +142,7 @@ class Predictor:
         """
         labels = np.asarray(self.models[0].labels.convert_probabilities_to_segmentation(probabilities))
         mask: npt.NDArray[np.uint8 | np.uint16] = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
-        return like_input(mask, to_orientation(image, code), image)
+        return like_input(self._postprocess(mask), to_orientation(image, code), image)
 
     def _doubt_values(self, channels: Sequence[sitk.Image]) -> None:
         """Say so where a CT holds neither air nor fat."""

@@ -26,7 +26,7 @@ def context(study: Study, trainings: Mapping[str, Training], command: Sequence[s
         "labels_hash": hash_files(path for model in study.models for path in model.labels.values()),
         "report_command": shlex.join(command) if command else None,
         "versions": [("Python", platform.python_version()), *_versions()],
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
 

@@ -1,0 +1,284 @@
+"""Run a study: Snakemake has the graph (``workflow/Snakefile``); here it is started, watched and stopped.
+
+The engine is Snakemake (Mölder et al., "Sustainable data analysis with Snakemake", F1000Research 2021), on this machine
+or, through its plugin, on Slurm. Every step leaves a mark; the same command goes on where a study was stopped.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.experiments import slurm
+from unetr_nnunet.experiments.requests import LABELS, case_voxels
+from unetr_nnunet.experiments.study import FILE, Study, write_json
+from unetr_nnunet.experiments.study_plans import refuse_edited_plans
+from unetr_nnunet.experiments.study_status import Status, read_status
+from unetr_nnunet.experiments.study_step import SETTINGS, dataset_name
+from unetr_nnunet.folder_lock import folder_lock
+from unetr_nnunet.nnunet_hook.environment import FOLDERS, nnunet_variables
+
+SNAKEFILE = Path(__file__).parent / "workflow" / "Snakefile"
+POLL_S = 2.0
+GRACE_S = 90.0
+RETRIES = 1
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a study is run.
+
+    Attributes:
+        executor: "local" or "slurm".
+        device: "cuda" or "cpu".
+        gpus: GPUs of this machine.
+        gpus_per_training: of one training.
+        cores: processor cores of this machine, or of a step on a cluster.
+        cores_per_training: of one training.
+        jobs: jobs at once on a cluster.
+        keep_probabilities: do not remove them after use.
+        retries: how often a step that failed is tried again.
+        python: the interpreter of the steps.
+    """
+
+    executor: str
+    device: str
+    gpus: int
+    gpus_per_training: int
+    cores: int
+    cores_per_training: int
+    jobs: int
+    keep_probabilities: bool
+    retries: int = RETRIES
+    python: str = sys.executable
+
+    @property
+    def trainings_at_once(self) -> int:
+        """Trainings side by side."""
+        if self.executor == "slurm":
+            return self.jobs
+        if self.device == "cuda":
+            return max(1, self.gpus // self.gpus_per_training)
+        return max(1, self.cores // self.cores_per_training)
+
+
+class StudyFailedError(RuntimeError):
+    """Steps have failed; the message names them and their logs."""
+
+
+def set_environment(root: Path) -> None:
+    """Set nnU-Net's variables for this process and its children, below ``root`` where they are not set."""
+    os.environ.update(nnunet_variables(root))
+    for name in FOLDERS:
+        Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
+
+
+def results_folder(study: Study) -> Path | None:
+    """Return the data set's folder in ``nnUNet_results``; None where the data set is not there yet."""
+    with contextlib.suppress(FileNotFoundError):
+        return Path(os.environ["nnUNet_results"]) / dataset_name(study.dataset)
+    return None
+
+
+def check(study: Study, folder: Path) -> None:
+    """Refuse what cannot end well: no data, plans edited since, a disk that is too small.
+
+    Raises:
+        ValueError: the message says what is wrong and how to mend it.
+    """
+    results = results_folder(study)
+    if results is None:
+        if not study.data:
+            dataset_name(study.dataset)  # says how to make it
+        return
+    refuse_edited_plans(study, Path(os.environ["nnUNet_preprocessed"]) / results.name, results, folder)
+
+
+def needed_gib(study: Study) -> float:
+    """Return the disk that the probabilities of the ensembles' candidates take at most, in GiB."""
+    names = [
+        path.parent.name for path in Path(os.environ["nnUNet_raw"]).glob(f"Dataset{study.dataset:03d}_*/dataset.json")
+    ]
+    cases = 30
+    for name in names:
+        content = json.loads((Path(os.environ["nnUNet_raw"]) / name / "dataset.json").read_text(encoding="utf-8"))
+        cases = int(content.get("numTraining", cases))
+    candidates = min(study.candidates, len(study.models))
+    share = len(study.folds) / 5
+    return candidates * cases * share * case_voxels(study) * LABELS * 2 / GIB if candidates > 1 else 0.0
+
+
+def expectation(study: Study, folder: Path, settings: Settings) -> list[str]:
+    """Return what a study will take, in words."""
+    status = read_status(study, folder, results_folder(study))
+    free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free / GIB
+    hours = status.left_hours(settings.trainings_at_once)
+    trainings = f"{len(study.models)} model(s) x {len(study.folds)} fold(s) = {len(status.trainings)} trainings"
+    at_once = f"{settings.trainings_at_once} at once, on {settings.device}"
+    took = f"about {hours:.1f} hours of training left" if hours else "hours are known after the first epoch"
+    disk = f"at most {needed_gib(study):.1f} GiB for probabilities, {free:.0f} GiB free"
+    return [f"{trainings}, {at_once}; {took}", disk + ("" if settings.keep_probabilities else "; removed after use")]
+
+
+def write_inputs(study: Study, settings: Settings, folder: Path) -> None:
+    """Write what the workflow reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(study, folder / FILE)
+    with atomic_path(folder / SETTINGS) as temporary:
+        temporary.write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
+
+
+def dry_run(study: Study, settings: Settings, folder: Path) -> str:
+    """Return Snakemake's list of the steps that would run."""
+    write_inputs(study, settings, folder)
+    command = [*_command(settings, folder), "--dry-run", "--quiet", "rules"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=_environment(), check=False)
+    if done.returncode:
+        raise RuntimeError(f"the steps cannot be listed: {done.stderr.strip() or done.stdout.strip()}")
+    listed = re.search(r"^job +count\n.*?(?=\n\n|\Z)", done.stdout, re.MULTILINE | re.DOTALL)
+    return listed[0] if listed else done.stdout
+
+
+def run_study(study: Study, settings: Settings, folder: Path) -> None:
+    """Run a study to its end, or go on with it.
+
+    Args:
+        study: the study.
+        settings: how to run it.
+        folder: the study's; receives marks, logs, the best model and the report.
+
+    Raises:
+        BlockingIOError: another study works in the folder, or trains models of the data set.
+        ValueError: something is wrong from the start, see `check`.
+        StudyFailedError: steps have failed; all others have been done.
+        KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, after what ran has saved its state.
+    """
+    with contextlib.ExitStack() as held:
+        descriptors = [held.enter_context(folder_lock(folder))]
+        results = Path(os.environ["nnUNet_results"]) / f".study_{study.dataset:03d}"
+        descriptors.append(held.enter_context(folder_lock(results)))
+        check(study, folder)
+        write_inputs(study, settings, folder)
+        if settings.executor == "slurm":
+            slurm.cancel_jobs_of(folder)
+        before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+        try:
+            _watch(study, settings, folder, sum(descriptors, ()))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _command(settings: Settings, folder: Path) -> list[str]:
+    words = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(folder)]
+    words += ["--nolock", "--rerun-incomplete", "--keep-going", "--rerun-triggers", "mtime"]
+    words += ["--notemp"] if settings.keep_probabilities else []
+    if settings.executor == "slurm":
+        return [*words, *slurm.options(folder), "--jobs", str(settings.jobs)]
+    return [*words, "--cores", str(settings.cores), "--resources", f"gpu={settings.gpus}"]
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment in which a step finds its interpreter's commands, also on another machine."""
+    return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+
+
+def _watch(study: Study, settings: Settings, folder: Path, descriptors: tuple[int, ...]) -> None:
+    log = folder / "logs" / "snakemake.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(
+            _command(settings, folder),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the trainings in order
+            pass_fds=descriptors,  # the locks last as long as the workflow, should this process be killed
+        )
+    try:
+        last = ""
+        while process.poll() is None:
+            last = _say(read_status(study, folder, results_folder(study)), settings, last)
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted: what runs saves its state; the same command goes on\n")
+        _end(process, settings)
+        raise
+    _say(read_status(study, folder, results_folder(study)), settings, last)
+    failures = list(failed_steps(log.read_text(encoding="utf-8", errors="replace"), folder))
+    if process.returncode:
+        raise StudyFailedError(_failure(failures, log))
+
+
+def _say(status: Status, settings: Settings, last: str) -> str:
+    hours = status.left_hours(settings.trainings_at_once)
+    running = [training for training in status.trainings if training.epochs and not training.done]
+    words = f"{status.done} of {status.total} steps done"
+    words += f", {len(running)} trainings begun" if running else ""
+    if sys.stderr.isatty():
+        left = f", about {hours:.1f} h of training left" if hours else ""
+        epochs = "".join(f", {t.epochs}/{t.planned_epochs or '?'} epochs" for t in running[:2])
+        sys.stderr.write(f"\r{words}{epochs}{left}   ")
+    elif words != last:
+        sys.stderr.write(words + (f", about {hours:.2f} h of training left" if hours else "") + "\n")
+    sys.stderr.flush()
+    return words
+
+
+def _end(process: "subprocess.Popen[bytes]", settings: Settings) -> None:
+    """Let the workflow's jobs save their state and end; on a cluster cancel them."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    if settings.executor == "slurm":
+        process.send_signal(signal.SIGINT)
+    else:
+        process.terminate()  # it starts nothing more, and waits for what runs
+        time.sleep(POLL_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def failed_steps(words: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the name and the log of each step that failed for good, from Snakemake's own log."""
+    found: Mapping[Path, str] = {}
+    for block in re.finditer(r"^Error in rule (\w+):\n((?:    .*\n)+)", words + "\n", re.MULTILINE):
+        log = re.search(r"^    log: (\S+)", block[2], re.MULTILINE)
+        path = folder / log[1].rstrip(",") if log else folder / "logs" / "snakemake.log"
+        done = re.search(r"^    output: (\S+)", block[2], re.MULTILINE)
+        if not (done and (folder / done[1].rstrip(",")).exists()):  # else a later try has succeeded
+            found = {**found, path: block[1]}
+    for path, name in found.items():
+        yield " ".join([name, *path.with_suffix("").parts[-2:]] if path.parent.name != "logs" else [name]), path
+
+
+def _failure(failures: list[tuple[str, Path]], log: Path) -> str:
+    if not failures:
+        last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
+        return f"the workflow ended with an error; the end of {log}:\n{last}"
+    lines = [f"{len(failures)} step(s) failed; all that do not need them are done, the same command tries again:"]
+    for name, path in failures:
+        text = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.is_file() else []
+        lines.append(f"  {name}: {text[-1] if text else 'no word'}\n    log: {path}")
+    return "\n".join(lines)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,56 @@
+"""Keep trainings off each other's GPUs: a lock for each, which dies with the process that holds it."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+POLL_S = 5.0
+
+
+def take_gpus(folder: Path, count: int, visible: list[str]) -> list[str]:
+    """Wait until ``count`` GPUs are free, take them, and keep them until this process, or what it becomes, ends.
+
+    The descriptors stay open through ``exec``, so that the lock is the training's own.
+
+    Args:
+        folder: where the locks lie, one file for each GPU.
+        count: GPUs to take.
+        visible: names of those there are, as ``CUDA_VISIBLE_DEVICES`` has them.
+
+    Returns:
+        The names of those taken.
+
+    Raises:
+        ValueError: there are fewer than ``count``.
+    """
+    if len(visible) < count:
+        raise ValueError(f"{count} GPUs wanted for one training, {len(visible)} here: lower --gpus-per-training")
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        taken: dict[str, int] = {}
+        for name in visible:
+            descriptor = os.open(folder / f"gpu_{name}", os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                continue
+            taken[name] = descriptor
+            if len(taken) == count:
+                for each in taken.values():
+                    os.set_inheritable(each, True)
+                return list(taken)
+        for each in taken.values():
+            os.close(each)
+        time.sleep(POLL_S)
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]

@@ -1,0 +1,59 @@
+"""The chosen model as one folder and one zip file: weights, plans and post-processing, ready for another machine.
+
+The zip file has nnU-Net's own layout, so that ``nnUNetv2_install_pretrained_model_from_zip`` installs it;
+``unetr_nnunet predict -m`` takes the folder and the zip file, members and post-processing included.
+"""
+
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.experiments.best_model import BestModel
+from unetr_nnunet.inference.model_set import FILE
+
+CHECKPOINT = "checkpoint_final.pth"
+
+
+def write_bundle(best: BestModel, results: Path, output: Path) -> Path:
+    """Write the folder ``output`` and, beside its parent, the zip file.
+
+    Args:
+        best: what was chosen.
+        results: the data set's folder in ``nnUNet_results``.
+        output: ``.../best_model/DatasetNNN_NAME``; replaced. Checkpoints are linked where the file system allows it.
+
+    Returns:
+        The zip file, ``.../best_model.zip``.
+    """
+    shutil.rmtree(output, ignore_errors=True)
+    for member in best.members:
+        for name in ("plans.json", "dataset.json", *(f"fold_{fold}/{CHECKPOINT}" for fold in best.folds)):
+            target = output / member / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link_or_copy(results / member / name, target)
+    content = {
+        "models": best.members,
+        "folds": best.folds,
+        "postprocessing": best.postprocessing,
+        "dice": best.dice,
+        "validation": str(best.validation),
+        "nnunet_choice": best.nnunet_choice,
+        "tried": [{"models": members, "dice": dice} for members, dice in best.scores.items()],
+    }
+    with atomic_path(output / FILE) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    archive = output.parent.with_suffix(".zip")
+    with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as opened:
+        for path in sorted(output.rglob("*")):
+            opened.write(path, path.relative_to(output.parent))
+    return archive
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)

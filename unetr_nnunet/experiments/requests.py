@@ -1,0 +1,86 @@
+"""What a step asks of a cluster: memory and time, from the data set's size, and from what the same step has cost.
+
+Until a model's first training has ended the request is a generous guess; Snakemake's benchmark files then tell. A step
+that is tried again asks for half as much more.
+"""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unetr_nnunet.experiments.study import FILE, Study, read_json
+
+GIB_IN_MB = 1024
+PROCESS_MB = 4 * GIB_IN_MB
+"""Of a Python process with torch, nnU-Net and a few patches."""
+LABELS = 14
+EXPORT_COPIES = 3
+"""nnU-Net holds the logits of a whole case, resamples them, and takes their softmax."""
+USUAL_CASE_VOXELS = 512 * 512 * 200
+FIRST_TRAINING_MINUTES = 3 * 24 * 60
+OTHER_MINUTES = 24 * 60
+RESERVE = 1.5
+LEARNT = ("train",)
+NOT_MEASURED = 0.0
+
+
+def request(folder: Path, step: str, wildcards: Mapping[str, str], attempt: int = 1) -> dict[str, int]:
+    """Return ``mem_mb`` and ``runtime`` (minutes) of a step.
+
+    Args:
+        folder: the study's.
+        step: name of the step.
+        wildcards: ``model`` and ``fold``, where the step has them.
+        attempt: 1 for the first.
+    """
+    memory_mb = PROCESS_MB + _case_mb(folder)
+    minutes = float(FIRST_TRAINING_MINUTES if step == "train" else OTHER_MINUTES)
+    if step in LEARNT:
+        costs = [read_cost(path) for path in (folder / "costs" / step / wildcards["model"]).glob("fold_*.tsv")]
+        known = [cost for cost in costs if cost["seconds"]]
+        if known:
+            minutes = RESERVE * max(cost["seconds"] for cost in known) / 60
+            memory_mb = RESERVE * max(cost["memory_mb"] for cost in known) or memory_mb
+    more = 1 + (attempt - 1) / 2
+    return {"mem_mb": math.ceil(memory_mb * more), "runtime": max(10, math.ceil(minutes * more))}
+
+
+def read_cost(path: Path) -> dict[str, float]:
+    """Return ``seconds`` and ``memory_mb`` of a step from Snakemake's benchmark file; zeros where it has none."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+        return {"seconds": float(rows[-1]["s"]), "memory_mb": _number(rows[-1]["max_rss"])}
+    except (OSError, ValueError, KeyError, IndexError):
+        return {"seconds": NOT_MEASURED, "memory_mb": NOT_MEASURED}
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return NOT_MEASURED
+
+
+def _case_mb(folder: Path) -> float:
+    """Return the memory of nnU-Net's export of the largest case."""
+    study = read_json(folder / FILE)
+    return case_voxels(study) * LABELS * 4 * EXPORT_COPIES / 2**20
+
+
+def case_voxels(study: Study) -> int:
+    """Return the voxels of the largest case: from the fingerprint, else those of a usual abdominal CT."""
+    fingerprints = Path(os.environ["nnUNet_preprocessed"]).glob(
+        f"Dataset{study.dataset:03d}_*/dataset_fingerprint.json"
+    )
+    for path in fingerprints:
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return max(math.prod(shape) for shape in content["shapes_after_crop"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return USUAL_CASE_VOXELS

@@ -1,0 +1,204 @@
+"""A study as data: which models are trained on which folds of a data set, and what is asked of them.
+
+A study is written in TOML (see ``studies/`` and docs/reference/studies.md) or follows from the words of
+``unetr_nnunet crossval``. A seed belongs to a trainer's name, so each seed is a model of its own.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from unetr_nnunet.atomic import atomic_path
+
+FILE = "study.json"
+DEFAULT_PLANS, DEFAULT_CONFIGURATION = "nnUNetPlans", "3d_fullres"
+OUR_TRAINER = "nnUNetTrainerUNETR"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What nnU-Net calls a trained model: one result folder with several folds.
+
+    Attributes:
+        trainer: class name of the trainer.
+        plans: name of the plans.
+        configuration: configuration in the plans.
+    """
+
+    trainer: str
+    plans: str = DEFAULT_PLANS
+    configuration: str = DEFAULT_CONFIGURATION
+
+    @property
+    def identifier(self) -> str:
+        """Name of its folder in ``nnUNet_results``."""
+        return f"{self.trainer}__{self.plans}__{self.configuration}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the study's page.
+
+    Attributes:
+        title: what is compared.
+        rows: (label, trainer without its seed), in order; TRAINER__PLANS where a trainer has several plans.
+    """
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Models, folds and what surrounds them.
+
+    Attributes:
+        dataset: number of the data set.
+        models: trained on every fold.
+        folds: folds of ``splits_final.json``; five by default.
+        data: where the raw data set comes from if it is not there yet: words of the commands that make it, in order,
+            each without ``unetr_nnunet``.
+        plans: how plans are made that are neither there nor nnU-Net's own: a stock ``planner``, or ``architecture``,
+            ``size`` and ``gpu_memory`` of ``unetr_nnunet plan``.
+        configurations: configurations to add to all plans, as nnU-Net's ``inherits_from`` understands them.
+        candidates: as many of the best models are tried in ensembles; 1 for none.
+        cores: processor cores of one training without a GPU; all of them by default.
+        tables: tables of the study's page.
+    """
+
+    dataset: int
+    models: tuple[Model, ...]
+    folds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    data: tuple[tuple[str, ...], ...] = ()
+    plans: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    configurations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    candidates: int = 5
+    cores: int | None = None
+    tables: tuple[Table, ...] = ()
+
+    def __post_init__(self) -> None:
+        twice = sorted({model.identifier for model in self.models if self.models.count(model) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is named twice: name each model once")
+        if not self.models:
+            raise ValueError("a study needs a trainer at least: name it with -tr, or in [[models]]")
+        if len(set(self.folds)) < len(self.folds) or not all(fold in range(5) for fold in self.folds):
+            raise ValueError(f"folds {' '.join(map(str, self.folds))}: name some of 0 1 2 3 4, each once")
+        if self.candidates < 1:
+            raise ValueError(f"candidates = {self.candidates}: at least 1, which tries no ensemble")
+        for model in self.models:
+            _check_trainer(model.trainer)
+
+    @property
+    def plan_names(self) -> list[str]:
+        """Names of the plans in use, in order."""
+        return list(dict.fromkeys(model.plans for model in self.models))
+
+    def model(self, identifier: str) -> Model:
+        """Return the model of this identifier."""
+        return next(model for model in self.models if model.identifier == identifier)
+
+
+def with_seeds(trainers: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """Return each trainer with each seed in its name; nnU-Net's own, whose names hold none, once.
+
+    Raises:
+        ValueError: a trainer names a seed already.
+    """
+    named = []
+    for trainer in trainers:
+        if seeds and re.search(r"_seed\d+$", trainer):
+            raise ValueError(f"{trainer} names a seed already: leave it out, or leave out the list of seeds")
+        own = trainer.startswith(OUR_TRAINER)
+        named += [f"{trainer}_seed{seed}" for seed in seeds] if seeds and own else [trainer]
+    return named
+
+
+def without_seed(trainer: str) -> str:
+    """Return a trainer's name without its seed."""
+    return re.sub(r"_seed\d+$", "", trainer)
+
+
+def read_study(path: Path) -> Study:
+    """Read a study from a TOML file.
+
+    Raises:
+        ValueError: the file is no TOML, or holds what no study has; the message names it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no study file {path}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _study(content)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML file: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _study(content: dict[str, Any]) -> Study:
+    known = {each.name for each in fields(Study)} | {"seeds", "plans_name", "configuration"}
+    _refuse_unknown(content, known, "a study")
+    if not isinstance(content.get("dataset"), int):
+        raise ValueError("dataset = NUMBER is missing: the number of the data set in nnUNet_raw")
+    seeds = content.get("seeds", [])
+    models = []
+    for entry in content.get("models", []):
+        _refuse_unknown(entry, {"trainer", "plans", "configuration"}, "an entry of [[models]]")
+        models += [
+            Model(
+                trainer,
+                entry.get("plans", content.get("plans_name", DEFAULT_PLANS)),
+                entry.get("configuration", content.get("configuration", DEFAULT_CONFIGURATION)),
+            )
+            for trainer in with_seeds([entry.get("trainer", "")], seeds)
+        ]
+    return Study(
+        content["dataset"],
+        tuple(models),
+        tuple(content.get("folds", (0, 1, 2, 3, 4))),
+        data=tuple(tuple(str(word) for word in command) for command in content.get("data", [])),
+        plans=content.get("plans", {}),
+        configurations=content.get("configurations", {}),
+        candidates=content.get("candidates", 5),
+        cores=content.get("cores"),
+        tables=tuple(
+            Table(each["title"], tuple((label, trainer) for label, trainer in each["rows"]))
+            for each in content.get("tables", [])
+        ),
+    )
+
+
+def _refuse_unknown(content: Mapping[str, Any], known: set[str], what: str) -> None:
+    for name in content:
+        if name not in known:
+            raise ValueError(f"{name!r} is nothing that {what} has; it has {', '.join(sorted(known))}")
+
+
+def _check_trainer(trainer: str) -> None:
+    if trainer.startswith(OUR_TRAINER):
+        from unetr_nnunet.trainers.names import parse_trainer_name
+
+        parse_trainer_name(trainer)
+    elif not re.fullmatch(r"[A-Za-z]\w*", trainer) or "__" in trainer:
+        raise ValueError(f"{trainer!r} is no name of a trainer: give a class name such as {OUR_TRAINER}")
+
+
+def write_json(study: Study, path: Path) -> None:
+    """Write a study for its steps."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(asdict(study), indent=1), encoding="utf-8")
+
+
+def read_json(path: Path) -> Study:
+    """Read what `write_json` has written."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["models"] = tuple(Model(**model) for model in content["models"])
+    content["folds"] = tuple(content["folds"])
+    content["data"] = tuple(map(tuple, content["data"]))
+    content["tables"] = tuple(Table(table["title"], tuple(map(tuple, table["rows"]))) for table in content["tables"])
+    return Study(**content)

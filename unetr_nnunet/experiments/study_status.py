@@ -1,0 +1,127 @@
+"""Where a study stands: read from its marks and from nnU-Net's own training logs, whoever runs it and wherever."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from unetr_nnunet.evaluation.report.training_log import FoldLog, read_fold_logs
+from unetr_nnunet.experiments.study import Model, Study
+
+AFTERWARDS = ("candidates", "best", "test", "report")
+BEFORE = ("data", "plan", "preprocess")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a study.
+
+    Attributes:
+        model: what is trained.
+        fold: on which fold.
+        done: trained and validated.
+        epochs: epochs that its log has finished.
+        planned_epochs: epochs it will have; None where no log tells.
+        epoch_seconds: of one epoch; None where no log of this model tells.
+    """
+
+    model: Model
+    fold: int
+    done: bool
+    epochs: int
+    planned_epochs: int | None
+    epoch_seconds: float | None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds of training left; None where nobody knows."""
+        if self.done:
+            return 0.0
+        if self.epoch_seconds is None or self.planned_epochs is None:
+            return None
+        return max(0, self.planned_epochs - self.epochs) * self.epoch_seconds
+
+
+@dataclass(frozen=True)
+class Status:
+    """A study's state.
+
+    Attributes:
+        steps: name and whether it is done, of the steps around the trainings.
+        trainings: all of them.
+    """
+
+    steps: tuple[tuple[str, bool], ...]
+    trainings: tuple[Training, ...]
+
+    @property
+    def done(self) -> int:
+        """Steps that are done."""
+        return sum(done for _, done in self.steps) + sum(training.done for training in self.trainings)
+
+    @property
+    def total(self) -> int:
+        """All steps."""
+        return len(self.steps) + len(self.trainings)
+
+    def left_hours(self, at_once: int) -> float | None:
+        """Return the hours of training that are left, with so many at once; None while no epoch has told."""
+        known = [training.left_s for training in self.trainings if training.left_s is not None]
+        if not known:
+            return None
+        unknown = len(self.trainings) - len(known)
+        whole = [t.planned_epochs * t.epoch_seconds for t in self.trainings if t.planned_epochs and t.epoch_seconds]
+        return (sum(known) + unknown * (median(whole) if whole else 0)) / at_once / 3600
+
+    def lines(self, at_once: int) -> list[str]:
+        """Return the state in words: what is done, which trainings run or wait, and how long it will take."""
+        lines = [f"{self.done} of {self.total} steps are done"]
+        waiting = 0
+        for training in self.trainings:
+            if training.epochs and not training.done:
+                of = f" of {training.planned_epochs}" if training.planned_epochs else ""
+                lines.append(f"  {training.model.identifier} fold {training.fold}: {training.epochs}{of} epochs")
+            waiting += not training.epochs and not training.done
+        lines += [f"  {waiting} trainings have not begun"] if waiting else []
+        lines += [f"  {name}: not done" for name, done in self.steps if not done]
+        hours = self.left_hours(at_once)
+        if hours:
+            lines.append(f"about {hours:.1f} hours of training left, {at_once} at once")
+        return lines
+
+
+def read_status(study: Study, folder: Path, results: Path | None) -> Status:
+    """Read a study's state.
+
+    Args:
+        study: the study.
+        folder: the study's.
+        results: the data set's folder in ``nnUNet_results``; None while there is none.
+    """
+    marks = folder / "done"
+    steps = [(name, (marks / name).is_file()) for name in BEFORE]
+    steps += [
+        (name, (folder / "candidates.json" if name == "candidates" else marks / name).is_file()) for name in AFTERWARDS
+    ]
+    trainings = []
+    for model in study.models:
+        trained = results / model.identifier if results else Path(os.devnull)
+        logs = {log.fold: log for log in read_fold_logs(trained)}
+        seconds = [value for log in logs.values() for _, value in log.curve("seconds")]
+        planned = next((epochs for fold in study.folds if (epochs := _planned(trained, fold, model))), None)
+        for fold in study.folds:
+            done = (marks / "train" / model.identifier / f"fold_{fold}").is_file()
+            epochs = len(logs.get(str(fold), FoldLog("")).curve("seconds"))
+            trainings.append(Training(model, fold, done, epochs, planned, median(seconds) if seconds else None))
+    return Status(tuple(steps), tuple(trainings))
+
+
+def _planned(trained: Path, fold: int, model: Model) -> int | None:
+    """Return a training's number of epochs: from its trainer's name, else as nnU-Net's ``debug.json`` has it."""
+    named = re.search(r"_(\d+)epochs?(_|$)", model.trainer)
+    if named:
+        return int(named[1])
+    debug = trained / f"fold_{fold}" / "debug.json"
+    found = re.search(r'"num_epochs": "?(\d+)', debug.read_text(encoding="utf-8")) if debug.is_file() else None
+    return int(found[1]) if found else None

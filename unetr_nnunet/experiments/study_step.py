@@ -1,0 +1,267 @@
+"""One step of a study, as the workflow runs it: ``python -m unetr_nnunet.experiments.study_step STEP FOLDER ...``.
+
+A step runs the stock nnU-Net commands and our own, says which, and can be repeated after a kill at any moment.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.experiments.gpu_slots import take_gpus, visible_gpus
+from unetr_nnunet.experiments.steps import program
+from unetr_nnunet.experiments.study import FILE, Study, read_json
+from unetr_nnunet.experiments.study_plans import complete_plans, planning_commands, read_json_file
+
+SETTINGS = "settings.json"
+MOST_PROCESSES = 8
+"""nnU-Net's own default; each exporting process holds a whole case's logits."""
+
+
+class StudyStep:
+    """What a step needs to know.
+
+    Args:
+        folder: the study's.
+        threads: processor cores that the step may use.
+
+    Attributes:
+        study: what is to be done.
+        device: "cpu" or "cuda".
+        gpus: GPUs of one training.
+        dataset: the data set's full name.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        self.folder, self.threads = folder.resolve(), threads
+        self.study: Study = read_json(self.folder / FILE)
+        settings = json.loads((self.folder / SETTINGS).read_text(encoding="utf-8"))
+        self.device: str = settings["device"]
+        self.gpus: int = settings["gpus_per_training"]
+        self.local: bool = settings["executor"] == "local"
+        self.processes = min(threads, MOST_PROCESSES)
+        self.environment = {
+            **os.environ,
+            "nnUNet_def_n_proc": str(self.processes),
+            # with one core a process for augmentation only gets in the way
+            "nnUNet_n_proc_DA": str(threads - 1 if threads < 2 or self.device == "cuda" else 1),
+            **({"OMP_NUM_THREADS": str(threads)} if self.device == "cpu" else {}),
+        }
+
+    @property
+    def dataset(self) -> str:
+        """Full name of the data set."""
+        return dataset_name(self.study.dataset)
+
+    @property
+    def raw(self) -> Path:
+        """The data set's folder in ``nnUNet_raw``."""
+        return Path(os.environ["nnUNet_raw"]) / self.dataset
+
+    @property
+    def preprocessed(self) -> Path:
+        """The data set's folder in ``nnUNet_preprocessed``."""
+        return Path(os.environ["nnUNet_preprocessed"]) / self.dataset
+
+    @property
+    def results(self) -> Path:
+        """The data set's folder in ``nnUNet_results``."""
+        return Path(os.environ["nnUNet_results"]) / self.dataset
+
+    def run(self, *command: str, cwd: Path | None = None) -> None:
+        """Say a command, and run it; its failure is the step's."""
+        sys.stdout.write(f"$ {shlex.join(command)}\n")
+        sys.stdout.flush()
+        words = program(*command)
+        code = subprocess.run(words, env=self.environment, cwd=cwd or self.folder, check=False).returncode
+        if code:
+            raise RuntimeError(f"{command[0]} ended with exit code {code}")
+
+
+def dataset_name(number: int) -> str:
+    """Return the full name of a data set, such as ``Dataset017_BTCV``.
+
+    Raises:
+        FileNotFoundError: there is none of this number in ``nnUNet_raw``.
+        ValueError: there are several.
+    """
+    raw = Path(os.environ["nnUNet_raw"])
+    names = sorted(path.parent.name for path in raw.glob(f"Dataset{number:03d}_*/dataset.json"))
+    if not names:
+        raise FileNotFoundError(f"{raw} (nnUNet_raw) has no data set {number}: convert it (`unetr_nnunet convert`)")
+    if len(names) > 1:
+        raise ValueError(f"the number {number} stands for {' and '.join(names)} in {raw}: rename one of them")
+    return names[0]
+
+
+def _data(step: StudyStep, arguments: argparse.Namespace) -> None:
+    try:
+        name = step.dataset
+    except FileNotFoundError:
+        for words in step.study.data:
+            step.run("unetr_nnunet", *words)
+    else:
+        sys.stdout.write(f"{name} is there\n")
+
+
+def _plan(step: StudyStep, arguments: argparse.Namespace) -> None:
+    for command in planning_commands(step.study, step.preprocessed, step.processes):
+        step.run(*command)
+    complete_plans(step.study, step.preprocessed, step.folder)
+    splits = step.preprocessed / "splits_final.json"
+    if read_json_file(splits) is None:  # folds that start together would both write it
+        own = read_json_file(step.raw / "splits_final.json")
+        _write_splits(own or _nnunet_splits(step.raw), splits)
+
+
+def _nnunet_splits(raw: Path) -> list[dict[str, list[str]]]:
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+    from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+    return generate_crossval_split(sorted(get_filenames_of_train_images_and_targets(str(raw))), seed=12345, n_splits=5)
+
+
+def _write_splits(splits: Any, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(splits, indent=4), encoding="utf-8")
+
+
+def _preprocess(step: StudyStep, arguments: argparse.Namespace) -> None:
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    seen = set()
+    for model in step.study.models:
+        plans = PlansManager(str(step.preprocessed / f"{model.plans}.json"))
+        if model.configuration not in plans.available_configurations:
+            there = ", ".join(plans.available_configurations)
+            raise ValueError(f"plans {model.plans} have no configuration {model.configuration}; they have {there}")
+        data = plans.get_configuration(model.configuration).data_identifier
+        if data not in seen:  # plans that share their data are preprocessed once
+            seen.add(data)
+            words = ("-d", str(step.study.dataset), "-plans_name", model.plans, "-c", model.configuration)
+            step.run("nnUNetv2_preprocess", *words, "-np", str(step.processes))
+
+
+def _train(step: StudyStep, arguments: argparse.Namespace) -> None:
+    model, fold = step.study.model(arguments.model), arguments.fold
+    output = step.results / model.identifier / f"fold_{fold}"
+    if (output / "checkpoint_final.pth").is_file() and read_json_file(output / "validation" / "summary.json"):
+        sys.stdout.write(f"{output} is trained and validated\n")
+        return
+    for checkpoint in output.glob("checkpoint_*.pth"):
+        if not zipfile.is_zipfile(checkpoint):
+            sys.stdout.write(f"{checkpoint} is torn (killed while it was written): removed\n")
+            checkpoint.unlink()
+    words = ["nnUNetv2_train", str(step.study.dataset), model.configuration, str(fold), "-tr", model.trainer]
+    words += ["-p", model.plans, "-device", step.device, "--c"]
+    if step.device == "cuda":
+        words += ["-num_gpus", str(step.gpus)] if step.gpus > 1 else []
+        if step.local:
+            mine = take_gpus(step.folder / "gpus", step.gpus, visible_gpus())
+            step.environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+    sys.stdout.write(f"$ {shlex.join(words)}\n")
+    sys.stdout.flush()
+    command = program(*words)
+    os.execve(command[0], command, step.environment)  # so that a signal to the step is one to the training
+
+
+def _probabilities(step: StudyStep, arguments: argparse.Namespace) -> None:
+    """Write float16 probabilities of a fold's validation cases, on their original grids."""
+    model, fold = step.study.model(arguments.model), arguments.fold
+    output = step.folder / "probabilities" / model.identifier / f"fold_{fold}"
+    cases = json.loads((step.preprocessed / "splits_final.json").read_text(encoding="utf-8"))[int(fold)]["val"]
+    with tempfile.TemporaryDirectory(dir=step.folder) as images:
+        for case in cases:
+            for channel in sorted((step.raw / "imagesTr").glob(f"{case}_????.*")):
+                (Path(images) / channel.name).symlink_to(channel)
+        words = ("-m", str(step.results / model.identifier), "-f", fold, "-i", images, "-o", str(output))
+        if step.device == "cuda" and step.local:
+            step.environment["CUDA_VISIBLE_DEVICES"] = take_gpus(step.folder / "gpus", 1, visible_gpus())[0]
+        step.run("unetr_nnunet", "predict", *words, "--exact", "--save-probabilities", "--device", step.device)
+
+
+def _candidates(step: StudyStep, arguments: argparse.Namespace) -> None:
+    """Write the best models, best first: those that ensembles are made of."""
+    from unetr_nnunet.experiments.best_model import rank_models
+
+    ranked = rank_models(step.study, step.results)
+    chosen = [identifier for identifier, _ in ranked][: step.study.candidates]
+    with atomic_path(step.folder / "candidates.json") as temporary:
+        temporary.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+
+
+def _best(step: StudyStep, arguments: argparse.Namespace) -> None:
+    from unetr_nnunet.experiments.best_model import choose_best
+    from unetr_nnunet.experiments.model_bundle import write_bundle
+
+    best = choose_best(step.study, step.folder, step.results, step.preprocessed, step.processes)
+    write_bundle(best, step.results, step.folder / "best_model" / step.dataset)
+
+
+def _test(step: StudyStep, arguments: argparse.Namespace) -> None:
+    """Predict the data set's test images, if it has any, and score them, if their labels are there."""
+    images, labels = step.raw / "imagesTs", step.raw / "labelsTs"
+    if not images.is_dir() or not any(images.iterdir()):
+        sys.stdout.write(f"{step.dataset} has no test images\n")
+        return
+    words = ("-m", str(step.folder / "best_model" / step.dataset), "-i", str(images))
+    step.run("unetr_nnunet", "predict", *words, "-o", "predictions", "--device", step.device, "--resume")
+    if labels.is_dir() and any(labels.iterdir()):
+        scored = ("predictions", "--labels", str(labels), "--images", str(images), "-o", "test_report.html")
+        step.run("unetr_nnunet", "report", *scored, "--names", "best model", "--title", f"Test set of {step.dataset}")
+
+
+def _report(step: StudyStep, arguments: argparse.Namespace) -> None:
+    from unetr_nnunet.experiments.study_tables import write_tables
+
+    folders = [step.results / model.identifier for model in step.study.models]
+    ensemble = read_json_file(step.folder / "best_model" / step.dataset / "best_model.json")["validation"]
+    if ensemble not in [str(folder) for folder in folders]:
+        folders.append(Path(ensemble))
+    write_tables(step.study, step.results, step.folder / "tables.md")
+    images = ("--images", str(step.raw / "imagesTr"), "--title", f"Study on {step.dataset}")
+    step.run(
+        "unetr_nnunet", "report", *map(str, folders), *images, "--workers", str(step.processes), "-o", "report.html"
+    )
+
+
+STEPS: dict[str, Callable[[StudyStep, argparse.Namespace], None]] = {
+    "data": _data,
+    "plan": _plan,
+    "preprocess": _preprocess,
+    "train": _train,
+    "probabilities": _probabilities,
+    "candidates": _candidates,
+    "best": _best,
+    "test": _test,
+    "report": _report,
+}
+
+
+def main() -> int:
+    """Run one step."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--fold")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    try:
+        STEPS[arguments.step](StudyStep(arguments.folder, arguments.threads), arguments)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

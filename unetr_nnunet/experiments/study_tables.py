@@ -1,0 +1,85 @@
+"""The tables of a study: training loss, share of organ voxels labelled right, and Dice with its interval.
+
+The first two columns have the form of the study that this project started from, whose "accuracy" is not defined; here
+it is the share of all organ voxels of the validation cases that have their organ's label. Dice is over all validation
+cases of all folds and seeds, the interval a bootstrap over cases.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.evaluation.report.training_log import read_fold_logs
+from unetr_nnunet.evaluation.statistics import describe_overall
+from unetr_nnunet.experiments.study import Model, Study, Table, without_seed
+from unetr_nnunet.experiments.study_plans import read_json_file
+
+HEADER = ("training loss", "accuracy", "mean Dice", "95 % interval", "cases", "seeds")
+
+
+def write_tables(study: Study, results: Path, output: Path) -> None:
+    """Write the study's tables as Markdown; a study that names none gets one of all its models.
+
+    Args:
+        study: the study.
+        results: the data set's folder in ``nnUNet_results``.
+        output: the file.
+    """
+    trainers = dict.fromkeys(without_seed(model.trainer) for model in study.models)
+    tables = study.tables or (Table("Models", tuple((trainer, trainer) for trainer in trainers)),)
+    lines = []
+    for table in tables:
+        lines += [f"### {table.title}", "", f"| | {' | '.join(HEADER)} |", "|---|" + "---|" * len(HEADER)]
+        for label, trainer in table.rows:
+            lines.append(f"| {label} | {' | '.join(_row(_models(study, trainer), study.folds, results))} |")
+        lines.append("")
+    lines.append(
+        "Training loss: of the last epoch, mean over folds and seeds. Accuracy: share of the organ voxels of the "
+        "validation cases that have their organ's label. Dice: mean over organs of the mean over validation cases of "
+        f"{len(study.folds)} fold(s); the interval is a bootstrap over cases."
+    )
+    with atomic_path(output) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _models(study: Study, row: str) -> list[Model]:
+    """Return a row's models, one for each seed; of a trainer with several plans those that come first."""
+    trainer, _, plans = row.partition("__")
+    models = [model for model in study.models if without_seed(model.trainer) == trainer]
+    plans = plans or (models[0].plans if models else "")
+    return [model for model in models if model.plans == plans]
+
+
+def _row(models: Sequence[Model], folds: Sequence[int], results: Path) -> tuple[str, ...]:
+    losses: list[float] = []
+    right = true = 0.0
+    scores: dict[str, dict[str, list[float]]] = {}
+    for model in models:
+        folder = results / model.identifier
+        for log in read_fold_logs(folder):
+            if log.fold in map(str, folds):
+                losses += [value for _, value in log.curve("train_loss")[-1:]]
+        for fold in folds:
+            summary = read_json_file(folder / f"fold_{fold}" / "validation" / "summary.json")
+            for case in summary["metric_per_case"] if summary else []:
+                for organ, figures in case["metrics"].items():
+                    right, true = right + figures["TP"], true + figures["n_ref"]
+                    by_case = scores.setdefault(organ, {})
+                    by_case.setdefault(Path(case["reference_file"]).name, []).append(_number(figures["Dice"]))
+    means = {organ: {case: fmean(values) for case, values in by_case.items()} for organ, by_case in scores.items()}
+    dice = describe_overall(means) if means else {"mean": None, "low": None, "high": None, "cases": 0}
+    interval = "-" if dice["low"] is None else f"{dice['low']:.3f} to {dice['high']:.3f}"
+    return (
+        f"{fmean(losses):.4f}" if losses else "-",
+        f"{right / true:.4f}" if true else "-",
+        "-" if dice["mean"] is None else f"{dice['mean']:.4f}",
+        interval,
+        str(dice["cases"]),
+        str(len(models)),
+    )
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
