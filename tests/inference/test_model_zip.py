@@ -1,5 +1,6 @@
 import contextlib
 import io
+import json
 import shutil
 import stat
 import tempfile
@@ -15,6 +16,7 @@ from tests.inference.small_model import plans
 from tests.inference.stock_checkpoint import build, content, write_folder
 from unetr_nnunet.inference import model_zip
 from unetr_nnunet.inference.model import load_model
+from unetr_nnunet.inference.model_set import read_model_set
 from unetr_nnunet.inference.model_zip import model_folder
 
 MODEL = "Dataset999_Toy/nnUNetTrainer__nnUNetPlans__3d_fullres"
@@ -98,6 +100,36 @@ def test_several_models_are_named(results: Path, tmp_path: Path, scratch: Path) 
         export_pretrained_model("Dataset999_Toy", str(path), ("2d", "3d_fullres"), folds=(0, 1))
     names = r"Dataset999_Toy/nnUNetTrainer__nnUNetPlans__2d, Dataset999_Toy/nnUNetTrainer__nnUNetPlans__3d_fullres"
     with pytest.raises(ValueError, match=rf"model\.zip holds 2 models, {names}: unpack it"), model_folder(path):
+        pass
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_chosen_set_is_unpacked_whole(results: Path, tmp_path: Path, scratch: Path) -> None:
+    second = "nnUNetTrainerOther__nnUNetPlans__3d_fullres"
+    folder = results / "Dataset999_Toy"
+    shutil.copytree(results / MODEL, folder / second)
+    content = {"models": [Path(MODEL).name, second], "folds": [0, 1], "postprocessing": []}
+    (folder / "best_model.json").write_text(json.dumps(content))
+    for root in (results, folder):  # as a study writes it, and of the folder itself
+        path = Path(shutil.make_archive(str(tmp_path / "best_model"), "zip", root))
+        with model_folder(path) as unpacked:
+            found = read_model_set(unpacked)
+            assert found is not None
+            assert found.models == (unpacked / Path(MODEL).name, unpacked / second)
+            for model in found.models:
+                assert len(load_model(model, found.folds).parameters) == 2
+            files = {str(each.relative_to(unpacked)) for each in unpacked.rglob("*") if each.is_file()}
+            needed = ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth", "fold_1/checkpoint_final.pth")
+            assert files == {"best_model.json", *(f"{model.name}/{name}" for model in found.models for name in needed)}
+        assert list(scratch.iterdir()) == []
+
+
+def test_several_sets_are_not_guessed_among(results: Path, tmp_path: Path, scratch: Path) -> None:
+    for name in ("Dataset999_Toy", "Dataset998_Toy"):
+        shutil.copytree(results / MODEL, results / name / "m", dirs_exist_ok=True)
+        (results / name / "best_model.json").write_text('{"models": ["m"], "folds": [0], "postprocessing": []}')
+    path = Path(shutil.make_archive(str(tmp_path / "two"), "zip", results))
+    with pytest.raises(ValueError, match=r"two\.zip holds \d models, .*: unpack it"), model_folder(path):
         pass
     assert list(scratch.iterdir()) == []
 
