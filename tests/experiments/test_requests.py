@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from unetr_nnunet.experiments.requests import case_voxels, read_cost, request
-from unetr_nnunet.experiments.study import Model, Study, write_json
+from unetr_nnunet.experiments.study import Model, Study
 
 STUDY = Study(17, (Model("nnUNetTrainer"), Model("nnUNetTrainerUNETR")))
 MODEL = STUDY.models[0].identifier
@@ -15,7 +15,6 @@ DAY = 24 * 60
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    write_json(STUDY, tmp_path / "study.json")
     return tmp_path
 
 
@@ -36,15 +35,18 @@ def cost(folder: Path, fold: int, seconds: str, memory_mb: str, model: str = MOD
 
 
 def test_the_first_asks_generously(folder: Path) -> None:
-    assert request(folder, "train", FOLD) == {"mem_mb": 12496, "runtime": 3 * DAY}  # 4096 MB and 8400 MB of logits
-    assert request(folder, "best", {}) == {"mem_mb": 12496, "runtime": DAY}
+    assert request(STUDY, folder, "train", FOLD) == {
+        "mem_mb": 12496,
+        "runtime": 3 * DAY,
+    }  # 4096 MB and 8400 MB of logits
+    assert request(STUDY, folder, "best", {}) == {"mem_mb": 12496, "runtime": DAY}
 
 
 def test_memory_follows_the_largest_case(folder: Path) -> None:
     shapes = [[100, 100, 100], [256, 256, 128], [10, 10, 10]]
     fingerprint(folder, json.dumps({"shapes_after_crop": shapes}))
     assert case_voxels(STUDY) == 2**23
-    assert request(folder, "data", {})["mem_mb"] == 4096 + 8 * 14 * 4 * 3
+    assert request(STUDY, folder, "data", {})["mem_mb"] == 4096 + 8 * 14 * 4 * 3
     fingerprint(folder, json.dumps({"shapes_after_crop": [[999, 999, 999]]}), "Dataset117_Other")
     assert case_voxels(STUDY) == 2**23
 
@@ -59,14 +61,14 @@ def test_what_other_folds_have_cost_is_asked_for_with_a_reserve(folder: Path) ->
     cost(folder, 0, "6000.0", "2000.5")
     cost(folder, 2, "7200.0", "1000.0")
     cost(folder, 3, "90000.0", "90000.0", STUDY.models[1].identifier)
-    assert request(folder, "train", FOLD) == {"mem_mb": 3001, "runtime": 180}
-    assert request(folder, "train", FOLD, attempt=2) == {"mem_mb": 4502, "runtime": 270}
-    assert request(folder, "best", {})["runtime"] == DAY
+    assert request(STUDY, folder, "train", FOLD) == {"mem_mb": 3001, "runtime": 180}
+    assert request(STUDY, folder, "train", FOLD, attempt=2) == {"mem_mb": 4502, "runtime": 270}
+    assert request(STUDY, folder, "best", {})["runtime"] == DAY
 
 
 def test_a_cost_without_memory_leaves_the_guess(folder: Path) -> None:
     cost(folder, 0, "6.5", "NA")
-    assert request(folder, "train", FOLD) == {"mem_mb": 12496, "runtime": 10}
+    assert request(STUDY, folder, "train", FOLD) == {"mem_mb": 12496, "runtime": 10}
 
 
 @pytest.mark.parametrize("text", ["", "s\th:m:s\tmax_rss\n", "other\n1\n", "s\tmax_rss\nsoon\t1\n"])
@@ -74,7 +76,7 @@ def test_a_damaged_cost_is_none(folder: Path, text: str) -> None:
     path = cost(folder, 0, "1", "1")
     path.write_text(text)
     assert read_cost(path) == {"seconds": 0, "memory_mb": 0}
-    assert request(folder, "train", FOLD)["runtime"] == 3 * DAY
+    assert request(STUDY, folder, "train", FOLD)["runtime"] == 3 * DAY
 
 
 def test_the_columns_are_those_that_snakemake_writes() -> None:
