@@ -113,6 +113,8 @@ def _is_there(dataset: int) -> bool:
 def _settings(arguments: argparse.Namespace, study: "Study") -> "Settings":
     from unetr_nnunet.experiments.crossval import Settings
 
+    if min(arguments.gpus_per_training, arguments.jobs, arguments.cores or 1) < 1:
+        raise ValueError("--gpus-per-training, --jobs and --cores are 1 at least")
     local = arguments.executor == "local"
     gpus = _gpus() if local and arguments.device != "cpu" else 0
     device = arguments.device or ("cuda" if gpus or not local else "cpu")

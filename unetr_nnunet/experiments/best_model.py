@@ -153,7 +153,7 @@ class _Trials:
         output = self.masks(members)
         noted = self.folder / "ensembles" / f"{output.name[-LONGEST_NAME + 5 :]}.json"
         before = read_json_file(noted)
-        if before is not None and output.is_dir():
+        if before is not None and output.is_dir() and noted.stat().st_mtime > self._validated(members):
             return float(before["dice"])
         reader, label_manager, dataset = _label_handling(self.results / members[0])
         shutil.rmtree(output, ignore_errors=True)
@@ -178,6 +178,12 @@ class _Trials:
         with atomic_path(noted) as temporary:
             temporary.write_text(json.dumps({"members": members, "dice": dice}, indent=1), encoding="utf-8")
         return dice
+
+    def _validated(self, members: Members) -> float:
+        """Return when the last of the members' validations has ended."""
+        models = [self.study.model(member) for member in members]
+        files = [_summary(self.results, model, fold) for model in models for fold in self.study.folds]
+        return max(path.stat().st_mtime for path in files)
 
     def _probabilities(self, members: Members) -> list[list[Path]]:
         """Return the files of each case, one for each member.

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from pathlib import Path
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.experiments import slurm
 from unetr_nnunet.experiments.requests import LABELS, case_voxels
-from unetr_nnunet.experiments.study import FILE, Study, write_json
+from unetr_nnunet.experiments.study import FILE, Study, read_json, write_json
 from unetr_nnunet.experiments.study_plans import refuse_edited_plans
 from unetr_nnunet.experiments.study_status import Status, read_status
 from unetr_nnunet.experiments.study_step import SETTINGS, dataset_name
@@ -79,8 +80,6 @@ class StudyFailedError(RuntimeError):
 def set_environment(root: Path) -> None:
     """Set nnU-Net's variables for this process and its children, below ``root`` where they are not set."""
     os.environ.update(nnunet_variables(root))
-    for name in FOLDERS:
-        Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
 
 
 def results_folder(study: Study) -> Path | None:
@@ -91,7 +90,7 @@ def results_folder(study: Study) -> Path | None:
 
 
 def check(study: Study, folder: Path) -> None:
-    """Refuse what cannot end well: no data, plans edited since, a disk that is too small.
+    """Refuse what cannot end well: no data, plans edited since.
 
     Raises:
         ValueError: the message says what is wrong and how to mend it.
@@ -139,14 +138,18 @@ def write_inputs(study: Study, settings: Settings, folder: Path) -> None:
 
 
 def dry_run(study: Study, settings: Settings, folder: Path) -> str:
-    """Return Snakemake's list of the steps that would run."""
-    write_inputs(study, settings, folder)
-    command = [*_command(settings, folder), "--dry-run", "--quiet", "rules"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=_environment(), check=False)
+    """Return Snakemake's list of the steps that would run; nothing is written in the study's folder."""
+    with tempfile.TemporaryDirectory(prefix="study-") as inputs:
+        write_inputs(study, settings, Path(inputs))
+        if (folder / FILE).is_file():
+            shutil.copystat(folder / FILE, Path(inputs) / FILE)
+        command = _command(settings, folder if folder.is_dir() else Path(inputs))
+        command += ["--dry-run", "--quiet", "rules", "--config", f"inputs={inputs}"]
+        done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
     if done.returncode:
         raise RuntimeError(f"the steps cannot be listed: {done.stderr.strip() or done.stdout.strip()}")
     listed = re.search(r"^job +count\n.*?(?=\n\n|\Z)", done.stdout, re.MULTILINE | re.DOTALL)
-    return listed[0] if listed else done.stdout
+    return listed[0] if listed else "nothing to be done"
 
 
 def run_study(study: Study, settings: Settings, folder: Path) -> None:
@@ -168,7 +171,10 @@ def run_study(study: Study, settings: Settings, folder: Path) -> None:
         results = Path(os.environ["nnUNet_results"]) / f".study_{study.dataset:03d}"
         descriptors.append(held.enter_context(folder_lock(results)))
         check(study, folder)
+        _forget_other_plans(study, folder)
         write_inputs(study, settings, folder)
+        for name in FOLDERS:
+            Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
         if settings.executor == "slurm":
             slurm.cancel_jobs_of(folder)
         before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
@@ -177,6 +183,19 @@ def run_study(study: Study, settings: Settings, folder: Path) -> None:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _forget_other_plans(study: Study, folder: Path) -> None:
+    """Plan and preprocess again where a study has changed in what these steps do."""
+    if not (folder / FILE).is_file():
+        return
+    before = read_json(folder / FILE)
+    wanted, done = (
+        ({(m.plans, m.configuration) for m in each.models}, each.plans, each.configurations) for each in (study, before)
+    )
+    if wanted != done:
+        for name in ("plan", "preprocess"):
+            (folder / "done" / name).unlink(missing_ok=True)
 
 
 def _command(settings: Settings, folder: Path) -> list[str]:

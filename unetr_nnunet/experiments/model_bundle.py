@@ -5,7 +5,6 @@ The zip file has nnU-Net's own layout, so that ``nnUNetv2_install_pretrained_mod
 """
 
 import json
-import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -23,7 +22,7 @@ def write_bundle(best: BestModel, results: Path, output: Path) -> Path:
     Args:
         best: what was chosen.
         results: the data set's folder in ``nnUNet_results``.
-        output: ``.../best_model/DatasetNNN_NAME``; replaced. Checkpoints are linked where the file system allows it.
+        output: ``.../best_model/DatasetNNN_NAME``; replaced.
 
     Returns:
         The zip file, ``.../best_model.zip``.
@@ -33,7 +32,7 @@ def write_bundle(best: BestModel, results: Path, output: Path) -> Path:
         for name in ("plans.json", "dataset.json", *(f"fold_{fold}/{CHECKPOINT}" for fold in best.folds)):
             target = output / member / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy(results / member / name, target)
+            shutil.copy2(results / member / name, target)  # no link: nnU-Net writes checkpoints in place
     content = {
         "models": best.members,
         "folds": best.folds,
@@ -50,10 +49,3 @@ def write_bundle(best: BestModel, results: Path, output: Path) -> Path:
         for path in sorted(output.rglob("*")):
             opened.write(path, path.relative_to(output.parent))
     return archive
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)

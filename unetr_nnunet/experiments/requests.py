@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unetr_nnunet.experiments.study import FILE, Study, read_json
+from unetr_nnunet.experiments.study import Study
+from unetr_nnunet.experiments.study_status import read_status
 
 GIB_IN_MB = 1024
 PROCESS_MB = 4 * GIB_IN_MB
@@ -28,25 +29,37 @@ LEARNT = ("train",)
 NOT_MEASURED = 0.0
 
 
-def request(folder: Path, step: str, wildcards: Mapping[str, str], attempt: int = 1) -> dict[str, int]:
+def request(study: Study, folder: Path, step: str, wildcards: Mapping[str, str], attempt: int = 1) -> dict[str, int]:
     """Return ``mem_mb`` and ``runtime`` (minutes) of a step.
 
     Args:
+        study: the study.
         folder: the study's.
         step: name of the step.
         wildcards: ``model`` and ``fold``, where the step has them.
         attempt: 1 for the first.
     """
-    memory_mb = PROCESS_MB + _case_mb(folder)
+    memory_mb = PROCESS_MB + case_voxels(study) * LABELS * 4 * EXPORT_COPIES / 2**20
     minutes = float(FIRST_TRAINING_MINUTES if step == "train" else OTHER_MINUTES)
     if step in LEARNT:
         costs = [read_cost(path) for path in (folder / "costs" / step / wildcards["model"]).glob("fold_*.tsv")]
         known = [cost for cost in costs if cost["seconds"]]
         if known:
-            minutes = RESERVE * max(cost["seconds"] for cost in known) / 60
+            # a training that was resumed has taken more than its last job tells
+            whole_s = _training_seconds(study, folder, wildcards["model"])
+            minutes = RESERVE * max(whole_s, *(cost["seconds"] for cost in known)) / 60
             memory_mb = RESERVE * max(cost["memory_mb"] for cost in known) or memory_mb
     more = 1 + (attempt - 1) / 2
     return {"mem_mb": math.ceil(memory_mb * more), "runtime": max(10, math.ceil(minutes * more))}
+
+
+def _training_seconds(study: Study, folder: Path, identifier: str) -> float:
+    """Return how long all epochs of a model take by nnU-Net's own logs; 0 where they do not tell."""
+    for results in Path(os.environ["nnUNet_results"]).glob(f"Dataset{study.dataset:03d}_*"):
+        for training in read_status(study, folder, results).trainings:
+            if training.model.identifier == identifier and training.epoch_seconds and training.planned_epochs:
+                return training.epoch_seconds * training.planned_epochs
+    return NOT_MEASURED
 
 
 def read_cost(path: Path) -> dict[str, float]:
@@ -64,12 +77,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return NOT_MEASURED
-
-
-def _case_mb(folder: Path) -> float:
-    """Return the memory of nnU-Net's export of the largest case."""
-    study = read_json(folder / FILE)
-    return case_voxels(study) * LABELS * 4 * EXPORT_COPIES / 2**20
 
 
 def case_voxels(study: Study) -> int:

@@ -136,6 +136,10 @@ def read_study(path: Path) -> Study:
         return _study(content)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML file: {error}") from error
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: a value of the wrong kind, or one that is missing ({error}); see studies/"
+        ) from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -146,6 +150,8 @@ def _study(content: dict[str, Any]) -> Study:
     if not isinstance(content.get("dataset"), int):
         raise ValueError("dataset = NUMBER is missing: the number of the data set in nnUNet_raw")
     seeds = content.get("seeds", [])
+    if any(isinstance(command, str) for command in content.get("data", [])):
+        raise ValueError('data = [["COMMAND", "WORD"], ...]: each command is a list of words of its own')
     models = []
     for entry in content.get("models", []):
         _refuse_unknown(entry, {"trainer", "plans", "configuration"}, "an entry of [[models]]")
@@ -189,9 +195,12 @@ def _check_trainer(trainer: str) -> None:
 
 
 def write_json(study: Study, path: Path) -> None:
-    """Write a study for its steps."""
+    """Write a study for its steps; a file that holds it already stays, since steps depend on its time."""
+    content = json.dumps(asdict(study), indent=1)
+    if path.is_file() and path.read_text(encoding="utf-8") == content:
+        return
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(asdict(study), indent=1), encoding="utf-8")
+        temporary.write_text(content, encoding="utf-8")
 
 
 def read_json(path: Path) -> Study:

@@ -7,9 +7,9 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +20,7 @@ from unetr_nnunet.experiments.gpu_slots import take_gpus, visible_gpus
 from unetr_nnunet.experiments.steps import program
 from unetr_nnunet.experiments.study import FILE, Study, read_json
 from unetr_nnunet.experiments.study_plans import complete_plans, planning_commands, read_json_file
+from unetr_nnunet.inference.model_set import FILE as BEST_MODEL
 
 SETTINGS = "settings.json"
 MOST_PROCESSES = 8
@@ -51,8 +52,7 @@ class StudyStep:
         self.environment = {
             **os.environ,
             "nnUNet_def_n_proc": str(self.processes),
-            # with one core a process for augmentation only gets in the way
-            "nnUNet_n_proc_DA": str(threads - 1 if threads < 2 or self.device == "cuda" else 1),
+            "nnUNet_n_proc_DA": str(max(1, threads - 1) if self.device == "cuda" else 1),
             **({"OMP_NUM_THREADS": str(threads)} if self.device == "cpu" else {}),
         }
 
@@ -75,6 +75,10 @@ class StudyStep:
     def results(self) -> Path:
         """The data set's folder in ``nnUNet_results``."""
         return Path(os.environ["nnUNet_results"]) / self.dataset
+
+    def relative(self, path: Path) -> str:
+        """Return a path as seen from the study's folder: what a page shows of it stays true where both are moved."""
+        return os.path.relpath(path, self.folder)
 
     def run(self, *command: str, cwd: Path | None = None) -> None:
         """Say a command, and run it; its failure is the step's."""
@@ -167,6 +171,8 @@ def _train(step: StudyStep, arguments: argparse.Namespace) -> None:
         if step.local:
             mine = take_gpus(step.folder / "gpus", step.gpus, visible_gpus())
             step.environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+    elif step.threads == 1:
+        step.environment["nnUNet_n_proc_DA"] = "0"  # a process for augmentation would only get in the way
     sys.stdout.write(f"$ {shlex.join(words)}\n")
     sys.stdout.flush()
     command = program(*words)
@@ -178,14 +184,17 @@ def _probabilities(step: StudyStep, arguments: argparse.Namespace) -> None:
     model, fold = step.study.model(arguments.model), arguments.fold
     output = step.folder / "probabilities" / model.identifier / f"fold_{fold}"
     cases = json.loads((step.preprocessed / "splits_final.json").read_text(encoding="utf-8"))[int(fold)]["val"]
-    with tempfile.TemporaryDirectory(dir=step.folder) as images:
-        for case in cases:
-            for channel in sorted((step.raw / "imagesTr").glob(f"{case}_????.*")):
-                (Path(images) / channel.name).symlink_to(channel)
-        words = ("-m", str(step.results / model.identifier), "-f", fold, "-i", images, "-o", str(output))
-        if step.device == "cuda" and step.local:
-            step.environment["CUDA_VISIBLE_DEVICES"] = take_gpus(step.folder / "gpus", 1, visible_gpus())[0]
-        step.run("unetr_nnunet", "predict", *words, "--exact", "--save-probabilities", "--device", step.device)
+    images = output.with_name(f"{output.name}_images")
+    shutil.rmtree(images, ignore_errors=True)
+    images.mkdir(parents=True)
+    for case in cases:
+        for channel in sorted((step.raw / "imagesTr").glob(f"{case}_????.*")):
+            (images / channel.name).symlink_to(channel)
+    words = ("-m", str(step.results / model.identifier), "-f", fold, "-i", str(images), "-o", str(output))
+    if step.device == "cuda" and step.local:
+        step.environment["CUDA_VISIBLE_DEVICES"] = take_gpus(step.folder / "gpus", 1, visible_gpus())[0]
+    step.run("unetr_nnunet", "predict", *words, "--exact", "--save-probabilities", "--device", step.device)
+    shutil.rmtree(images)
 
 
 def _candidates(step: StudyStep, arguments: argparse.Namespace) -> None:
@@ -222,15 +231,21 @@ def _test(step: StudyStep, arguments: argparse.Namespace) -> None:
 def _report(step: StudyStep, arguments: argparse.Namespace) -> None:
     from unetr_nnunet.experiments.study_tables import write_tables
 
-    folders = [step.results / model.identifier for model in step.study.models]
-    ensemble = read_json_file(step.folder / "best_model" / step.dataset / "best_model.json")["validation"]
-    if ensemble not in [str(folder) for folder in folders]:
-        folders.append(Path(ensemble))
+    models = step.study.models
+    folders = [step.results / model.identifier for model in models]
+    trainers = [model.trainer for model in models]
+    names = [
+        trainer if trainers.count(trainer) == 1 else model.identifier
+        for trainer, model in zip(trainers, models, strict=True)
+    ]
+    best = read_json_file(step.folder / "best_model" / step.dataset / BEST_MODEL)
+    if len(best["models"]) > 1:
+        folders.append(Path(best["validation"]))
+        names.append(f"ensemble of {len(best['models'])}")
     write_tables(step.study, step.results, step.folder / "tables.md")
-    images = ("--images", str(step.raw / "imagesTr"), "--title", f"Study on {step.dataset}")
-    step.run(
-        "unetr_nnunet", "report", *map(str, folders), *images, "--workers", str(step.processes), "-o", "report.html"
-    )
+    words = ["--names", *names, "--images", step.relative(step.raw / "imagesTr"), "--title", f"Study on {step.dataset}"]
+    words += ["--workers", str(step.processes), "-o", "report.html"]
+    step.run("unetr_nnunet", "report", *map(step.relative, folders), *words)
 
 
 STEPS: dict[str, Callable[[StudyStep, argparse.Namespace], None]] = {
