@@ -170,5 +170,4 @@ def test_nnunets_folders_where_no_variable_names_them(tmp_path: Path, monkeypatc
     crossval.set_environment(Path("data"))
     assert os.environ["nnUNet_raw"] == str(tmp_path / "mine")
     assert os.environ["nnUNet_results"] == str(tmp_path / "data" / "nnUNet_results")
-    assert (tmp_path / "mine").is_dir()
-    assert (tmp_path / "data" / "nnUNet_results").is_dir()
+    assert not list(tmp_path.iterdir()), "folders come with a run, not with a question"

@@ -14,7 +14,8 @@ DAY = 24 * 60
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    for name in ("preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
     return tmp_path
 
 
@@ -64,6 +65,17 @@ def test_what_other_folds_have_cost_is_asked_for_with_a_reserve(folder: Path) ->
     assert request(STUDY, folder, "train", FOLD) == {"mem_mb": 3001, "runtime": 180}
     assert request(STUDY, folder, "train", FOLD, attempt=2) == {"mem_mb": 4502, "runtime": 270}
     assert request(STUDY, folder, "best", {})["runtime"] == DAY
+
+
+def test_a_resumed_training_asks_for_the_whole(folder: Path) -> None:
+    model = Model("nnUNetTrainerUNETR_4epochs")
+    fold = folder / "results" / "Dataset017_BTCV" / model.identifier / "fold_0"
+    fold.mkdir(parents=True)
+    lines = ["2026-01-01 00:00:00.0: Epoch 0 ", "2026-01-01 01:00:00.0: Epoch time: 3600.0 s "]
+    (fold / "training_log_2026_1_1_00_00_00.txt").write_text("\n".join(lines))
+    cost(folder, 0, "60.0", "2000.5", model.identifier)
+    wanted = request(Study(17, (model,)), folder, "train", {"model": model.identifier, "fold": "1"})
+    assert wanted["runtime"] == 4 * 60 * 1.5
 
 
 def test_a_cost_without_memory_leaves_the_guess(folder: Path) -> None:
