@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -124,7 +125,8 @@ def test_on_slurm_with_a_cancelled_training(local_study: Path, tmp_path: Path, m
     monkeypatch.setenv("UNETR_NNUNET_CHECKPOINT_MINUTES", "0.05")
     write_blob_dataset(tmp_path / "nnUNet_raw")
     study = tmp_path / "study"
-    command = ["unetr_nnunet", "crossval", *WORDS, "-o", str(study), "--executor", "slurm", "--jobs", "2"]
+    command = [str(Path(sys.executable).parent / "unetr_nnunet"), "crossval", *WORDS, "-o", str(study)]
+    command += ["--executor", "slurm", "--jobs", "2"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log = study / "logs" / "train" / f"{TRAINERS[0]}__nnUNetPlans__3d_fullres" / "fold_0.log"
     until = time.monotonic() + 900
