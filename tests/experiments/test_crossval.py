@@ -8,7 +8,7 @@ import pytest
 
 from unetr_nnunet.experiments import crossval
 from unetr_nnunet.experiments.crossval import Settings, check, expectation, failed_steps, needed_gib
-from unetr_nnunet.experiments.study import Model, Study, read_json
+from unetr_nnunet.experiments.study import Model, Study, read_json, write_json
 from unetr_nnunet.experiments.study_plans import complete_plans
 
 MODELS = (Model("A"), Model("B"), Model("C"))
@@ -171,3 +171,28 @@ def test_nnunets_folders_where_no_variable_names_them(tmp_path: Path, monkeypatc
     assert os.environ["nnUNet_raw"] == str(tmp_path / "mine")
     assert os.environ["nnUNet_results"] == str(tmp_path / "data" / "nnUNet_results")
     assert not list(tmp_path.iterdir()), "folders come with a run, not with a question"
+
+
+def test_a_folder_of_a_study_on_another_data_set_is_refused(tmp_path: Path) -> None:
+    write_json(Study(17, (Model("nnUNetTrainer"),)), tmp_path / "study.json")
+    with pytest.raises(ValueError, match=r"holds a study on data set 17, not 18: name another folder"):
+        crossval.check(Study(18, (Model("nnUNetTrainer"),)), tmp_path)
+
+
+def test_a_training_that_was_removed_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    data = tmp_path / "raw" / "Dataset017_BTCV" / "dataset.json"
+    data.parent.mkdir(parents=True)
+    data.write_text("{}")
+    study = Study(17, (Model("nnUNetTrainer"),), (0, 1))
+    marks = [tmp_path / "study" / "done" / "train" / study.models[0].identifier / f"fold_{fold}" for fold in (0, 1)]
+    marks[0].parent.mkdir(parents=True)
+    for mark in marks:
+        mark.touch()
+    trained = tmp_path / "results" / "Dataset017_BTCV" / study.models[0].identifier / "fold_1"
+    (trained / "validation").mkdir(parents=True)
+    for name in ("checkpoint_final.pth", "validation/summary.json"):
+        (trained / name).touch()
+    crossval._forget_lost_trainings(study, tmp_path / "study")
+    assert [mark.exists() for mark in marks] == [False, True]

@@ -37,17 +37,17 @@ def cost(folder: Path, fold: int, seconds: str, memory_mb: str, model: str = MOD
 
 def test_the_first_asks_generously(folder: Path) -> None:
     assert request(STUDY, folder, "train", FOLD) == {
-        "mem_mb": 12496,
+        "mem_mb": 20896,
         "runtime": 3 * DAY,
-    }  # 4096 MB and 8400 MB of logits
-    assert request(STUDY, folder, "best", {}) == {"mem_mb": 12496, "runtime": DAY}
+    }  # 4096 MB and twice 8400 MB of logits
+    assert request(STUDY, folder, "best", {}) == {"mem_mb": 20896, "runtime": DAY}
 
 
 def test_memory_follows_the_largest_case(folder: Path) -> None:
     shapes = [[100, 100, 100], [256, 256, 128], [10, 10, 10]]
     fingerprint(folder, json.dumps({"shapes_after_crop": shapes}))
     assert case_voxels(STUDY) == 2**23
-    assert request(STUDY, folder, "data", {})["mem_mb"] == 4096 + 8 * 14 * 4 * 3
+    assert request(STUDY, folder, "data", {})["mem_mb"] == 4096 + 2 * 8 * 14 * 4 * 3
     fingerprint(folder, json.dumps({"shapes_after_crop": [[999, 999, 999]]}), "Dataset117_Other")
     assert case_voxels(STUDY) == 2**23
 
@@ -80,7 +80,7 @@ def test_a_resumed_training_asks_for_the_whole(folder: Path) -> None:
 
 def test_a_cost_without_memory_leaves_the_guess(folder: Path) -> None:
     cost(folder, 0, "6.5", "NA")
-    assert request(STUDY, folder, "train", FOLD) == {"mem_mb": 12496, "runtime": 10}
+    assert request(STUDY, folder, "train", FOLD) == {"mem_mb": 20896, "runtime": 10}
 
 
 @pytest.mark.parametrize("text", ["", "s\th:m:s\tmax_rss\n", "other\n1\n", "s\tmax_rss\nsoon\t1\n"])

@@ -198,12 +198,21 @@ def test_a_test_set_is_predicted_and_scored_where_it_is_there(place: Place, caps
     assert "has no test images" in capsys.readouterr().out
     (raw / "imagesTs").mkdir()
     (raw / "imagesTs" / "x_0000.nii.gz").touch()
+    chosen = place.folder / "best_model" / "Dataset017_BTCV" / "best_model.json"
+    chosen.parent.mkdir(parents=True)
+    chosen.write_text("one")
     assert place.step("test") == 0
     assert [command[1] for command in place.commands] == ["predict"]
     (raw / "labelsTs").mkdir()
     (raw / "labelsTs" / "x.nii.gz").touch()
+    mask = place.folder / "predictions" / "x.nii.gz"
+    mask.touch()
     assert place.step("test") == 0
     assert [command[1] for command in place.commands] == ["predict", "predict", "report"]
+    assert mask.exists()
+    chosen.write_text("another")
+    assert place.step("test") == 0
+    assert not mask.exists(), "a mask of the model that was chosen before"
 
 
 def test_the_candidates_are_the_best_models(place: Place) -> None:

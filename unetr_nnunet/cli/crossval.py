@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models = parser.add_argument_group("models, where no STUDY.toml names them")
     models.add_argument("-d", "--dataset", type=int, metavar="ID", help="number of the data set")
     models.add_argument("-tr", "--trainers", nargs="+", metavar="TRAINER", help="trainer names, nnU-Net's own too")
-    models.add_argument("-c", "--configuration", default="3d_fullres", help="(3d_fullres)")
-    models.add_argument("-p", "--plans", default="nnUNetPlans", help="(nnUNetPlans)")
-    models.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="FOLD", help="(0 1 2 3 4)")
-    models.add_argument("--seeds", type=int, nargs="+", default=[], metavar="N", help="each of our trainers with each")
+    models.add_argument("-c", "--configuration", help="(3d_fullres)")
+    models.add_argument("-p", "--plans", help="(nnUNetPlans)")
+    models.add_argument("--folds", type=int, nargs="+", metavar="FOLD", help="(0 1 2 3 4)")
+    models.add_argument("--seeds", type=int, nargs="+", metavar="N", help="each of our trainers with each")
     run = parser.add_argument_group("where and how")
     run.add_argument("--executor", choices=("local", "slurm"), default="local", help="(local)")
     run.add_argument("--jobs", type=int, default=20, metavar="N", help="jobs at once on a cluster (20)")
@@ -86,16 +86,25 @@ def _begun(folder: Path) -> "tuple[Study, Settings]":
 def _study(arguments: argparse.Namespace) -> "Study":
     from dataclasses import replace
 
-    from unetr_nnunet.experiments.study import Model, Study, read_study, with_seeds
+    from unetr_nnunet.experiments.study import (
+        DEFAULT_CONFIGURATION,
+        DEFAULT_PLANS,
+        Model,
+        Study,
+        read_study,
+        with_seeds,
+    )
 
     if arguments.study is None:
         if arguments.dataset is None or not arguments.trainers:
             raise ValueError("no study: name a STUDY.toml, or a data set and trainers with -d and -tr")
-        trainers = with_seeds(arguments.trainers, arguments.seeds)
-        models = tuple(Model(trainer, arguments.plans, arguments.configuration) for trainer in trainers)
-        return Study(arguments.dataset, models, tuple(arguments.folds))
-    if arguments.trainers or arguments.dataset is not None:
-        raise ValueError(f"{arguments.study} names data set and trainers: leave out -d and -tr")
+        trainers = with_seeds(arguments.trainers, arguments.seeds or ())
+        plans, configuration = arguments.plans or DEFAULT_PLANS, arguments.configuration or DEFAULT_CONFIGURATION
+        models = tuple(Model(trainer, plans, configuration) for trainer in trainers)
+        return Study(arguments.dataset, models, tuple(arguments.folds or (0, 1, 2, 3, 4)))
+    given = (arguments.trainers, arguments.dataset, arguments.folds, arguments.seeds)
+    if any(each is not None for each in (*given, arguments.configuration, arguments.plans)):
+        raise ValueError(f"{arguments.study} says what is trained: leave out -d, -tr, -c, -p, --folds and --seeds")
     study = read_study(arguments.study)
     wants = any(DOWNLOAD in word for words in study.data for word in words)
     if wants and arguments.download is None and not _is_there(study.dataset):

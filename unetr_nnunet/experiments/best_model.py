@@ -231,7 +231,7 @@ def _postprocessing(validation: Path, model: Path, truth: Path, workers: int) ->
     from nnunetv2.postprocessing.remove_connected_components import determine_postprocessing
 
     reader, label_manager, dataset = _label_handling(model)
-    if not (validation / "summary.json").is_file():
+    if read_json_file(validation / "summary.json") is None:
         compute_metrics_on_folder(
             str(truth),
             str(validation),

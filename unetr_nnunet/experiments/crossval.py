@@ -30,6 +30,7 @@ from unetr_nnunet.nnunet_hook.environment import FOLDERS, nnunet_variables
 
 SNAKEFILE = Path(__file__).parent / "workflow" / "Snakefile"
 POLL_S = 2.0
+STATUS_S = 15.0
 GRACE_S = 90.0
 RETRIES = 1
 GIB = 2**30
@@ -80,6 +81,7 @@ class StudyFailedError(RuntimeError):
 def set_environment(root: Path) -> None:
     """Set nnU-Net's variables for this process and its children, below ``root`` where they are not set."""
     os.environ.update(nnunet_variables(root))
+    os.environ.update({name: str(Path(os.environ[name]).resolve()) for name in FOLDERS})  # steps run in another folder
 
 
 def results_folder(study: Study) -> Path | None:
@@ -95,6 +97,10 @@ def check(study: Study, folder: Path) -> None:
     Raises:
         ValueError: the message says what is wrong and how to mend it.
     """
+    if (folder / FILE).is_file() and (other := read_json(folder / FILE).dataset) != study.dataset:
+        raise ValueError(
+            f"{folder} holds a study on data set {other}, not {study.dataset}: name another folder with -o"
+        )
     results = results_folder(study)
     if results is None:
         if not study.data:
@@ -141,8 +147,9 @@ def dry_run(study: Study, settings: Settings, folder: Path) -> str:
     """Return Snakemake's list of the steps that would run; nothing is written in the study's folder."""
     with tempfile.TemporaryDirectory(prefix="study-") as inputs:
         write_inputs(study, settings, Path(inputs))
-        if (folder / FILE).is_file():
-            shutil.copystat(folder / FILE, Path(inputs) / FILE)
+        known = folder / FILE
+        if known.is_file() and known.read_text(encoding="utf-8") == (Path(inputs) / FILE).read_text(encoding="utf-8"):
+            shutil.copystat(known, Path(inputs) / FILE)
         command = _command(settings, folder if folder.is_dir() else Path(inputs))
         command += ["--dry-run", "--quiet", "rules", "--config", f"inputs={inputs}"]
         done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
@@ -172,12 +179,14 @@ def run_study(study: Study, settings: Settings, folder: Path) -> None:
         descriptors.append(held.enter_context(folder_lock(results)))
         check(study, folder)
         _forget_other_plans(study, folder)
+        _forget_lost_trainings(study, folder)
         write_inputs(study, settings, folder)
         for name in FOLDERS:
             Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
         if settings.executor == "slurm":
             slurm.cancel_jobs_of(folder)
-        before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+        numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, _interrupt) for number in numbers}  # nohup ignores SIGHUP
         try:
             _watch(study, settings, folder, sum(descriptors, ()))
         finally:
@@ -193,9 +202,23 @@ def _forget_other_plans(study: Study, folder: Path) -> None:
     wanted, done = (
         ({(m.plans, m.configuration) for m in each.models}, each.plans, each.configurations) for each in (study, before)
     )
+    for name, how in before.plans.items():
+        path = next(Path(os.environ["nnUNet_preprocessed"]).glob(f"Dataset{study.dataset:03d}_*/{name}.json"), None)
+        if path is not None and study.plans.get(name, how) != how:
+            raise ValueError(f"[plans.{name}] has changed, and {path} is there: give the new plans another name")
     if wanted != done:
         for name in ("plan", "preprocess"):
             (folder / "done" / name).unlink(missing_ok=True)
+
+
+def _forget_lost_trainings(study: Study, folder: Path) -> None:
+    """Train again what has been removed from nnU-Net's results since."""
+    results = results_folder(study)
+    for model in study.models if results else ():
+        for fold in study.folds:
+            trained = results / model.identifier / f"fold_{fold}" if results else folder
+            if not all((trained / name).is_file() for name in ("checkpoint_final.pth", "validation/summary.json")):
+                (folder / "done" / "train" / model.identifier / f"fold_{fold}").unlink(missing_ok=True)
 
 
 def _command(settings: Settings, folder: Path) -> list[str]:
@@ -229,10 +252,12 @@ def _watch(study: Study, settings: Settings, folder: Path, descriptors: tuple[in
         last = ""
         while process.poll() is None:
             last = _say(read_status(study, folder, results_folder(study)), settings, last)
-            time.sleep(POLL_S)
-    except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted: what runs saves its state; the same command goes on\n")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STATUS_S)
+    except BaseException:
         _end(process, settings)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            sys.stderr.write("\nstopped: what ran has saved its state; the same command goes on\n")
         raise
     _say(read_status(study, folder, results_folder(study)), settings, last)
     failures = list(failed_steps(log.read_text(encoding="utf-8", errors="replace"), folder))

@@ -21,6 +21,8 @@ PROCESS_MB = 4 * GIB_IN_MB
 LABELS = 14
 EXPORT_COPIES = 3
 """nnU-Net holds the logits of a whole case, resamples them, and takes their softmax."""
+EXPORTS = 2
+"""Cases that nnU-Net exports, and ensembles average, side by side."""
 USUAL_CASE_VOXELS = 512 * 512 * 200
 FIRST_TRAINING_MINUTES = 3 * 24 * 60
 OTHER_MINUTES = 24 * 60
@@ -39,7 +41,7 @@ def request(study: Study, folder: Path, step: str, wildcards: Mapping[str, str],
         wildcards: ``model`` and ``fold``, where the step has them.
         attempt: 1 for the first.
     """
-    memory_mb = PROCESS_MB + case_voxels(study) * LABELS * 4 * EXPORT_COPIES / 2**20
+    memory_mb = PROCESS_MB + case_voxels(study) * LABELS * 4 * EXPORT_COPIES * EXPORTS / 2**20
     minutes = float(FIRST_TRAINING_MINUTES if step == "train" else OTHER_MINUTES)
     if step in LEARNT:
         costs = [read_cost(path) for path in (folder / "costs" / step / wildcards["model"]).glob("fold_*.tsv")]

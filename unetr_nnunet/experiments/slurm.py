@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 POLL_S = 1.0
+PATIENCE_S = 300.0
 
 
 def options(folder: Path) -> list[str]:
@@ -45,7 +46,7 @@ def has_accounting() -> bool:
 
 def jobs_of(folder: Path) -> list[str]:
     """Return the numbers of a study's jobs that wait or run."""
-    found = subprocess.run(["squeue", "-h", "-o", "%i %j"], capture_output=True, text=True, check=False)
+    found = subprocess.run(["squeue", "--me", "-h", "-o", "%i %j"], capture_output=True, text=True, check=False)
     if found.returncode:
         raise RuntimeError(f"squeue does not answer: {found.stderr.strip()}")
     pairs = [line.split(maxsplit=1) for line in found.stdout.splitlines()]
@@ -56,8 +57,16 @@ def cancel_jobs_of(folder: Path) -> None:
     """Cancel what an earlier run, killed together with its machine, has left on the cluster, and wait for its end.
 
     Snakemake would submit the same steps beside them.
+
+    Raises:
+        RuntimeError: they do not end.
     """
+    until = time.monotonic() + PATIENCE_S
     while left := jobs_of(folder):
+        if time.monotonic() > until:
+            raise RuntimeError(
+                f"jobs {' '.join(left)} of an earlier run do not end: cancel them (scancel), start again"
+            )
         sys.stderr.write(f"cancelling {len(left)} job(s) of an earlier run\n")
         subprocess.run(["scancel", "--signal=TERM", "--full", *left], check=False)
         subprocess.run(["scancel", *left], check=False)

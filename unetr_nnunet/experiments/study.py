@@ -1,6 +1,6 @@
 """A study as data: which models are trained on which folds of a data set, and what is asked of them.
 
-A study is written in TOML (see ``studies/`` and docs/reference/studies.md) or follows from the words of
+A study is written in TOML (see ``studies/`` and docs/how-to/crossval.md) or follows from the words of
 ``unetr_nnunet crossval``. A seed belongs to a trainer's name, so each seed is a model of its own.
 """
 

@@ -101,6 +101,8 @@ def refuse_edited_plans(study: Study, preprocessed: Path, results: Path, folder:
     for name in study.plan_names:
         path = preprocessed / f"{name}.json"
         now = read_plans(path)
+        if now is not None:  # as `complete_plans` will write them
+            now["configurations"] |= {key: dict(value) for key, value in study.configurations.items()}
         earlier = {folder / FOLDER / path.name: "this study has preprocessed the data"}
         for model in study.models:
             trained = results / model.identifier

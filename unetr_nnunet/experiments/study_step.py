@@ -17,6 +17,7 @@ from typing import Any
 
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.experiments.gpu_slots import take_gpus, visible_gpus
+from unetr_nnunet.experiments.requests import EXPORTS
 from unetr_nnunet.experiments.steps import program
 from unetr_nnunet.experiments.study import FILE, Study, read_json
 from unetr_nnunet.experiments.study_plans import complete_plans, planning_commands, read_json_file
@@ -24,7 +25,7 @@ from unetr_nnunet.inference.model_set import FILE as BEST_MODEL
 
 SETTINGS = "settings.json"
 MOST_PROCESSES = 8
-"""nnU-Net's own default; each exporting process holds a whole case's logits."""
+"""nnU-Net's own default."""
 
 
 class StudyStep:
@@ -164,6 +165,7 @@ def _train(step: StudyStep, arguments: argparse.Namespace) -> None:
         if not zipfile.is_zipfile(checkpoint):
             sys.stdout.write(f"{checkpoint} is torn (killed while it was written): removed\n")
             checkpoint.unlink()
+    step.environment["nnUNet_def_n_proc"] = str(min(step.threads, EXPORTS))
     words = ["nnUNetv2_train", str(step.study.dataset), model.configuration, str(fold), "-tr", model.trainer]
     words += ["-p", model.plans, "-device", step.device, "--c"]
     if step.device == "cuda":
@@ -211,7 +213,8 @@ def _best(step: StudyStep, arguments: argparse.Namespace) -> None:
     from unetr_nnunet.experiments.best_model import choose_best
     from unetr_nnunet.experiments.model_bundle import write_bundle
 
-    best = choose_best(step.study, step.folder, step.results, step.preprocessed, step.processes)
+    workers = min(step.threads, EXPORTS)
+    best = choose_best(step.study, step.folder, step.results, step.preprocessed, workers)
     write_bundle(best, step.results, step.folder / "best_model" / step.dataset)
 
 
@@ -221,11 +224,23 @@ def _test(step: StudyStep, arguments: argparse.Namespace) -> None:
     if not images.is_dir() or not any(images.iterdir()):
         sys.stdout.write(f"{step.dataset} has no test images\n")
         return
-    words = ("-m", str(step.folder / "best_model" / step.dataset), "-i", str(images))
+    model = step.folder / "best_model" / step.dataset
+    _forget_other_predictions(step.folder / "predictions", (model / BEST_MODEL).read_text(encoding="utf-8"))
+    words = ("-m", str(model), "-i", str(images))
     step.run("unetr_nnunet", "predict", *words, "-o", "predictions", "--device", step.device, "--resume")
     if labels.is_dir() and any(labels.iterdir()):
         scored = ("predictions", "--labels", str(labels), "--images", str(images), "-o", "test_report.html")
         step.run("unetr_nnunet", "report", *scored, "--names", "best model", "--title", f"Test set of {step.dataset}")
+
+
+def _forget_other_predictions(folder: Path, model: str) -> None:
+    """Remove the masks of a model that is no longer the chosen one."""
+    key = folder / "predicted_by.json"
+    if key.is_file() and key.read_text(encoding="utf-8") == model:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    with atomic_path(key) as temporary:
+        temporary.write_text(model, encoding="utf-8")
 
 
 def _report(step: StudyStep, arguments: argparse.Namespace) -> None:
