@@ -11,7 +11,7 @@ import pytest
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorials" / "study.md"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_blocks_run_as_they_stand(tmp_path: Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 5
