@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.experiments.study import Model, Study
-from unetr_nnunet.experiments.study_plans import read_json_file
+from unetr_nnunet.experiments.study_plans import read_json_file, write_json_file
 
 LONGEST_NAME = 255
 """Bytes of a file name on common file systems."""
@@ -175,8 +174,7 @@ class _Trials:
 
         with ThreadPoolExecutor(self.workers) as pool:
             dice = _mean_dice(pool.map(score, self._probabilities(members)))
-        with atomic_path(noted) as temporary:
-            temporary.write_text(json.dumps({"members": members, "dice": dice}, indent=1), encoding="utf-8")
+        write_json_file({"members": members, "dice": dice}, noted)
         return dice
 
     def _validated(self, members: Members) -> float:

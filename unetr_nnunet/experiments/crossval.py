@@ -18,11 +18,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.experiments import slurm
 from unetr_nnunet.experiments.requests import LABELS, case_voxels
 from unetr_nnunet.experiments.study import FILE, Study, read_json, write_json
-from unetr_nnunet.experiments.study_plans import refuse_edited_plans
+from unetr_nnunet.experiments.study_plans import refuse_edited_plans, write_json_file
 from unetr_nnunet.experiments.study_status import Status, read_status
 from unetr_nnunet.experiments.study_step import SETTINGS, dataset_name
 from unetr_nnunet.folder_lock import folder_lock
@@ -139,8 +138,7 @@ def write_inputs(study: Study, settings: Settings, folder: Path) -> None:
     """Write what the workflow reads."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(study, folder / FILE)
-    with atomic_path(folder / SETTINGS) as temporary:
-        temporary.write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
+    write_json_file(asdict(settings), folder / SETTINGS)
 
 
 def dry_run(study: Study, settings: Settings, folder: Path) -> str:

@@ -4,13 +4,13 @@ The zip file has nnU-Net's own layout, so that ``nnUNetv2_install_pretrained_mod
 ``unetr_nnunet predict -m`` takes the folder and the zip file, members and post-processing included.
 """
 
-import json
 import shutil
 import zipfile
 from pathlib import Path
 
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.experiments.best_model import BestModel
+from unetr_nnunet.experiments.study_plans import write_json_file
 from unetr_nnunet.inference.model_set import FILE
 
 CHECKPOINT = "checkpoint_final.pth"
@@ -42,8 +42,7 @@ def write_bundle(best: BestModel, results: Path, output: Path) -> Path:
         "nnunet_choice": best.nnunet_choice,
         "tried": [{"models": members, "dice": dice} for members, dice in best.scores.items()],
     }
-    with atomic_path(output / FILE) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_json_file(content, output / FILE)
     archive = output.parent.with_suffix(".zip")
     with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as opened:
         for path in sorted(output.rglob("*")):

@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,10 @@ def request(study: Study, folder: Path, step: str, wildcards: Mapping[str, str],
 
 def _training_seconds(study: Study, folder: Path, identifier: str) -> float:
     """Return how long all epochs of a model take by nnU-Net's own logs; 0 where they do not tell."""
+    one = replace(study, models=(study.model(identifier),))  # the logs of all others need not be read
     for results in Path(os.environ["nnUNet_results"]).glob(f"Dataset{study.dataset:03d}_*"):
-        for training in read_status(study, folder, results).trainings:
-            if training.model.identifier == identifier and training.epoch_seconds and training.planned_epochs:
+        for training in read_status(one, folder, results).trainings:
+            if training.epoch_seconds and training.planned_epochs:
                 return training.epoch_seconds * training.planned_epochs
     return NOT_MEASURED
 

@@ -15,10 +15,7 @@ _ADDED_BY_TRAINING = "continue_training"
 
 def read_plans(path: Path) -> dict[str, Any] | None:
     """Return the content of a plans file; None where it is missing or half written."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
+    content = read_json_file(path)
     return content if isinstance(content, dict) and "configurations" in content else None
 
 
@@ -77,11 +74,12 @@ def complete_plans(study: Study, preprocessed: Path, folder: Path) -> None:
         }
         if missing:
             plans["configurations"] |= missing
-            _write(plans, path)
-        _write(plans, folder / FOLDER / path.name)
+            write_json_file(plans, path)
+        write_json_file(plans, folder / FOLDER / path.name)
 
 
-def _write(content: Any, path: Path) -> None:
+def write_json_file(content: Any, path: Path) -> None:
+    """Write a JSON file, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=4), encoding="utf-8")
 

@@ -13,14 +13,13 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.experiments.gpu_slots import take_gpus, visible_gpus
 from unetr_nnunet.experiments.requests import EXPORTS
 from unetr_nnunet.experiments.steps import program
 from unetr_nnunet.experiments.study import FILE, Study, read_json
-from unetr_nnunet.experiments.study_plans import complete_plans, planning_commands, read_json_file
+from unetr_nnunet.experiments.study_plans import complete_plans, planning_commands, read_json_file, write_json_file
 from unetr_nnunet.inference.model_set import FILE as BEST_MODEL
 
 SETTINGS = "settings.json"
@@ -81,12 +80,12 @@ class StudyStep:
         """Return a path as seen from the study's folder: what a page shows of it stays true where both are moved."""
         return os.path.relpath(path, self.folder)
 
-    def run(self, *command: str, cwd: Path | None = None) -> None:
+    def run(self, *command: str) -> None:
         """Say a command, and run it; its failure is the step's."""
         sys.stdout.write(f"$ {shlex.join(command)}\n")
         sys.stdout.flush()
         words = program(*command)
-        code = subprocess.run(words, env=self.environment, cwd=cwd or self.folder, check=False).returncode
+        code = subprocess.run(words, env=self.environment, cwd=self.folder, check=False).returncode
         if code:
             raise RuntimeError(f"{command[0]} ended with exit code {code}")
 
@@ -124,7 +123,7 @@ def _plan(step: StudyStep, arguments: argparse.Namespace) -> None:
     splits = step.preprocessed / "splits_final.json"
     if read_json_file(splits) is None:  # folds that start together would both write it
         own = read_json_file(step.raw / "splits_final.json")
-        _write_splits(own or _nnunet_splits(step.raw), splits)
+        write_json_file(own or _nnunet_splits(step.raw), splits)
 
 
 def _nnunet_splits(raw: Path) -> list[dict[str, list[str]]]:
@@ -132,11 +131,6 @@ def _nnunet_splits(raw: Path) -> list[dict[str, list[str]]]:
     from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
     return generate_crossval_split(sorted(get_filenames_of_train_images_and_targets(str(raw))), seed=12345, n_splits=5)
-
-
-def _write_splits(splits: Any, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(splits, indent=4), encoding="utf-8")
 
 
 def _preprocess(step: StudyStep, arguments: argparse.Namespace) -> None:
@@ -205,8 +199,7 @@ def _candidates(step: StudyStep, arguments: argparse.Namespace) -> None:
 
     ranked = rank_models(step.study, step.results)
     chosen = [identifier for identifier, _ in ranked][: step.study.candidates]
-    with atomic_path(step.folder / "candidates.json") as temporary:
-        temporary.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+    write_json_file(chosen, step.folder / "candidates.json")
 
 
 def _best(step: StudyStep, arguments: argparse.Namespace) -> None:
