@@ -143,6 +143,13 @@ def test_nothing_to_compare_is_one_readable_line(
     assert "same folder" in lines[1]
 
 
+def test_output_that_is_a_file(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    predictions, labels = folders
+    output = predictions / "BTCV_0061.nii.gz"
+    assert main(["evaluate", str(predictions), str(labels), "-o", str(output)]) == 1
+    assert capsys.readouterr().err == f"error: -o {output} is a file: give the folder that the files go to\n"
+
+
 def test_help_and_work_without_torch(folders: tuple[Path, Path]) -> None:
     script = (
         "import sys\n"

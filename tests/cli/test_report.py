@@ -37,16 +37,30 @@ def test_two_folders_of_masks_under_own_names(tmp_path: Path, capsys: pytest.Cap
     assert "lost could not be read" in page
 
 
+def test_tables_for_a_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_tree(tmp_path)
+    files = [str(tmp_path / "out" / name) for name in ("r.html", "t.md", "t.tex")]
+    words = ["report", str(folder), "-o", files[0], "--worst", "0", "--workers", "1", "--tables"]
+    assert main([*words, *files[1:]]) == 0
+    assert f"Written: {', '.join(files)}" in capsys.readouterr().out
+    assert Path(files[1]).read_text().startswith("Dice (%) of ")
+    assert r"\toprule" in Path(files[2]).read_text()
+    assert main([*words, str(tmp_path / "t.docx")]) == 1
+    assert "call the file .md for Markdown, or .tex for LaTeX" in capsys.readouterr().err
+
+
 def test_wrong_usage_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     output = ["-o", str(tmp_path / "r.html")]
     assert main(["report", str(tmp_path / "empty"), "--names", "a", "b", *output]) == 1
     assert main(["report", str(tmp_path / "empty"), "--images", str(tmp_path / "gone"), *output]) == 1
+    assert main(["report", str(tmp_path / "empty"), "-o", str(tmp_path)]) == 1
     assert main(["report", str(tmp_path / "empty"), *output]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert "--names has 2 for 1 model(s): give one for each MODEL" in lines[0]
     assert "--images" in lines[1]
     assert lines[1].endswith("is no folder")
+    assert "is a folder: name the file, such as" in lines[2]
     assert "no model to report on" in lines[-1]
     assert not (tmp_path / "r.html").exists()
 

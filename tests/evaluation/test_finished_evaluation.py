@@ -43,6 +43,7 @@ def test_what_was_written_is_read(evaluated: tuple[Path, Path, LabelTable, dict[
     ("content", "words"),
     [
         ("{", "is damaged"),
+        ("[" * 100_000, "is damaged"),
         ("[]", "it lacks everything"),
         (
             '{"cases": {}, "rule": {}}',
@@ -60,7 +61,10 @@ def test_what_cannot_be_read(tmp_path: Path, content: str, words: str) -> None:
 def test_cases_without_figures(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
     path = evaluated[0] / "metrics.json"
     content = json.loads(path.read_text())
-    wrong = [{"cases": cases} for cases in ([], {"case_1": 3}, {"case_1": {"liver": {"dice": "high"}}})]
+    figures = ("high", 1.5, -0.1, float("inf"), True, 10**400)
+    wrong = [{"cases": {"case_1": {"liver": {"dice": value}}}} for value in figures]
+    wrong += [{"cases": cases} for cases in ([], {"case_1": 3})]
+    wrong += [{key: 5} for key in ("resampled", "grids", "without_prediction", "without_label", "tolerance")]
     for change in (*wrong, {"files": {}}, {"protocol": {}}, {"metrics": "dice"}, {"refused": []}):
         path.write_text(json.dumps(content | change))
         with pytest.raises(ValueError, match=r"metrics.json is damaged \("):

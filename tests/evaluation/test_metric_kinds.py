@@ -1,7 +1,9 @@
+import math
+
 import pytest
 
 from unetr_nnunet.evaluation.case_metrics import METRICS
-from unetr_nnunet.evaluation.metric_kinds import METRIC_KINDS, is_higher_better
+from unetr_nnunet.evaluation.metric_kinds import METRIC_KINDS, figure_read, is_higher_better
 
 
 def test_every_metric_of_a_case_has_a_kind() -> None:
@@ -14,3 +16,14 @@ def test_which_values_are_better() -> None:
     for metric in ("components", "Dice"):
         with pytest.raises(ValueError, match=f"cannot be compared by '{metric}'; take one of dice, iou"):
             is_higher_better(metric)
+
+
+def test_figures_that_no_case_can_score() -> None:
+    assert math.isnan(figure_read("dice", None))
+    assert math.isnan(figure_read("hd95_mm", math.nan))
+    assert (figure_read("dice", 1), figure_read("hd95_mm", 200.5)) == (1, 200.5)
+    for metric, value in (("nsd", 1.01), ("swapped", -0.5), ("hd95_mm", math.inf)):
+        with pytest.raises(ValueError, match=f"{metric} is {value}, which no case can score"):
+            figure_read(metric, value)
+    with pytest.raises(TypeError, match="dice is True, which is no number"):
+        figure_read("dice", True)

@@ -63,7 +63,7 @@ def test_a_summary_without_its_masks_and_table(summary: Path, tmp_path: Path) ->
         read_summary(alone)
 
 
-@pytest.mark.parametrize("content", ["", '{"mean": ', "[]", '{"metric_per_case": {}}', '{"mean": {}}'])
+@pytest.mark.parametrize("content", ["", "[" * 100_000, '{"mean": ', "[]", '{"metric_per_case": {}}', '{"mean": {}}'])
 def test_what_is_no_summary(tmp_path: Path, content: str) -> None:
     path = tmp_path / "summary.json"
     path.write_text(content)
@@ -77,6 +77,23 @@ def test_a_broken_case(summary: Path, change: dict[str, object]) -> None:
     content["metric_per_case"][0].update(change)
     summary.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"summary.json cannot be read: a case lacks a figure"):
+        read_summary(summary)
+
+
+@pytest.mark.parametrize(("name", "value"), [("Dice", 7), ("IoU", -2), ("Dice", math.inf), ("n_ref", 10**400)])
+def test_a_figure_that_no_case_can_score(summary: Path, name: str, value: float) -> None:
+    content = json.loads(summary.read_text())
+    content["metric_per_case"][0]["metrics"]["1"][name] = value
+    summary.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"summary.json cannot be read: .* impossible one"):
+        read_summary(summary)
+
+
+def test_a_case_that_stands_there_twice(summary: Path) -> None:
+    content = json.loads(summary.read_text())
+    content["metric_per_case"] *= 2
+    summary.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"case_\d stands there twice"):
         read_summary(summary)
 
 

@@ -64,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.protocol == ALL and arguments.absent_organs:
         raise ValueError("--absent-organs changes one protocol's rule; name that protocol instead of all")
+    if arguments.output is not None and arguments.output.is_file():
+        raise ValueError(f"-o {arguments.output} is a file: give the folder that the files go to")
     every = arguments.protocol == ALL
     protocols = list(PROTOCOLS.values()) if every else [PROTOCOLS[arguments.protocol]]
     if arguments.absent_organs:

@@ -24,6 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="what to report on; several are compared")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="(report.html)")
+    parser.add_argument(
+        "--tables",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="also write the tables of organs and of paired differences for a paper: FILE.md or FILE.tex",
+    )
     parser.add_argument("--labels", type=Path, help="folder of true label maps (the data set's own)")
     parser.add_argument("--images", type=Path, help="folder of CTs, for the pictures of the worst cases")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="a name for each MODEL (its trainer's)")
@@ -47,15 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Read the models, write the page."""
     from unetr_nnunet.evaluation.report.page import write_report
 
-    for option in ("names", "training"):
-        given = getattr(arguments, option)
-        if given and len(given) != len(arguments.models):
-            counts = f"{len(given)} for {len(arguments.models)} model(s)"
-            raise ValueError(f"--{option} has {counts}: give one for each MODEL, in their order")
-    if arguments.viewer and arguments.images is None:
-        raise ValueError("--viewer wants the CTs: give their folder with --images")
-    if arguments.images is not None and not arguments.images.is_dir():
-        raise ValueError(f"--images {arguments.images} is no folder")
+    _refuse_wrong_usage(arguments)
     models, problems = _read(arguments)
     places = {arguments.models[place]: folder for place, folder in enumerate(arguments.training or [])}
     written = write_report(
@@ -67,14 +67,33 @@ def run(arguments: argparse.Namespace) -> int:
         command=["unetr_nnunet", *sys.argv[1:]],
         problems=problems,
         most_worst_cases=arguments.worst,
+        paper_tables=arguments.tables,
         progress=True,
     )
     for problem in problems:
         print(problem, file=sys.stderr)
-    print(f"Written: {written}", flush=True)
+    print(f"Written: {', '.join(map(str, [written, *arguments.tables]))}", flush=True)
     if arguments.viewer:
         _view(arguments.images, models)
     return 1 if problems else 0
+
+
+def _refuse_wrong_usage(arguments: argparse.Namespace) -> None:
+    for option in ("names", "training"):
+        given = getattr(arguments, option)
+        if given and len(given) != len(arguments.models):
+            counts = f"{len(given)} for {len(arguments.models)} model(s)"
+            raise ValueError(f"--{option} has {counts}: give one for each MODEL, in their order")
+    for path in (arguments.output, *arguments.tables):
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: name the file, such as {path / 'report.html'}")
+    for path in arguments.tables:
+        if path.suffix not in (".md", ".tex"):
+            raise ValueError(f"--tables {path}: call the file .md for Markdown, or .tex for LaTeX")
+    if arguments.viewer and arguments.images is None:
+        raise ValueError("--viewer wants the CTs: give their folder with --images")
+    if arguments.images is not None and not arguments.images.is_dir():
+        raise ValueError(f"--images {arguments.images} is no folder")
 
 
 def _view(images: Path, models: "list[ModelResults]") -> None:

@@ -1,12 +1,12 @@
 """Evaluations that are there already: read ``metrics.json``, judge whether it still holds, put several together."""
 
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unetr_nnunet.evaluation.label_table import LabelTable
+from unetr_nnunet.evaluation.metric_kinds import figure_read
 from unetr_nnunet.evaluation.summary import summarise
 from unetr_nnunet.evaluation.tolerances import DEFAULT_TOLERANCE
 
@@ -28,7 +28,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}; run `unetr_nnunet evaluate` again") from error
     missing = [key for key in NEEDED if key not in content] if isinstance(content, dict) else ["everything"]
     if missing:
@@ -40,31 +40,29 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         _refuse_broken_outline(content)
         content["cases"] = {
             case: {
-                column: {name: _number(value) for name, value in metrics.items()} for column, metrics in columns.items()
+                column: {name: figure_read(name, value) for name, value in metrics.items()}
+                for column, metrics in columns.items()
             }
             for case, columns in content["cases"].items()
         }
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); run `unetr_nnunet evaluate` again") from error
     return content
 
 
 def _refuse_broken_outline(content: Mapping[str, Any]) -> None:
     """Raise a KeyError or TypeError where something lacks that later steps take for granted."""
-    for key in ("label_ids", "organs", "cases", "files", "refused"):
+    for key in ("label_ids", "organs", "cases", "files", "grids", "resampled", "refused", "tolerance"):
         if not isinstance(content.get(key, {}), dict):
             raise TypeError(f"{key} is no table")
-    if not isinstance(content["protocol"]["name"], str) or not isinstance(content["metrics"], list):
-        raise TypeError("protocol or metrics")
+    for key in ("metrics", "without_prediction", "without_label"):
+        if not isinstance(content.get(key, []), list):
+            raise TypeError(f"{key} is no list")
+    if not isinstance(content["protocol"]["name"], str):
+        raise TypeError("protocol has no name")
     for case in content["cases"]:
         if not all(isinstance(content["files"][case][side], str) for side in ("prediction", "label")):
             raise TypeError(f"files of {case}")
-
-
-def _number(value: Any) -> float:
-    if value is not None and not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
-    return math.nan if value is None else value
 
 
 def still_holds(path: Path, evaluation: Mapping[str, Any], pairs: Pairs, table: LabelTable, protocol: str) -> bool:

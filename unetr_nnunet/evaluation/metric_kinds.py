@@ -1,6 +1,8 @@
 """What each metric is called, its unit, and which values are better."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,25 @@ METRIC_KINDS: dict[str, MetricKind] = {
     "components": MetricKind("components", "", None),
     "true_components": MetricKind("true components", "", None),
 }
+SHARES = ("dice", "iou", "precision", "recall", "nsd", "swapped")
+"""Metrics that lie between 0 and 1."""
+
+
+def figure_read(metric: str, value: Any) -> float:
+    """Return a figure of a file; None, which stands for no value, as NaN.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: no case can score it.
+    """
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{metric} is {value!r}, which is no number")
+    if math.isinf(value) or (metric in SHARES and not math.isnan(value) and not 0 <= value <= 1):
+        raise ValueError(f"{metric} is {value}, which no case can score")
+    number: float = value
+    return number
 
 
 def is_higher_better(metric: str) -> bool:

@@ -277,8 +277,9 @@ def _bold_note(models: int) -> list[str]:
     if models < 2:
         return []
     return [
+        "All figures are over the values that every model has.",
         "Bold: better than every other model, each paired difference with a 95 % interval on one side of 0 and "
-        f"p < {ALPHA:g} (Wilcoxon signed-rank, Holm); no bold, no evidence of a best model."
+        f"p < {ALPHA:g} (Wilcoxon signed-rank, Holm); no bold, no evidence of a best model.",
     ]
 
 

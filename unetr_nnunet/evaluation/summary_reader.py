@@ -7,6 +7,7 @@ from typing import Any
 
 from unetr_nnunet.evaluation.label_files import FILE_ENDINGS
 from unetr_nnunet.evaluation.label_table import LabelTable, find_label_table, read_label_table
+from unetr_nnunet.evaluation.metric_kinds import figure_read
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL
 from unetr_nnunet.evaluation.summary import summarise
 
@@ -35,12 +36,14 @@ def read_summary(path: Path) -> dict[str, Any]:
         try:
             prediction = Path(entry["prediction_file"])
             case = case_of(prediction)
+            if case in cases:
+                raise ValueError(f"{case} stands there twice")
             cases[case] = {name: _figures(entry["metrics"][str(label)]) for name, label in table.organs.items()}
             files[case] = {"prediction": str(_nearest(prediction, path.parent)), "label": str(entry["reference_file"])}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(
-                f"{path} cannot be read: a case lacks a figure that the labels of {table.source} ask for ({error!r}); "
-                "put the right dataset.json beside it, or score the masks"
+                f"{path} cannot be read: a case lacks a figure that the labels of {table.source} ask for, or holds an "
+                f"impossible one ({error!r}); put the right dataset.json beside it, or score the masks"
             ) from error
     rule = DEFAULT_PROTOCOL.rule
     return {
@@ -69,7 +72,7 @@ def load_summary(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}; score the masks again, or delete it") from error
     if not isinstance(content, dict) or not isinstance(content.get("metric_per_case"), list):
         raise ValueError(f'{path} is no summary.json of nnU-Net v2: it has no list "metric_per_case"')
@@ -84,19 +87,16 @@ def case_of(path: Path) -> str:
 
 def _figures(metrics: dict[str, Any]) -> dict[str, float]:
     overlap, predicted, true = float(metrics["TP"]), float(metrics["n_pred"]), float(metrics["n_ref"])
-    return {
-        "dice": _number(metrics["Dice"]),
-        "iou": _number(metrics["IoU"]),
+    figures = {
+        "dice": metrics["Dice"],
+        "iou": metrics["IoU"],
         "precision": overlap / predicted if predicted else math.nan,
         "recall": overlap / true if true else math.nan,
         "truth_voxels": true,
         "prediction_voxels": predicted,
         "overlap_voxels": overlap,
     }
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+    return {name: figure_read(name, value) for name, value in figures.items()}
 
 
 def _nearest(recorded: Path, folder: Path) -> Path:

@@ -52,7 +52,16 @@ def test_models_without_common_cases() -> None:
     study = gather([model("A", {"liver": {"a": 0.5}}), model("B", {"liver": {"b": 0.6}})])
     assert "cannot be ranked" in answer(study)
     study = gather([model("A", {"liver": {"a": 0.5, "b": 0.9}}), model("B", {"liver": {"b": 0.8}})])
-    assert "A ranks first on the 1 cases that every model has (mean Dice 0.900)" in answer(study)
+    assert "A ranks first on the 1 case that every model has (mean Dice 0.900)" in answer(study)
+
+
+def test_the_highest_mean_is_claimed_only_where_it_is_one() -> None:
+    easy, hard = {"a": 0.9, "b": 0.9}, {"a": 0.5, "b": 0.1}
+    study = gather(
+        [model("A", {"liver": easy, "aorta": hard}), model("B", {"liver": {"a": 0.8, "b": 0.8}, "aorta": {"a": 0.5}})]
+    )
+    assert study.overall["A"]["mean"] < study.overall["B"]["mean"], "A is measured on what B missed, too"
+    assert "A ranks first by the values that every model has (mean Dice 0.700, 2 cases)" in answer(study)
 
 
 def test_no_value_at_all() -> None:

@@ -4,7 +4,15 @@ from xml.etree import ElementTree
 
 from tests.evaluation.report.studies import write_log
 from unetr_nnunet.evaluation.report import figures
-from unetr_nnunet.evaluation.report.figures import Row, distribution_figure, evenly, fit, learning_figure, mean_figure
+from unetr_nnunet.evaluation.report.figures import (
+    Row,
+    distribution_figure,
+    evenly,
+    fit,
+    learning_figure,
+    mean_figure,
+    name_lines,
+)
 from unetr_nnunet.evaluation.report.svg import Scale
 from unetr_nnunet.evaluation.report.training_log import read_fold_logs
 
@@ -47,6 +55,22 @@ def test_long_names_are_cut_in_the_middle() -> None:
     assert fit("a" * 50 + "z" * 50, 100).startswith("aaa")
     assert fit("a" * 50 + "z" * 50, 100).endswith("zzz")
     assert fit("short", 100) == "short"
+    assert len(fit("A" * 50, 100)) < len(fit("a" * 50, 100)), "capitals are wide"
+
+
+def test_names_of_relatives_stay_different_in_two_lines() -> None:
+    assert name_lines("UNETR_CNNStem_4epochs_seed0", 126) == ["UNETR_CNNStem_", "4epochs_seed0"]
+    assert name_lines("a_b", 126) == ["a_b"]
+    assert name_lines("a" * 50, 126) == [fit("a" * 50, 126)]
+    rows = [Row(f"UNETR_{part}_4epochs_seed{seed}", [0.5], SURE) for part in ("Modified", "FPN") for seed in (0, 1)]
+    drawn = [distribution_figure(rows, (0, 1), "x"), mean_figure(rows, "x")]
+    for each in drawn:
+        labels = ["".join(part.text or "" for part in group.iter("text")) for group in _groups(each)]
+        assert labels == [row.name for row in rows]
+
+
+def _groups(figure: str) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(figure).iter("g"))
 
 
 def test_a_difference_is_filled_only_where_it_is_shown() -> None:

@@ -11,6 +11,12 @@ def test_a_family_leaves_out_what_it_shares() -> None:
     assert list(shorten(names).values()) == ["nnUNetTrainer", "UNETR", "UNETR_FPN"]
 
 
+def test_plans_and_configuration_that_all_share_are_left_out() -> None:
+    names = [f"nnUNetTrainerUNETR_{part}_4epochs_seed0 demo" for part in ("FPN", "CNNStem")]
+    assert list(shorten(names).values()) == ["UNETR_FPN", "UNETR_CNNStem"]
+    assert list(shorten(["a 2d", "a 3d_fullres"]).values()) == ["a 2d", "a 3d_fullres"]
+
+
 def test_names_stay_different() -> None:
     names = ["A_x", "A_x_x", "nnUNetTrainerB", "B"]
     short = shorten(names)

@@ -129,6 +129,17 @@ def test_on_paper_everything_is_open(report: Path, watched_page: WatchedPage) ->
     assert browser.pdf().startswith(b"%PDF")
 
 
+def test_on_paper_the_panels_of_a_slice_stand_in_one_row(report: Path, watched_page: WatchedPage) -> None:
+    browser = watched_page.page
+    browser.set_viewport_size({"width": 794, "height": 1123})  # A4, upright
+    browser.goto(report.as_uri())
+    browser.emulate_media(media="print")
+    columns = browser.eval_on_selector(
+        ".panels", "each => getComputedStyle(each).gridTemplateColumns.split(' ').length"
+    )
+    assert columns == 3, "the truth and two models"
+
+
 def test_thirty_cases_of_five_models_stay_small(tmp_path: Path) -> None:
     models = [random_model(f"model {number}", 30, organs=13, seed=number) for number in range(5)]
     written = write_report(models, tmp_path / "report.html")

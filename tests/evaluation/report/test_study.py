@@ -56,6 +56,14 @@ def test_problems_are_named() -> None:
     assert "first: fold 3 is missing" in problems
 
 
+def test_what_several_models_lack_is_said_once() -> None:
+    models = [model(name, {"liver": {"a": 0.5}}, notes=("fold 1 is missing",)) for name in "ABC"]
+    assert gather(models).problems == ("every model: fold 1 is missing",)
+    models[2] = model("C", {"liver": {"a": 0.5}})
+    assert gather(models).problems == ("A, B: fold 1 is missing",)
+    assert gather(models[:1]).problems == ("A: fold 1 is missing",)
+
+
 def test_an_evaluation_without_protocol_has_its_rule() -> None:
     plain = model("m", {"liver": {"a": 0.5}})
     old = {key: value for key, value in plain.evaluation.items() if key != "protocol"}

@@ -1,8 +1,10 @@
 import math
+import re
 
 import pytest
 
 from tests.evaluation.report.studies import PROTOCOL, model, random_model
+from unetr_nnunet.evaluation.paper_tables import to_markdown
 from unetr_nnunet.evaluation.report import tables
 from unetr_nnunet.evaluation.report.study import gather
 
@@ -77,3 +79,14 @@ def test_figures_and_paper_tables() -> None:
     assert r"\toprule" in papers["LaTeX"]
     assert PROTOCOL["name"] in papers["Markdown"]
     assert len(tables.tables_for_papers(gather([random_model("A", 8)]))) == 2
+
+
+def test_paper_tables_as_files_hold_the_differences_too() -> None:
+    models = [random_model(f"nnUNetTrainer{name}", 20, mean=mean) for name, mean in (("A", 0.6), ("B", 0.9))]
+    organs, difference = map(to_markdown, tables.all_tables_for_papers(gather(models)))
+    assert organs.startswith("Mean Dice (%) of 2 models on 20 cases")
+    assert difference.startswith("Dice (%) of B less that of A, paired over 20 cases.")
+    assert re.search(r"\| mean \| 20 \| \*\*\+(29|30)\.\d\*\* \|.*\| B \|", difference)
+    assert len(tables.all_tables_for_papers(gather(models[:1]))) == 1
+    apart = gather([model("A", {"liver": {"a": 0.5}}), model("B", {"liver": {"b": 0.6}})])
+    assert "paired over 0 cases" in to_markdown(tables.all_tables_for_papers(apart)[1])

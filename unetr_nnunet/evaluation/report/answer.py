@@ -87,9 +87,11 @@ def answer(study: Study) -> str:
     if not ranking:
         return "No case has been scored for every model, so the models cannot be ranked; each stands for itself below."
     first = f"has the highest mean Dice, {shown}"
+    if any((study.overall[model.name]["mean"] or 0) > figures["mean"] for model in study.models):
+        first = f"ranks first by the values that every model has (mean Dice {number(ranking[0]['mean'])}, {count})"
     if len(study.shared_cases) < len(study.cases):
-        shared = f"{len(study.shared_cases)} cases that every model has"
-        first = f"ranks first on the {shared} (mean Dice {number(ranking[0]['mean'])})"
+        shared = cases_in_words(len(study.shared_cases))
+        first = f"ranks first on the {shared} that every model has (mean Dice {number(ranking[0]['mean'])})"
     return f"{study.short(best)} {first}; {_against_others(study, best)}."
 
 

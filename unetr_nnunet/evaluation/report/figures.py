@@ -31,8 +31,10 @@ MOST_DOTS = 120
 """Of more cases than these, evenly spaced ranks are drawn, lowest and highest always."""
 MOST_POINTS = 200
 """Of a learning curve."""
-LETTER = 7.6
-"""Width of an average letter in the figures, in pixels; names that are longer than their space are cut."""
+LETTER, CAPITAL = 7.8, 9.2
+"""Width of a letter in the figures, in pixels, on the wide side; names that are longer than their space are cut."""
+LINE = 13.0
+"""Between two lines of text, in pixels."""
 FOLD_STYLES = (("#0b5c9e", None), ("#b8500b", "6 2"), ("#137a5a", "2 2"), ("#a03a7d", "8 2 2 2"), ("#444444", "1 3"))
 """Colour and dash of each fold, so that neither is needed to tell them apart."""
 
@@ -48,11 +50,34 @@ class Row:
 
 def fit(name: str, width: float) -> str:
     """Return a name that fits into a width, cut in the middle; the full one is in the tables."""
-    most = max(int(width / LETTER), 8)
-    if len(name) <= most:
-        return name
-    head = (most - 1) // 2
-    return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
+    cut = name
+    for kept in range(len(name) - 1, 6, -1):
+        if text_width(cut) <= width:
+            break
+        cut = f"{name[: kept // 2]}…{name[len(name) - (kept - kept // 2) :]}"
+    return cut
+
+
+def text_width(words: str) -> float:
+    """Return about how many pixels a text takes."""
+    return sum(CAPITAL if letter.isupper() else LETTER for letter in words)
+
+
+def name_lines(name: str, width: float) -> list[str]:
+    """Return a name in one line, or in two where it is too long; a break comes after an underscore or a space."""
+    if text_width(name) <= width:
+        return [name]
+    ends = [end for end in range(1, len(name)) if name[end - 1] in "_ " and text_width(name[:end]) <= width]
+    halves = (name[: ends[-1]], name[ends[-1] :]) if ends else (name,)
+    return [fit(half.strip(), width) for half in halves]
+
+
+def _label(name: str, right: float, y: float, width: float) -> Markup:
+    """Draw a model's name, which ends at ``right``, around ``y``; the full one shows under the pointer."""
+    lines = name_lines(name, width)
+    first = y + 4 - LINE * (len(lines) - 1) / 2
+    words = (text(right, first + LINE * place, each, anchor="end") for place, each in enumerate(lines))
+    return tag("g", tag("title", name), *words)
 
 
 def mean_figure(rows: Sequence[Row], caption: str) -> Markup:
@@ -71,7 +96,7 @@ def mean_figure(rows: Sequence[Row], caption: str) -> Markup:
         shapes += [
             _dots(scale, row.values, y, step * 0.22),
             _interval(scale, row.figures, y, colour, 5.5),
-            tag("g", tag("title", row.name), text(left - 10, y + 4, fit(row.name, left - 14), anchor="end")),
+            _label(row.name, left - 10, y, left - 14),
             text(width - right + 10, y + 1, number(row.figures["mean"]), class_="value"),
             text(width - right + 10, y + 12, _range(row.figures), class_="tick"),
         ]
@@ -116,7 +141,8 @@ def evenly(values: Sequence[Any], most: int) -> list[Any]:
 
 def distribution_figure(rows: Sequence[Row], scale_values: tuple[float, float], caption: str) -> Markup:
     """Draw one organ: for each model every case as a dot, the box between the quartiles and the median."""
-    width, left, right, step, top = 400.0, 136.0, 30.0, 20.0, 4.0
+    width, left, right, top = 400.0, 136.0, 30.0, 4.0
+    step = 8 + LINE * max((len(name_lines(row.name, left - 10)) for row in rows), default=1)
     scale = nice_scale(*scale_values, left, width - right)
     bottom = top + step * len(rows)
     shapes = [horizontal_axis(scale, top, bottom, 4)]
@@ -126,7 +152,7 @@ def distribution_figure(rows: Sequence[Row], scale_values: tuple[float, float], 
             _box(scale, row.values, y),
             _dots(scale, row.values, y, 3.2),
             _median(scale, row.values, y),
-            tag("g", tag("title", row.name), text(left - 8, y + 4, fit(row.name, left - 10), anchor="end")),
+            _label(row.name, left - 8, y, left - 10),
             text(width - 2, y + 4, str(len(row.values)), anchor="end", class_="tick"),
         ]
     return picture(width, bottom + 18, caption, *shapes)

@@ -20,6 +20,10 @@ def shorten(names: Sequence[str]) -> dict[str, str]:
     """
     if len(names) < 2:
         return {name: name for name in names}
+    heads = {name: name.partition(" ")[0] for name in names}
+    if any(name != head for name, head in heads.items()) and len({name.partition(" ")[2] for name in names}) == 1:
+        short = shorten(list(heads.values()))  # plans or configuration, or another word behind all names
+        return {name: short[head] for name, head in heads.items()}
     shared = _shared(names)
     short = {}
     for name in names:

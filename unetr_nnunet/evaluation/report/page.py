@@ -21,6 +21,7 @@ from tqdm import tqdm
 from unetr_nnunet import __version__
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.evaluation.model_results import ModelResults
+from unetr_nnunet.evaluation.paper_tables import write_tables
 from unetr_nnunet.evaluation.report import (
     differences,
     figures,
@@ -78,6 +79,7 @@ def write_report(
     command: Sequence[str] | None = None,
     problems: Sequence[str] = (),
     most_worst_cases: int = WORST_CASES,
+    paper_tables: Sequence[Path] = (),
     progress: bool = False,
 ) -> Path:
     """Write the report.
@@ -91,10 +93,11 @@ def write_report(
         command: words of the command that makes this report.
         problems: what went wrong before, for the page.
         most_worst_cases: number of cases with pictures.
+        paper_tables: files for the tables of a paper, in LaTeX where one is called ``.tex``, else in Markdown.
         progress: show a progress bar on stderr.
 
     Returns:
-        The file written.
+        The HTML file.
 
     Raises:
         ValueError: there is no model, no case, two models have one name, or the protocols differ.
@@ -103,7 +106,7 @@ def write_report(
     with atomic_path(output) as temporary:
         page = render(
             study,
-            images=images if images is not None else provenance.image_folder(study.models),
+            images=images if images is not None else provenance.image_folder(study.trainings),
             training=training or {},
             title=title,
             command=command,
@@ -111,6 +114,8 @@ def write_report(
             progress=progress,
         )
         temporary.write_text(page, encoding="utf-8")
+    for path in paper_tables:
+        write_tables(tables.all_tables_for_papers(study), path)
     return output
 
 
@@ -125,7 +130,7 @@ def render(
     progress: bool,
 ) -> str:
     """Return the page as text; see `write_report`."""
-    trainings = {model.name: read_training(model, training.get(model.name)) for model in study.models}
+    trainings = {model.name: read_training(model, training.get(model.name)) for model in study.trainings}
     makers: dict[str, Callable[[], Mapping[str, Any] | None]] = {
         "models": partial(_models, study),
         "organs": partial(_organs, study),
@@ -190,7 +195,7 @@ def _models(study: Study) -> dict[str, Any]:
     return {
         "rows": tables.model_rows(study),
         "has_folds": any(model.fold_of for model in study.models),
-        "has_seeds": any(model.seed is not None for model in study.models),
+        "has_seeds": any(model.seed is not None for model in study.trainings),
         "metrics": tables.metric_rows(study),
         "measures": tables.measures(study),
         "seeds": tables.seed_spreads(study),
@@ -221,25 +226,28 @@ def _learning(study: Study, trainings: Mapping[str, Training]) -> dict[str, Any]
                 trainings[model.name].logs, last, limits, f"learning curves of {study.short(model)}"
             ),
         }
-        for model in study.models
+        for model in study.trainings
         if trainings[model.name].logs
     ]
-    return {"models": drawn, "without": [study.short(each) for each in study.models if not trainings[each.name].logs]}
+    return {
+        "models": drawn,
+        "without": [study.short(each) for each in study.trainings if not trainings[each.name].logs],
+    }
 
 
 def _cost(study: Study, trainings: Mapping[str, Training]) -> dict[str, Any]:
-    return {"rows": [(study.short(model), cost_row(trainings[model.name])) for model in study.models]}
+    return {"rows": [(study.short(model), cost_row(trainings[model.name])) for model in study.trainings]}
 
 
 def _plan(study: Study, trainings: Mapping[str, Training]) -> dict[str, Any]:
     """Return what all plans share once, and the rest model by model."""
-    plans = [plan_rows(trainings[model.name]) for model in study.models]
+    plans = [plan_rows(trainings[model.name]) for model in study.trainings]
     keys = list(dict.fromkeys(key for plan in plans for key in plan))
     same = {key: plans[0][key] for key in keys if all(plan.get(key) == plans[0].get(key) for plan in plans)}
     return {
         "same": same,
         "keys": [key for key in keys if key not in same],
-        "models": [(study.short(model), plan) for model, plan in zip(study.models, plans, strict=True)],
+        "models": [(study.short(model), plan) for model, plan in zip(study.trainings, plans, strict=True)],
     }
 
 

@@ -21,9 +21,11 @@ CHUNK = 1 << 22
 def context(study: Study, trainings: Mapping[str, Training], command: Sequence[str] | None) -> dict[str, Any]:
     """Return what the template needs."""
     return {
-        "models": [_model(study, model, trainings[model.name]) for model in study.models],
-        "labels": sorted({str(model.evaluation["labels"]) for model in study.models if "labels" in model.evaluation}),
-        "labels_hash": hash_files(path for model in study.models for path in model.labels.values()),
+        "models": [_model(study, model, trainings[model.name]) for model in study.trainings],
+        "labels": sorted(
+            {str(model.evaluation["labels"]) for model in study.trainings if "labels" in model.evaluation}
+        ),
+        "labels_hash": hash_files(path for model in study.trainings for path in model.labels.values()),
         "report_command": shlex.join(command) if command else None,
         "versions": [("Python", platform.python_version()), *_versions()],
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),

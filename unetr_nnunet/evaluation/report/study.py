@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean, median, stdev
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from unetr_nnunet.evaluation.comparison import compare_models
 from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.evaluation.report.names import organ_label, shorten
+from unetr_nnunet.evaluation.report.seeds import known_values, pool_seeds
 from unetr_nnunet.evaluation.statistics import describe_overall
 
 SOME = 12
@@ -22,11 +23,12 @@ class Study:
     """Models under one protocol, side by side.
 
     Attributes:
-        models: best first where there is a ranking, else as given.
-        names: short name by full name.
+        models: best first where there is a ranking, else as given. Trainings that differ in their seed alone are one.
+        names: short name of each model and training by its full name.
         columns: organs (or the protocol's columns) that every model has.
         comparison: what `compare_models` says; None for one model.
         problems: what the reader must know: models that could not be read, columns and cases left out.
+        seeds: the trainings of each model that has several, by its full name.
     """
 
     models: tuple[ModelResults, ...]
@@ -34,6 +36,12 @@ class Study:
     columns: tuple[str, ...]
     comparison: Mapping[str, Any] | None
     problems: tuple[str, ...]
+    seeds: Mapping[str, Sequence[ModelResults]] = field(default_factory=dict)
+
+    @property
+    def trainings(self) -> list[ModelResults]:
+        """Return what was read: each model, or each of its seeds."""
+        return [training for model in self.models for training in self.seeds.get(model.name, [model])]
 
     def short(self, model: ModelResults) -> str:
         """Return the name used in figures and tables."""
@@ -109,11 +117,6 @@ class Study:
         return protocol_of(self.models[0])
 
 
-def known_values(values: Any) -> list[float]:
-    """Return the values that are there."""
-    return [value for value in values if value is not None and math.isfinite(value)]
-
-
 def protocol_of(model: ModelResults) -> Mapping[str, Any]:
     """Return the protocol of an evaluation; older ones hold the rule alone."""
     rule = model.evaluation.get("rule") or {}
@@ -125,7 +128,7 @@ def gather(models: Sequence[ModelResults], problems: Sequence[str] = ()) -> Stud
     """Put models side by side.
 
     Args:
-        models: one at least; different names, one protocol.
+        models: one at least; different names, one protocol. Seeds of one model are put together (`pool_seeds`).
         problems: what went wrong before, for the page.
 
     Raises:
@@ -147,11 +150,14 @@ def gather(models: Sequence[ModelResults], problems: Sequence[str] = ()) -> Stud
     if not any(model.evaluation["cases"] for model in models):
         reasons = [reason for model in models for reason in model.evaluation.get("refused", {}).values()]
         raise ValueError("no case could be scored" + (f"; the first reason: {reasons[0]}" if reasons else ""))
-    comparison = _compare(models, columns) if len(models) > 1 else None
+    pooled, seeds = pool_seeds(models)
+    comparison = _compare(pooled, columns) if len(pooled) > 1 else None
     order = {row["model"]: row["rank"] for row in comparison["ranking"]} if comparison else {}
-    ranked = tuple(sorted(models, key=lambda model: order.get(model.name, math.inf)))
-    found_problems = (*problems, *_column_problems(models, columns), *_case_problems(ranked))
-    return Study(ranked, shorten([model.name for model in ranked]), columns, comparison, found_problems)
+    ranked = tuple(sorted(pooled, key=lambda model: order.get(model.name, math.inf)))
+    short = shorten([model.name for model in ranked])
+    short |= {each.name: f"{short[name]}, seed {each.seed}" for name, trainings in seeds.items() for each in trainings}
+    study = Study(ranked, short, columns, comparison, tuple(problems), seeds)
+    return replace(study, problems=(*problems, *_column_problems(models, columns), *_case_problems(study.trainings)))
 
 
 def _compare(models: Sequence[ModelResults], columns: Sequence[str]) -> Mapping[str, Any]:
@@ -177,7 +183,14 @@ def _rows(model: ModelResults) -> list[Any]:
 
 def _case_problems(models: Sequence[ModelResults]) -> list[str]:
     every = {case for model in models for case in model.evaluation["cases"]}
-    return [f"{model.name}: {words}" for model in models for words in _problems_of(model, every)]
+    models_of: dict[str, list[str]] = {}
+    for model in models:
+        for words in _problems_of(model, every):
+            models_of.setdefault(words, []).append(model.name)
+    return [
+        f"{'every model' if len(names) == len(models) > 1 else some(names)}: {words}"
+        for words, names in models_of.items()
+    ]
 
 
 def _problems_of(model: ModelResults, every: Set[str]) -> list[str]:

@@ -1,16 +1,25 @@
 """The tables of figures: models, organs, and every metric of every organ."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
 
 from unetr_nnunet.evaluation.model_results import ModelResults
-from unetr_nnunet.evaluation.paper_tables import is_best, organ_table, score_table, to_latex, to_markdown
+from unetr_nnunet.evaluation.paper_tables import (
+    Table,
+    difference_table,
+    is_best,
+    organ_table,
+    score_table,
+    to_latex,
+    to_markdown,
+)
+from unetr_nnunet.evaluation.report.answer import pairs_of
 from unetr_nnunet.evaluation.report.figures import Row, caption_of, distribution_figure, mean_figure
 from unetr_nnunet.evaluation.report.names import organ_label
 from unetr_nnunet.evaluation.report.study import Study
@@ -44,7 +53,9 @@ MEASURES = (
     Measure("IoU", "overlap over union; 1 is best", ("iou",)),
     Measure("precision", "share of the predicted voxels that are right", ("precision",)),
     Measure("recall", "share of the true voxels that are found", ("recall",)),
-    Measure("HD95, mm", "distance that 95 % of both surfaces keep to the other one; 0 is best", ("hd95_mm",), digits=1),
+    Measure(
+        "HD95, mm", "95 % of each surface lies within this distance of the other one; 0 is best", ("hd95_mm",), digits=1
+    ),
     Measure("ASSD, mm", "mean distance between the two surfaces; 0 is best", ("assd_mm",), digits=2),
     Measure("NSD", "share of both surfaces within the tolerance of the other one; 1 is best", ("nsd",)),
     Measure(
@@ -76,12 +87,11 @@ def measures(study: Study) -> list[Measure]:
     return [measure for measure in MEASURES if all(metric in study.metrics for metric in measure.needs)]
 
 
-def measured(study: Study, model: ModelResults, column: str, measure: Measure) -> list[float]:
+def measured(model: ModelResults, column: str, measure: Measure) -> list[float]:
     """Return a measure of every case that has it."""
-    rows = (
-        [study.value(model, case, column, metric) for metric in measure.needs] for case in model.evaluation["cases"]
-    )
-    return [measure.make(*values) for values in rows if all(math.isfinite(value) for value in values)]
+    rows = (columns.get(column, {}) for columns in model.evaluation["cases"].values())
+    needed = ([row.get(metric) for metric in measure.needs] for row in rows)
+    return [measure.make(*each) for each in needed if all(value is not None and isfinite(value) for value in each)]
 
 
 def mean_and_count(values: Iterable[float]) -> tuple[float, int]:
@@ -106,6 +116,7 @@ def model_rows(study: Study) -> list[dict[str, Any]]:
                 "worst_value": math.nan if worst is None else means[worst],
                 "rank": ranking.get(model.name),
                 "folds": fold_spread(study, model),
+                "seeds": [each.seed for each in study.seeds.get(model.name, [model]) if each.seed is not None],
             }
         )
     return rows
@@ -119,16 +130,11 @@ def fold_spread(study: Study, model: ModelResults) -> dict[str, Any] | None:
 
 
 def seed_spreads(study: Study) -> list[dict[str, Any]]:
-    """Return the spread over the seeds of models whose names differ in the seed alone."""
-    groups: dict[str, list[ModelResults]] = {}
-    for model in study.models:
-        if model.seed is not None:
-            name = re.sub(rf"_?seed{model.seed}(?!\d)", "", study.short(model))
-            groups.setdefault(name, []).append(model)
+    """Return the spread over seeds of each model that has several."""
     return [
-        {"name": name, **spread(_shared_scores(study, models))}
-        for name, models in groups.items()
-        if len({model.seed for model in models}) > 1
+        {"name": study.names[name], **spread(_shared_scores(study, study.seeds[name]))}
+        for name in (model.name for model in study.models)
+        if name in study.seeds
     ]
 
 
@@ -140,7 +146,7 @@ def _shared_scores(study: Study, models: Sequence[ModelResults]) -> dict[str, di
             column: {case: value for case, value in values.items() if case in shared}
             for column, values in study.scores(model).items()
         }
-        for model in sorted(models, key=lambda model: model.seed or 0)
+        for model in models
     }
 
 
@@ -150,7 +156,7 @@ def metric_rows(study: Study) -> list[dict[str, Any]]:
     for model in study.models:
         cells = []
         for measure in measures(study):
-            by_column = [mean_and_count(measured(study, model, column, measure)) for column in study.columns]
+            by_column = [mean_and_count(measured(model, column, measure)) for column in study.columns]
             known = [(mean, count) for mean, count in by_column if count]
             cells.append((fmean(mean for mean, _ in known) if known else math.nan, sum(count for _, count in known)))
         rows.append({"name": study.short(model), "model": model, "cells": cells})
@@ -165,7 +171,7 @@ def organ_metric_tables(study: Study) -> list[dict[str, Any]]:
             "rows": [
                 (
                     organ_label(column),
-                    [mean_and_count(measured(study, model, column, measure)) for measure in measures(study)],
+                    [mean_and_count(measured(model, column, measure)) for measure in measures(study)],
                 )
                 for column in study.columns
             ],
@@ -193,15 +199,38 @@ def supported_winner(study: Study, column: str) -> str | None:
     return next(names, None)
 
 
-def tables_for_papers(study: Study) -> list[tuple[str, str]]:
-    """Return (form, text) of the table of organs, to be copied."""
+def organ_table_for_papers(study: Study) -> Table:
+    """Return the table of organs: of all models on the cases that all have, or of the only one."""
     protocol = str(study.protocol()["name"])
     scores = {study.short(model): study.scores(model) for model in study.models}
     if len(scores) > 1:
-        table = score_table(scores, protocol=protocol)
-    else:
-        table = organ_table(*next(iter(scores.items())), protocol=protocol)
+        return score_table(scores, protocol=protocol)
+    return organ_table(*next(iter(scores.items())), protocol=protocol)
+
+
+def tables_for_papers(study: Study) -> list[tuple[str, str]]:
+    """Return (form, text) of the table of organs, to be copied."""
+    table = organ_table_for_papers(study)
     return [("Markdown", to_markdown(table)), ("LaTeX", to_latex(table))]
+
+
+def all_tables_for_papers(study: Study) -> list[Table]:
+    """Return the table of organs, and the paired differences between the first model and each other one."""
+    first = study.models[0]
+    differences = [
+        {
+            "first": study.short(first),
+            "second": study.names[pair["other"]],
+            "cases": pair["cases"],
+            "columns": {
+                column: {**figures, "better": study.names.get(figures["better"])}
+                for column, figures in pair["columns"].items()
+            },
+            "mean": {**pair["mean"], "better": study.names.get(pair["mean"]["better"])},
+        }
+        for pair in pairs_of(study, first)
+    ]
+    return [organ_table_for_papers(study), *map(difference_table, differences)]
 
 
 def first_figure(study: Study) -> Markup:

@@ -14,7 +14,8 @@ from unetr_nnunet.evaluation.label_files import FILE_ENDINGS
 from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.evaluation.report.answer import weakest_organs
 from unetr_nnunet.evaluation.report.pictures import SlicePictures, draw_slice, legend, read_volumes, wrong_slices
-from unetr_nnunet.evaluation.report.study import Study, known_values
+from unetr_nnunet.evaluation.report.seeds import known_values
+from unetr_nnunet.evaluation.report.study import Study
 
 MOST_MODELS = 4
 """Panels side by side beside the truth's."""
@@ -147,6 +148,7 @@ def context(study: Study, images: Path | None, most: int) -> dict[str, Any]:
     return {
         "cases": cases,
         "legend": picture_legend(study),
+        "pooled": bool(study.seeds),
         "left_out": max(len(study.models) - MOST_MODELS, 0),
         "images": images,
         "view": view_command(study, cases, images),
