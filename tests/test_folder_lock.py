@@ -47,6 +47,31 @@ def test_another_run_is_refused_with_its_owners_name_until_it_dies(tmp_path, hol
         assert f"process {os.getpid()} " in (tmp_path / "out" / ".lock").read_text()
 
 
+LEAVE = """
+import os, subprocess, sys
+from pathlib import Path
+from unetr_nnunet.folder_lock import folder_lock
+with folder_lock(Path(sys.argv[1])) as descriptors:
+    child = subprocess.Popen(["sleep", "60"], pass_fds=descriptors)
+    print(child.pid, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_owner_has_left_is_told(tmp_path):
+    words = [sys.executable, "-c", LEAVE, str(tmp_path / "out")]
+    owner = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    child = int(owner.stdout.readline())
+    owner.wait()
+    message = rf"written by what process {owner.pid} on \S+ since .* had started before it was killed: wait for it"
+    try:
+        with pytest.raises(BlockingIOError, match=message), folder_lock(tmp_path / "out"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+    owner.stdout.close()
+
+
 def test_shares_run_side_by_side_but_each_once(tmp_path, hold):
     hold("2of8")
     with folder_lock(tmp_path / "out", "3of8"):

@@ -4,9 +4,12 @@ import contextlib
 import datetime
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 
 @contextlib.contextmanager
@@ -37,7 +40,7 @@ def folder_lock(folder: Path, part: str = "") -> Iterator[tuple[int, ...]]:
                 fcntl.flock(stream, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 stream.seek(0)
-                owner = stream.read().strip() or "another run"
+                owner = _owner(stream.read().strip())
                 raise BlockingIOError(
                     f"{folder} is being written by {owner}: wait for it, stop it, or choose another folder"
                 ) from None
@@ -49,3 +52,11 @@ def folder_lock(folder: Path, part: str = "") -> Iterator[tuple[int, ...]]:
             stream.flush()
             descriptors.append(stream.fileno())
         yield tuple(descriptors)
+
+
+def _owner(noted: str) -> str:
+    """Return the owner of a lock in words; one that was killed may have left children that hold it."""
+    process = re.match(r"process (\d+) on (\S+)", noted)
+    if process and process[2] == socket.gethostname() and not psutil.pid_exists(int(process[1])):
+        return f"what {noted} had started before it was killed"
+    return noted or "another run"

@@ -63,6 +63,25 @@ def test_sigterm_saves_and_the_run_goes_on_as_if_undisturbed(make_trainer: Make,
     assert not latest(resumed).exists(), "nnU-Net removes the running checkpoint at the end"
 
 
+def test_a_full_disk_is_named_and_the_checkpoint_before_stays(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(NAME)
+    trainer.initialize()
+    trainer.save_checkpoint(str(latest(trainer)))
+    before = latest(trainer).read_bytes()
+
+    def save(checkpoint: dict[str, Any], path: Path) -> None:
+        path.write_bytes(b"torn")
+        raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OSError, match=r"latest\.pth could not be written, with \d+ MiB free there .* make room"):
+        trainer.save_checkpoint(str(latest(trainer)))
+    assert latest(trainer).read_bytes() == before
+    assert [path.name for path in latest(trainer).parent.glob("*.pth")] == [latest(trainer).name]
+
+
 def test_sigterm_during_validation_is_kept_too(make_trainer: Make) -> None:
     killed = make_trainer(NAME)
     record(killed)

@@ -6,6 +6,7 @@ with the next iteration. Files are replaced whole, so a kill while writing leave
 """
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -194,6 +195,9 @@ class ResumableTrainer(nnUNetTrainer):
 
         Args:
             filename: path of the ``.pth`` file.
+
+        Raises:
+            OSError: it could not be written; the message says how much room there is.
         """
         self._last_checkpoint_s = time.monotonic()
         if self.local_rank != 0:
@@ -218,7 +222,14 @@ class ResumableTrainer(nnUNetTrainer):
             "array_orientation": self.array_orientation,
         }
         with atomic_path(Path(filename)) as temporary:
-            torch.save(checkpoint, temporary)
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # torch's writer does not tell why
+                free = shutil.disk_usage(temporary.parent).free / 2**20
+                raise OSError(
+                    f"{filename} could not be written, with {free:.0f} MiB free there ({error}); the checkpoint before "
+                    "is kept: make room, then go on with --c"
+                ) from error
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Restore the state of a checkpoint, the finished part of its epoch included.
