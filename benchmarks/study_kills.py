@@ -1,21 +1,25 @@
 """Kill a running study again and again: does it end with the files of one that nobody has disturbed?
 
-Every process of the study gets SIGKILL at a random moment, as in a power cut; then the same command goes on. At the end
+Every process of the study gets SIGKILL, as in a power cut; then the same command goes on. Each step is hit once, at a
+random moment soon after it has begun, the others of the kills come at random times. At the end
 plans, predictions, tables and the choice of the best model are compared with those of a study that ran through. Weights
 are the same only where a training was not hit between two checkpoints; on a CPU, with a seed, all of them are.
 
-    python benchmarks/study_kills.py WORK --kills 20
+    python -m benchmarks.study_kills WORK --kills 20        in the root of the repository
 """
 
 import argparse
 import datetime
 import hashlib
 import json
+import math
 import os
 import platform
 import random
 import subprocess
 import sys
+import time
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +31,9 @@ from tests.conftest import write_blob_dataset
 
 RESULTS = Path(__file__).parent / "results" / "study_kills.md"
 TRAINERS = ("nnUNetTrainerUNETR_Tiny_NoAug_1epochs_seed0", "nnUNetTrainerUNETR_Modified_Tiny_NoAug_1epochs_seed0")
-LONGEST_S = 45.0
+STEPS = ("plan", "preprocess", "train", "candidates", "probabilities", "best", "report", "test")
+LONGEST_S = 90.0
+SOON_S = 3.0
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "UNETR_NNUNET_CHECKPOINT_MINUTES": "0.1"}
 
 
@@ -54,11 +60,35 @@ def kill_all(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def running_step(root: Path) -> str:
-    """Return the step whose log was written last."""
+def running_step(root: Path, since: float) -> str | None:
+    """Return the step whose log was written last; None where none was since a time."""
     logs = [path for path in (root / "study" / "logs").rglob("*.log") if path.name != "snakemake.log"]
     newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)
-    return newest.relative_to(root / "study" / "logs").parts[0].removesuffix(".log") if newest else "start"
+    if newest is None or newest.stat().st_mtime < since:
+        return None
+    return newest.relative_to(root / "study" / "logs").parts[0].removesuffix(".log")
+
+
+def kill_somewhere(
+    process: "subprocess.Popen[bytes]", root: Path, hit: Collection[str], latest_s: float, soon_s: float
+) -> str | None:
+    """Kill a study after some time, or soon after the begin of a step not hit before.
+
+    Returns:
+        The step that was running; None if the study ended first.
+    """
+    started = time.time()
+    end = started + latest_s
+    new = None
+    while process.poll() is None:
+        step = running_step(root, started)
+        if step and step not in hit and step != new:
+            new, end = step, time.time() + soon_s
+        if time.time() >= end:
+            kill_all(process)
+            return step or "start"
+        time.sleep(0.05)
+    return None
 
 
 def fingerprint(root: Path) -> dict[str, str]:
@@ -88,27 +118,28 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     roots = [arguments.work.resolve() / name for name in ("undisturbed", "killed")]
-    for root in roots:
+    for root in (each for each in roots if not each.exists()):  # WORK can be given again
         write_blob_dataset(root / "nnUNet_data" / "nnUNet_raw")
     if start(roots[0]).wait():
         raise RuntimeError(f"the undisturbed study failed, see {roots[0] / 'out.log'}")
     chance = random.Random(arguments.seed)
-    hit: dict[str, int] = {}
-    kills = 0
+    counts = arguments.work / "kills.json"
+    hit: dict[str, int] = json.loads(counts.read_text()) if counts.exists() else {}
     while True:
+        kills = sum(hit.values())
         process = start(roots[1])
-        try:
-            code = process.wait(chance.uniform(3, LONGEST_S) if kills < arguments.kills else None)
-        except subprocess.TimeoutExpired:
-            step = running_step(roots[1])
-            kill_all(process)
+        spare = arguments.kills - kills - sum(step not in hit for step in STEPS)
+        latest_s = chance.uniform(10, LONGEST_S) if spare > 0 else math.inf
+        if kills < arguments.kills and (
+            step := kill_somewhere(process, roots[1], hit, latest_s, chance.uniform(0, SOON_S))
+        ):
             hit[step] = hit.get(step, 0) + 1
-            kills += 1
-            print(f"kill {kills} in {step}", flush=True)
-            continue
-        if code:
+            counts.write_text(json.dumps(hit))
+            print(f"kill {kills + 1} in {step}", flush=True)
+        elif process.wait():
             raise RuntimeError(f"the study failed after {kills} kills, see {roots[1] / 'out.log'}")
-        break
+        else:
+            break
     expected, found = (fingerprint(root) for root in roots)
     different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     lines = [
@@ -118,8 +149,8 @@ def main() -> None:
         f"{platform.python_version()}, nnunetv2 {version('nnunetv2')}, snakemake {version('snakemake')}, torch "
         f"{version('torch')}. By `benchmarks/study_kills.py`.",
         "",
-        f"Two models, one fold, balls of 16 x 32 x 32 voxels. SIGKILL to every process, {kills} times, between 3 and "
-        f"{LONGEST_S:.0f} s after each start.",
+        f"Two models, one fold, balls of 16 x 32 x 32 voxels. SIGKILL to every process, {kills} times: in each step "
+        f"once within {SOON_S:.0f} s of its begin, else between 10 and {LONGEST_S:.0f} s after the start.",
         "",
         "| step that was running | kills |",
         "|---|---|",

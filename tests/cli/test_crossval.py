@@ -7,7 +7,7 @@ import pytest
 
 from unetr_nnunet.cli import crossval as command
 from unetr_nnunet.cli.main import build_parser, main
-from unetr_nnunet.experiments import crossval
+from unetr_nnunet.experiments import crossval, slurm
 from unetr_nnunet.experiments.crossval import Settings
 from unetr_nnunet.experiments.study import Model, Study
 
@@ -137,10 +137,21 @@ def test_cores_and_gpus_are_shared_among_the_trainings(
 ) -> None:
     monkeypatch.setattr(command, "_gpus", lambda: gpus)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    monkeypatch.setattr(slurm, "longest_minutes", lambda partition: None)
     study = Study(17, (Model("nnUNetTrainer"),), cores=2)
     found = command._settings(build_parser("crossval").parse_args(words), study)
     figures = (found.device, found.gpus, found.cores, found.cores_per_training, found.trainings_at_once)
     assert figures == expected
+
+
+def test_partition_and_account_are_a_clusters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "add --executor slurm" in error(capsys, "-d", "17", "-tr", "nnUNetTrainer", "--account", "lab")
+    monkeypatch.setattr(slurm, "longest_minutes", {"short": 24 * 60}.__getitem__)
+    words = ["--executor", "slurm", "--partition", "short", "--account", "lab"]
+    found = command._settings(build_parser("crossval").parse_args(words), Study(17, (Model("nnUNetTrainer"),)))
+    assert (found.partition, found.account, found.longest_minutes, found.retries) == ("short", "lab", 24 * 60, 3)
 
 
 def test_status_of_a_study(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

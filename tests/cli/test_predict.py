@@ -140,7 +140,7 @@ def test_another_data_sets_folder_is_refused(cts, model, tmp_path, capsys):
     [
         (["-i", "CTS", "-o", "OUT"], "no model: give its folder or zip with -m"),
         (["-i", "CTS", "-o", "OUT", "-m", "EMPTY"], "is no model folder of nnU-Net"),
-        (["-i", "EMPTY", "-o", "OUT", "-m", "MODEL"], "holds nothing to predict"),
+        (["-i", "EMPTY", "-o", "OUT", "-m", "MODEL"], "holds no image"),
         (["-i", "NOWHERE", "-o", "OUT", "-m", "MODEL"], "does not exist"),
         (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "-f", "7"], "has no fold 7"),
         (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "--device", "cuda"], "there is no GPU here"),

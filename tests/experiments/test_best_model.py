@@ -1,6 +1,8 @@
+import errno
 import json
 import math
 import multiprocessing
+import os
 import pickle
 from collections.abc import Mapping
 from multiprocessing.pool import ThreadPool
@@ -10,6 +12,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from nnunetv2.ensembling.ensemble import merge_files
 from nnunetv2.evaluation import accumulate_cv_results as cv_module
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
@@ -82,35 +85,47 @@ ORGAN = {A: (0.9, 0.9, 0.4, 0.0, 0.9), B: (0.4, 0.9, 0.9, 0.0, 0.9), C: (0.0, 0.
 
 
 class Ensembles:
-    """The folders of a study whose models have been trained, with what they predicted."""
+    """The folders of a study whose models have been trained, with what they predicted.
 
-    def __init__(self, root: Path) -> None:
+    A second organ, of which all models are sure, is in the first fold's case only.
+    """
+
+    def __init__(self, root: Path, second_organ: bool = False) -> None:
+        labels = {**DATASET["labels"], **({"other": 2} if second_organ else {})}
         self.folder, self.results = root / "study", root / "results" / "Dataset999_Toy"
         self.preprocessed = root / "preprocessed" / "Dataset999_Toy"
         truth = self.preprocessed / "gt_segmentations"
         truth.mkdir(parents=True)
         for case in ("case.0", "case.1"):
-            write_mask(truth / f"{case}.nii.gz", TRUTH)
+            second = 2 if second_organ and case == "case.0" else 0
+            write_mask(truth / f"{case}.nii.gz", (*TRUTH[:3], second, TRUTH[4]))
         for model, organ in ORGAN.items():
             folder = self.results / model.identifier
             for fold, case in enumerate(("case.0", "case.1")):
                 validation = folder / f"fold_{fold}" / "validation"
                 validation.mkdir(parents=True)
-                write_mask(validation / f"{case}.nii.gz", [value > 0.5 for value in organ])
+                second = second_organ and fold == 0
+                mask = [int(value > 0.5) for value in organ]
+                write_mask(validation / f"{case}.nii.gz", (*mask[:3], 2 if second else mask[3], mask[4]))
                 compute_metrics_on_folder(
-                    str(truth), str(validation), str(validation / "summary.json"), NibabelIO(), ".nii.gz", [1],
+                    str(truth), str(validation), str(validation / "summary.json"), NibabelIO(), ".nii.gz",
+                    sorted(labels.values())[1:],
                     num_processes=1, chill=True,
                 )  # fmt: skip
-                self._write_probabilities(model, fold, case, organ)
+                self._write_probabilities(model, fold, case, organ, len(labels), second)
             (folder / "plans.json").write_text(json.dumps(plans(reader="NibabelIO")))
-            (folder / "dataset.json").write_text(json.dumps(DATASET))
+            (folder / "dataset.json").write_text(json.dumps(DATASET | {"labels": labels}))
         (self.folder / "candidates.json").write_text(json.dumps([model.identifier for model in ORGAN]))
 
-    def _write_probabilities(self, model: Model, fold: int, case: str, organ: tuple[float, ...]) -> None:
+    def _write_probabilities(
+        self, model: Model, fold: int, case: str, organ: tuple[float, ...], labels: int, second: bool
+    ) -> None:
         path = self.folder / "probabilities" / model.identifier / f"fold_{fold}" / f"{case}.npz"
         path.parent.mkdir(parents=True)
         one = np.repeat(np.array(organ), 16).reshape(SHAPE)
-        np.savez_compressed(path, probabilities=np.stack([1 - one, one]).astype(np.float16))
+        other = np.repeat(np.array((0.0, 0.0, 0.0, float(second), 0.0)), 16).reshape(SHAPE)
+        probabilities = np.stack([1 - one - other, one, other])[:labels].astype(np.float16)
+        np.savez_compressed(path, probabilities=probabilities)
         with path.with_suffix(".pkl").open("wb") as stream:
             pickle.dump({"nibabel_stuff": {"original_affine": AFFINE}, "spacing": [1.0, 1.0, 1.0]}, stream)
 
@@ -129,7 +144,7 @@ def read_mask(path: Path) -> list[int]:
 
 
 @pytest.fixture
-def ensembles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ensembles:
+def threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Threads:
         """In place of nnU-Net's pools of processes, which take seconds to start."""
 
@@ -138,6 +153,10 @@ def ensembles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ensembles:
     monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: Threads)
     monkeypatch.setattr(cv_module, "nnUNet_raw", str(tmp_path / "raw"))
     monkeypatch.setattr(cv_module, "nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+
+
+@pytest.fixture
+def ensembles(tmp_path: Path, threads: None) -> Ensembles:
     return Ensembles(tmp_path)
 
 
@@ -192,3 +211,35 @@ def test_a_model_that_has_not_predicted_a_case(ensembles: Ensembles) -> None:
     (ensembles.folder / "probabilities" / B.identifier / "fold_1" / "case.1.npz").unlink()
     with pytest.raises(ValueError, match=r"case\.1\.npz: probabilities of 1 of 2 models: run again"):
         ensembles.choose()
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")  # nnU-Net's own, for the fold without it
+def test_an_organ_that_one_fold_lacks_counts_where_it_is(tmp_path: Path, threads: None) -> None:
+    first = Ensembles(tmp_path / "one").choose()
+    both = Ensembles(tmp_path / "two", second_organ=True).choose()
+    assert both.members == first.members
+    assert both.scores == pytest.approx({members: (dice + 1) / 2 for members, dice in first.scores.items()})
+    assert read_mask(both.validation / "case.0.nii.gz") == [1, 1, 1, 2, 1]
+    assert read_mask(both.validation / "case.1.nii.gz") == [1, 1, 1, 0, 1]
+    assert both.postprocessing[0] == (LARGEST_COMPONENT, {"labels_or_regions": [1, 2]})
+
+
+def test_a_disk_that_is_full_while_ensembles_are_averaged(
+    ensembles: Ensembles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Ensembles(tmp_path / "other").choose().scores
+    written: list[str] = []
+
+    def merge(files: list[str], stem: str, ending: str, *words: Any) -> None:
+        written.append(stem)
+        if len(written) == 2:
+            Path(stem + ending).write_bytes(b"torn")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), stem + ending)
+        merge_files(files, stem, ending, *words)
+
+    monkeypatch.setattr("nnunetv2.ensembling.ensemble.merge_files", merge)
+    with pytest.raises(OSError, match="No space left on device"):
+        ensembles.choose()
+    assert len(written) == 2
+    monkeypatch.setattr("nnunetv2.ensembling.ensemble.merge_files", merge_files)
+    assert ensembles.choose().scores == expected

@@ -41,6 +41,34 @@ def test_trainings_side_by_side() -> None:
     assert settings("slurm", "cuda").trainings_at_once == 20
 
 
+def test_a_training_longer_than_a_partition_allows_gets_more_jobs() -> None:
+    day = 24 * 60
+    assert [crossval.retries(limit) for limit in (None, day, 7 * day)] == [1, 3, 1]
+
+
+def test_only_what_no_log_tells_of_is_measured(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def training_seconds(study: Study, models: list[Model], device: str, threads: int) -> dict[str, float]:
+        asked.append((models, device, threads))
+        return {model.identifier: 3600.0 for model in models}
+
+    monkeypatch.setattr(crossval, "training_seconds", training_seconds)
+    study = Study(17, (*MODELS, Model("D", "Unplanned"), Model("E", configuration="2d")), (0, 1))
+    assert crossval.measure_trainings(study, root / "study", settings()) == {}, "there is no data set yet"
+    dataset(root)
+    (root / "preprocessed" / "Dataset017_BTCV" / "nnUNetPlans.json").write_text(json.dumps(PLANS))
+    log = root / "results" / "Dataset017_BTCV" / MODELS[1].identifier / "fold_0" / "training_log_1.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("2026-01-01 00:00:00.0: Epoch 0 \n2026-01-01 01:00:00.0: Epoch time: 3600.0 s \n")
+    (log.parent / "debug.json").write_text('{"num_epochs": "5"}')
+    measured = crossval.measure_trainings(study, root / "study", settings())
+    assert asked == [([MODELS[0], MODELS[2]], "cpu", 2)]
+    assert crossval.measure_trainings(study, root / "study", settings("slurm")) == {}
+    line, _ = expectation(Study(17, MODELS, (0, 1)), root / "study", settings(), measured)
+    assert line.endswith("about 3.2 hours of training left (by one step of each network; loading of data not counted)")
+
+
 def test_without_data_or_with_a_way_to_make_them(root: Path) -> None:
     with pytest.raises(FileNotFoundError, match="has no data set 17: convert it"):
         check(Study(17, MODELS), root / "study")
@@ -70,7 +98,7 @@ def test_disk_for_probabilities(root: Path) -> None:
     assert needed_gib(Study(17, MODELS)) == pytest.approx(3 * 20 * small)
     assert needed_gib(Study(17, MODELS, (0,), candidates=2)) == pytest.approx(2 * 20 / 5 * small)
     assert needed_gib(Study(17, MODELS, candidates=1)) == needed_gib(Study(17, MODELS[:1])) == 0
-    first, second = expectation(Study(17, MODELS), root / "study", settings())
+    first, second = expectation(Study(17, MODELS), root / "study", settings(), {})
     assert first.startswith("3 model(s) x 5 fold(s) = 15 trainings, 4 at once, on cpu; hours are known after")
     assert second.startswith(f"at most {3 * 20 * small:.1f} GiB for probabilities, ")
 

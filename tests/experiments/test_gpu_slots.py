@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from unetr_nnunet.experiments import gpu_slots
-from unetr_nnunet.experiments.gpu_slots import take_gpus, visible_gpus
+from unetr_nnunet.experiments.gpu_slots import locks_folder, take_gpus, visible_gpus
 
 HOLD = """
 import os, sys
@@ -113,3 +113,10 @@ def test_all_gpus_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert visible_gpus() == ["0", "1", "2"]
+
+
+def test_all_studies_of_a_user_share_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = locks_folder()
+    monkeypatch.chdir(tmp_path)
+    assert locks_folder() == here
+    assert str(os.getuid()) in here.name

@@ -67,6 +67,16 @@ def test_what_other_folds_have_cost_is_asked_for_with_a_reserve(folder: Path) ->
     assert request(STUDY, folder, "best", {})["runtime"] == DAY
 
 
+def test_a_request_grows_twofold_at_most_and_not_beyond_the_partitions_limit(folder: Path) -> None:
+    first = request(STUDY, folder, "train", FOLD)
+    last = request(STUDY, folder, "train", FOLD, attempt=9)
+    assert last == {name: 2 * value for name, value in first.items()}
+    assert request(STUDY, folder, "train", FOLD, 1, DAY) == {"mem_mb": first["mem_mb"], "runtime": DAY}
+    assert request(STUDY, folder, "train", FOLD, 1, 9 * DAY) == first
+    cost(folder, 0, "6.5", "NA")
+    assert request(STUDY, folder, "train", FOLD, 1, 5)["runtime"] == 5
+
+
 def test_a_resumed_training_asks_for_the_whole(folder: Path) -> None:
     model = Model("nnUNetTrainerUNETR_4epochs")
     fold = folder / "results" / "Dataset017_BTCV" / model.identifier / "fold_0"

@@ -34,7 +34,27 @@ def test_a_study_has_one_prefix_wherever_it_is_named_from(tmp_path: Path, monkey
 
 def test_no_sbatch(commands: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--executor slurm: there is no sbatch here; run this on a login node"):
-        slurm.options(tmp_path)
+        slurm.longest_minutes()
+
+
+@pytest.mark.parametrize(
+    ("limit", "minutes"),
+    [("infinite", None), ("30:00", 30), ("1:30:00", 90), ("2-00:00:00", 2880), ("7-12:05:00", 10805), ("n/a", None)],
+)
+def test_time_limits_as_sinfo_writes_them(commands: Path, limit: str, minutes: int | None) -> None:
+    command(commands, "sbatch", "")
+    command(commands, "sinfo", f"echo 'gpu* {limit}'\necho 'short 10:00'")
+    assert slurm.longest_minutes() == slurm.longest_minutes("gpu") == minutes
+    assert slurm.longest_minutes("short") == 10
+
+
+def test_no_such_partition(commands: Path) -> None:
+    command(commands, "sbatch", "")
+    command(commands, "sinfo", "echo 'gpu* infinite'\necho 'short 10:00'")
+    with pytest.raises(ValueError, match=r"^--partition long: this cluster has gpu, short$"):
+        slurm.longest_minutes("long")
+    command(commands, "sinfo", "echo 'cpu infinite'")
+    assert slurm.longest_minutes() is None, "no default partition"
 
 
 @pytest.mark.parametrize(
@@ -68,6 +88,9 @@ def test_options_are_those_of_snakemake(commands: Path, tmp_path: Path, monkeypa
         assert arguments["executor"] == "slurm"
         assert arguments["slurm_jobname_prefix"] == slurm.prefix(tmp_path)
         assert Path(str(arguments["slurm_logdir"])) == tmp_path / "logs" / "slurm"
+    words = slurm.options(tmp_path, "gpu", "lab")
+    resources = vars(parser.parse_args([*words, "--jobs", "1"]))["default_resources"]
+    assert (resources["slurm_partition"].raw, resources["slurm_account"].raw) == ("gpu", "lab")
 
 
 def test_only_a_studys_own_jobs(commands: Path, tmp_path: Path) -> None:

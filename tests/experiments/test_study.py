@@ -136,3 +136,19 @@ def test_seeds_go_into_our_trainers_names_only() -> None:
     assert with_seeds([*trainers, "nnUNetTrainerUNETR_seed5"], []) == [*trainers, "nnUNetTrainerUNETR_seed5"]
     assert without_seed("nnUNetTrainerUNETR_Tiny_seed12") == "nnUNetTrainerUNETR_Tiny"
     assert without_seed("nnUNetTrainer_seedling") == "nnUNetTrainer_seedling"
+
+
+def test_rows_of_tables_name_models() -> None:
+    seeds = (Model("nnUNetTrainerUNETR_seed1"), Model("nnUNetTrainerUNETR_seed2"))
+    others = (Model("nnUNetTrainer"), Model("nnUNetTrainer", configuration="2d"), Model("nnUNetTrainer", "Own"))
+    study = Study(17, (*seeds, *others))
+    assert study.row_models("nnUNetTrainerUNETR") == list(seeds)
+    assert study.row_models("nnUNetTrainer") == [others[0]]
+    assert study.row_models("nnUNetTrainer__nnUNetPlans__2d") == [others[1]]
+    assert study.row_models("nnUNetTrainer__Own") == [others[2]]
+    for wrong in ("nnUNetTrainerUNTER", "nnUNetTrainer__Other", "nnUNetTrainerUNETR_seed1"):
+        expected = (
+            f"a table has the row {wrong}, and no model is called so; there are nnUNetTrainerUNETR, nnUNetTrainer$"
+        )
+        with pytest.raises(ValueError, match=expected):
+            Study(17, study.models, tables=(Table("Networks", (("mistyped", wrong),)),))

@@ -91,3 +91,12 @@ def test_nothing_is_left_at_the_end(tmp_path: Path) -> None:
 def test_epochs_in_the_name_of_a_trainer(tmp_path: Path, trainer: str, epochs: int | None) -> None:
     (training,) = read_status(Study(17, (Model(trainer),), (0,)), tmp_path, tmp_path).trainings
     assert training.planned_epochs == epochs
+
+
+def test_what_was_measured_tells_where_no_log_does(tmp_path: Path) -> None:
+    write_log(tmp_path, ONE, 0, [3600.0])
+    status = read_status(STUDY, tmp_path, tmp_path)
+    assert status.left_hours(1, {OTHER.identifier: 7200.0}) == pytest.approx(9 + 10 + 2 + 2)
+    assert status.left_hours(1, {ONE.identifier: 0.0, OTHER.identifier: 7200.0}) == pytest.approx(9 + 10 + 2 + 2)
+    nothing = read_status(STUDY, tmp_path / "none", None)
+    assert nothing.left_hours(2, {ONE.identifier: 3600.0}) == pytest.approx(4 / 2), "others take as long"

@@ -160,6 +160,7 @@ def test_a_torn_checkpoint_is_removed_and_others_stay(place: Place, capsys: pyte
 def test_gpus_are_taken_on_this_machine_and_given_on_a_cluster(place: Place, executor: str, taken: str) -> None:
     place.dataset()
     place.monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6")
+    place.monkeypatch.setattr(study_step, "locks_folder", lambda: place.root / "gpus")
     place.write(Study(17, (MODEL,)), executor=executor, device="cuda", gpus=3, gpus_per_training=2)
     assert place.train("--threads", "8")[-2:] == ["-num_gpus", "2"]
     assert place.environment["CUDA_VISIBLE_DEVICES"] == taken
@@ -225,6 +226,39 @@ def test_the_candidates_are_the_best_models(place: Place) -> None:
         (folder / "summary.json").write_text(json.dumps({"metric_per_case": [{"metrics": {"1": {"Dice": dice}}}]}))
     assert place.step("candidates") == 0
     assert json.loads((place.folder / "candidates.json").read_text()) == [models[1].identifier, models[2].identifier]
+
+
+def planned(place: Place, folds: int, **configuration: object) -> Path:
+    """A data set with its fingerprint, plans and a split file, as a user has them."""
+    place.dataset()
+    preprocessed = place.root / "preprocessed" / "Dataset017_BTCV"
+    preprocessed.mkdir()
+    content = {"plans_name": "nnUNetPlans", "configurations": {"3d_fullres": configuration}}
+    for name, written in (
+        ("dataset_fingerprint", {}),
+        ("nnUNetPlans", content),
+        ("splits_final", [{"train": ["a"], "val": ["b"]}] * folds),
+    ):
+        (preprocessed / f"{name}.json").write_text(json.dumps(written))
+    return preprocessed
+
+
+def test_a_fold_that_the_split_does_not_have(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    preprocessed = planned(place, 1)
+    assert place.step("plan") == 1
+    splits = preprocessed / "splits_final.json"
+    assert f"error: {splits} has 1 fold(s), no fold 1: name some of 0 to 0" in capsys.readouterr().err
+    planned_folds = [{"train": ["a"], "val": ["b"]}] * 2
+    splits.write_text(json.dumps(planned_folds))
+    assert place.step("plan") == 0
+    assert json.loads(splits.read_text()) == planned_folds, "the user's own split stays"
+
+
+def test_a_cascade_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    planned(place, 2, data_identifier="x", previous_stage="3d_lowres", architecture={})
+    assert place.step("preprocess") == 1
+    assert "3d_fullres of nnUNetPlans builds on predictions of 3d_lowres" in capsys.readouterr().err
+    assert place.commands == []
 
 
 def test_every_step_of_the_graph_is_there() -> None:

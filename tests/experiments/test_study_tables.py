@@ -69,14 +69,13 @@ def test_an_interval_around_the_mean_of_many_cases(tmp_path: Path) -> None:
 def test_the_rows_that_a_study_names(tmp_path: Path) -> None:
     write_fold(tmp_path, PLAIN, 0, {"a": [(0.75, 3, 4)]})
     write_fold(tmp_path, OTHER_PLANS, 0, {"a": [(0.25, 1, 4)]})
-    named = (("first", "nnUNetTrainer"), ("other", "nnUNetTrainer__Other"), ("none", "nnUNetTrainerUNETR"))
+    named = (("first", "nnUNetTrainer"), ("other", "nnUNetTrainer__Other"))
     study = Study(17, (PLAIN, OTHER_PLANS), (0,), tables=(Table("Plans", named),))
     write_tables(study, tmp_path, tmp_path / "tables.md")
     assert (tmp_path / "tables.md").read_text().startswith("### Plans\n")
     found = rows(tmp_path / "tables.md")
-    assert [found[label][2] for label in ("first", "other", "none")] == ["0.7500", "0.2500", "-"]
-    assert [found[label][1] for label in ("first", "other", "none")] == ["0.7500", "0.2500", "-"]
-    assert found["none"][-1] == "0"
+    assert [found[label][2] for label in ("first", "other")] == ["0.7500", "0.2500"]
+    assert [found[label][1] for label in ("first", "other")] == ["0.7500", "0.2500"]
 
 
 def test_folds_beside_the_study_do_not_count(tmp_path: Path) -> None:

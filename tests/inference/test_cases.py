@@ -146,14 +146,12 @@ def test_skipped_series_are_said_and_volumes_stay(tmp_path: Path) -> None:
 def test_nothing_to_predict(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         find_cases(tmp_path / "nowhere", 1)
-    with pytest.raises(
-        ValueError, match=r"holds nothing to predict; volume files \(\.nii\.gz, .* and DICOM series are"
-    ):
+    with pytest.raises(ValueError, match=r"holds no image; volume files \(\.nii\.gz, .* and DICOM series are"):
         find_cases(tmp_path, 1)
     touch(tmp_path, "notes.txt", "sub/a.nii.gz", "sub/b.nii.gz")
-    with pytest.raises(ValueError, match=r"nothing to predict \(.*sub holds 2 volume file\(s\), not searched"):
+    with pytest.raises(ValueError, match=r"no image \(.*sub holds 2 volume file\(s\), not searched"):
         find_cases(tmp_path, 1)
-    with pytest.raises(ValueError, match=r"notes\.txt holds nothing to predict"):
+    with pytest.raises(ValueError, match=r"notes\.txt holds no image"):
         find_cases(tmp_path / "notes.txt", 1)
     files = write_series(tmp_path / "mr", lambda _, dataset: setattr(dataset, "Modality", "MR"))
     with pytest.raises(ValueError, match="modality MR, the model is for CT"):

@@ -120,24 +120,41 @@ def test_edited_plans_are_noticed(local_study: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.skipif(not has_slurm() and not os.environ.get("CI"), reason="no Slurm: run tests/slurm/start_slurm")
-def test_on_slurm_with_a_cancelled_training(local_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_slurm_with_a_preempted_and_then_cancelled_training(
+    local_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_nnunet_folders(monkeypatch, tmp_path)
     monkeypatch.setenv("UNETR_NNUNET_CHECKPOINT_MINUTES", "0.05")
     write_blob_dataset(tmp_path / "nnUNet_raw")
     study = tmp_path / "study"
     command = [str(Path(sys.executable).parent / "unetr_nnunet"), "crossval", *WORDS, "-o", str(study)]
-    command += ["--executor", "slurm", "--jobs", "2"]
+    command += ["--executor", "slurm", "--jobs", "2", "--partition", "tests"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log = study / "logs" / "train" / f"{TRAINERS[0]}__nnUNetPlans__3d_fullres" / "fold_0.log"
-    until = time.monotonic() + 900
-    while not (log.is_file() and "checkpoint written within epoch" in log.read_text()):
+
+    def job_that_has_a_checkpoint(checkpoints: int) -> str:
+        """Wait until the training has written so many in all; return its job."""
+        until = time.monotonic() + 900
+        while not (log.is_file() and log.read_text().count("checkpoint written within epoch") >= checkpoints):
+            assert running.poll() is None, running.communicate()[0]
+            assert time.monotonic() < until
+            time.sleep(1)
+        words = ["squeue", "-h", "-t", "running", "-o", "%i %j %k"]
+        listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        jobs = [line.split()[0] for line in listed.splitlines() if slurm.prefix(study) in line and TRAINERS[0] in line]
+        assert len(jobs) == 1, listed
+        return jobs[0]
+
+    first = job_that_has_a_checkpoint(1)
+    urgent = ["sbatch", "--partition", "urgent", "--exclusive", "--output", "/dev/null", "--wrap", "sleep 1"]
+    subprocess.run(urgent, check=True, capture_output=True)
+    until = time.monotonic() + 300
+    while log.read_text().count("continuing this epoch after iteration") < 1:
         assert running.poll() is None, running.communicate()[0]
-        assert time.monotonic() < until
+        assert time.monotonic() < until, "the preempted job has not come back"
         time.sleep(1)
-    listed = subprocess.run(["squeue", "-h", "-o", "%i %j %k"], capture_output=True, text=True, check=True).stdout
-    jobs = [line.split()[0] for line in listed.splitlines() if slurm.prefix(study) in line and TRAINERS[0] in line]
-    assert len(jobs) == 1, listed
-    subprocess.run(["scancel", *jobs], check=True)
+    assert job_that_has_a_checkpoint(log.read_text().count("checkpoint written within epoch") + 1) == first, "requeued"
+    subprocess.run(["scancel", first], check=True)
     printed, _ = running.communicate(timeout=1200)
     assert running.returncode == 0, printed
     assert "continuing this epoch after iteration" in log.read_text(), "it went on from its checkpoint"

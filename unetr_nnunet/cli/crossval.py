@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("where and how")
     run.add_argument("--executor", choices=("local", "slurm"), default="local", help="(local)")
     run.add_argument("--jobs", type=int, default=20, metavar="N", help="jobs at once on a cluster (20)")
+    run.add_argument("--partition", help="of the cluster (its default)")
+    run.add_argument("--account", help="that the cluster charges (your default)")
     run.add_argument("--device", choices=("cuda", "cpu"), help="(cuda where there is one, and on a cluster)")
     run.add_argument("--gpus-per-training", type=int, default=1, metavar="N", help="one big training on several (1)")
     run.add_argument("--cores", type=int, metavar="N", help="processor cores to use (all; 8 for a step on a cluster)")
@@ -59,9 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     study = _study(arguments)
     settings = _settings(arguments, study)
-    print("\n".join(crossval.expectation(study, folder, settings)), flush=True)
     if arguments.dry_run:
         crossval.check(study, folder)
+    measured = crossval.measure_trainings(study, folder, settings) if arguments.dry_run else {}
+    print("\n".join(crossval.expectation(study, folder, settings, measured)), flush=True)
+    if arguments.dry_run:
         print(crossval.dry_run(study, settings, folder))
         return 0
     crossval.run_study(study, settings, folder)
@@ -120,17 +124,21 @@ def _is_there(dataset: int) -> bool:
 
 
 def _settings(arguments: argparse.Namespace, study: "Study") -> "Settings":
-    from unetr_nnunet.experiments.crossval import Settings
+    from unetr_nnunet.experiments import slurm
+    from unetr_nnunet.experiments.crossval import Settings, retries
 
     if min(arguments.gpus_per_training, arguments.jobs, arguments.cores or 1) < 1:
         raise ValueError("--gpus-per-training, --jobs and --cores are 1 at least")
     local = arguments.executor == "local"
+    if local and (arguments.partition or arguments.account):
+        raise ValueError("--partition and --account are a cluster's: add --executor slurm")
     gpus = _gpus() if local and arguments.device != "cpu" else 0
     device = arguments.device or ("cuda" if gpus or not local else "cpu")
     if local and device == "cuda" and gpus < arguments.gpus_per_training:
         raise ValueError(f"{arguments.gpus_per_training} GPU(s) wanted, {gpus} here (`unetr_nnunet doctor` tells more)")
     cores = arguments.cores or (len(os.sched_getaffinity(0)) if local else 8)
     shared = max(1, cores * arguments.gpus_per_training // gpus) if gpus else cores
+    longest_minutes = None if local else slurm.longest_minutes(arguments.partition)
     return Settings(
         executor=arguments.executor,
         device=device,
@@ -140,6 +148,10 @@ def _settings(arguments: argparse.Namespace, study: "Study") -> "Settings":
         cores_per_training=min(cores, study.cores or shared) if device == "cpu" else shared,
         jobs=arguments.jobs,
         keep_probabilities=arguments.keep_probabilities,
+        partition=arguments.partition,
+        account=arguments.account,
+        longest_minutes=longest_minutes,
+        retries=retries(longest_minutes),
     )
 
 

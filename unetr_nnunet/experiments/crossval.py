@@ -19,9 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from unetr_nnunet.experiments import slurm
-from unetr_nnunet.experiments.requests import LABELS, case_voxels
+from unetr_nnunet.experiments.requests import FIRST_TRAINING_MINUTES, LABELS, case_voxels
+from unetr_nnunet.experiments.step_time import training_seconds
 from unetr_nnunet.experiments.study import FILE, Study, read_json, write_json
-from unetr_nnunet.experiments.study_plans import refuse_edited_plans, write_json_file
+from unetr_nnunet.experiments.study_plans import read_plans, refuse_edited_plans, write_json_file
 from unetr_nnunet.experiments.study_status import Status, read_status
 from unetr_nnunet.experiments.study_step import SETTINGS, dataset_name
 from unetr_nnunet.folder_lock import folder_lock
@@ -49,6 +50,9 @@ class Settings:
         jobs: jobs at once on a cluster.
         keep_probabilities: do not remove them after use.
         retries: how often a step that failed is tried again.
+        partition: of a cluster; its default where none is named.
+        account: of a cluster; the user's default where none is named.
+        longest_minutes: that the partition lets a job run; None for no limit.
         python: the interpreter of the steps.
     """
 
@@ -61,6 +65,9 @@ class Settings:
     jobs: int
     keep_probabilities: bool
     retries: int = RETRIES
+    partition: str | None = None
+    account: str | None = None
+    longest_minutes: int | None = None
     python: str = sys.executable
 
     @property
@@ -71,6 +78,11 @@ class Settings:
         if self.device == "cuda":
             return max(1, self.gpus // self.gpus_per_training)
         return max(1, self.cores // self.cores_per_training)
+
+
+def retries(longest_minutes: int | None) -> int:
+    """Return how often a step that failed is tried again: under a time limit as often as a long training needs."""
+    return max(RETRIES, FIRST_TRAINING_MINUTES // longest_minutes if longest_minutes else 0)
 
 
 class StudyFailedError(RuntimeError):
@@ -122,14 +134,33 @@ def needed_gib(study: Study) -> float:
     return candidates * cases * share * case_voxels(study) * LABELS * 2 / GIB if candidates > 1 else 0.0
 
 
-def expectation(study: Study, folder: Path, settings: Settings) -> list[str]:
-    """Return what a study will take, in words."""
+def measure_trainings(study: Study, folder: Path, settings: Settings) -> dict[str, float]:
+    """Return the seconds of a training of each model whose logs do not tell yet, by a step on this machine.
+
+    On a cluster another machine trains, and before the data set is planned there is no network: nothing is measured.
+    """
+    results = results_folder(study)
+    if settings.executor != "local" or results is None:
+        return {}
+    preprocessed = Path(os.environ["nnUNet_preprocessed"]) / results.name
+    unknown = {t.model for t in read_status(study, folder, results).trainings if t.left_s is None}
+    models = []
+    for model in study.models:
+        plans = read_plans(preprocessed / f"{model.plans}.json")
+        if model in unknown and plans is not None and model.configuration in plans["configurations"]:
+            models.append(model)
+    return training_seconds(study, models, settings.device, settings.cores_per_training)
+
+
+def expectation(study: Study, folder: Path, settings: Settings, measured: Mapping[str, float]) -> list[str]:
+    """Return what a study will take, in words; ``measured`` is what `measure_trainings` tells."""
     status = read_status(study, folder, results_folder(study))
     free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free / GIB
-    hours = status.left_hours(settings.trainings_at_once)
+    hours = status.left_hours(settings.trainings_at_once, measured)
     trainings = f"{len(study.models)} model(s) x {len(study.folds)} fold(s) = {len(status.trainings)} trainings"
     at_once = f"{settings.trainings_at_once} at once, on {settings.device}"
     took = f"about {hours:.1f} hours of training left" if hours else "hours are known after the first epoch"
+    took += " (by one step of each network; loading of data not counted)" if measured else ""
     disk = f"at most {needed_gib(study):.1f} GiB for probabilities, {free:.0f} GiB free"
     return [f"{trainings}, {at_once}; {took}", disk + ("" if settings.keep_probabilities else "; removed after use")]
 
@@ -224,7 +255,7 @@ def _command(settings: Settings, folder: Path) -> list[str]:
     words += ["--nolock", "--rerun-incomplete", "--keep-going", "--rerun-triggers", "mtime"]
     words += ["--notemp"] if settings.keep_probabilities else []
     if settings.executor == "slurm":
-        return [*words, *slurm.options(folder), "--jobs", str(settings.jobs)]
+        return [*words, *slurm.options(folder, settings.partition, settings.account), "--jobs", str(settings.jobs)]
     return [*words, "--cores", str(settings.cores), "--resources", f"gpu={settings.gpus}"]
 
 

@@ -2,10 +2,16 @@
 
 import fcntl
 import os
+import tempfile
 import time
 from pathlib import Path
 
 POLL_S = 5.0
+
+
+def locks_folder() -> Path:
+    """Return where this user's locks lie on this machine: one place for all studies, which share its GPUs."""
+    return Path(tempfile.gettempdir()) / f"unetr_nnunet_gpus_{os.getuid()}"
 
 
 def take_gpus(folder: Path, count: int, visible: list[str]) -> list[str]:

@@ -38,7 +38,7 @@ def write_bundle(best: BestModel, results: Path, output: Path) -> Path:
         "folds": best.folds,
         "postprocessing": best.postprocessing,
         "dice": best.dice,
-        "validation": str(best.validation),
+        "validation": str(best.validation.relative_to(results)),
         "nnunet_choice": best.nnunet_choice,
         "tried": [{"models": members, "dice": dice} for members, dice in best.scores.items()],
     }

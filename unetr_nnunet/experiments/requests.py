@@ -27,12 +27,22 @@ EXPORTS = 2
 USUAL_CASE_VOXELS = 512 * 512 * 200
 FIRST_TRAINING_MINUTES = 3 * 24 * 60
 OTHER_MINUTES = 24 * 60
+SHORTEST_MINUTES = 10
 RESERVE = 1.5
+MOST = 2.0
+"""Times the first request."""
 LEARNT = ("train",)
 NOT_MEASURED = 0.0
 
 
-def request(study: Study, folder: Path, step: str, wildcards: Mapping[str, str], attempt: int = 1) -> dict[str, int]:
+def request(
+    study: Study,
+    folder: Path,
+    step: str,
+    wildcards: Mapping[str, str],
+    attempt: int = 1,
+    longest_minutes: int | None = None,
+) -> dict[str, int]:
     """Return ``mem_mb`` and ``runtime`` (minutes) of a step.
 
     Args:
@@ -41,6 +51,7 @@ def request(study: Study, folder: Path, step: str, wildcards: Mapping[str, str],
         step: name of the step.
         wildcards: ``model`` and ``fold``, where the step has them.
         attempt: 1 for the first.
+        longest_minutes: that a job may run; a training that needs longer goes on in the next.
     """
     memory_mb = PROCESS_MB + case_voxels(study) * LABELS * 4 * EXPORT_COPIES * EXPORTS / 2**20
     minutes = float(FIRST_TRAINING_MINUTES if step == "train" else OTHER_MINUTES)
@@ -52,8 +63,9 @@ def request(study: Study, folder: Path, step: str, wildcards: Mapping[str, str],
             whole_s = _training_seconds(study, folder, wildcards["model"])
             minutes = RESERVE * max(whole_s, *(cost["seconds"] for cost in known)) / 60
             memory_mb = RESERVE * max(cost["memory_mb"] for cost in known) or memory_mb
-    more = 1 + (attempt - 1) / 2
-    return {"mem_mb": math.ceil(memory_mb * more), "runtime": max(10, math.ceil(minutes * more))}
+    more = min(MOST, 1 + (attempt - 1) / 2)
+    runtime = max(SHORTEST_MINUTES, math.ceil(minutes * more))
+    return {"mem_mb": math.ceil(memory_mb * more), "runtime": min(runtime, longest_minutes or runtime)}
 
 
 def _training_seconds(study: Study, folder: Path, identifier: str) -> float:

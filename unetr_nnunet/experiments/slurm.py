@@ -5,6 +5,7 @@ states there, else every job would be lost without a word.
 """
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -15,19 +16,19 @@ POLL_S = 1.0
 PATIENCE_S = 300.0
 
 
-def options(folder: Path) -> list[str]:
+def options(folder: Path, partition: str | None = None, account: str | None = None) -> list[str]:
     """Return Snakemake's options for a cluster.
 
     Args:
         folder: the study's, on a file system that all nodes see.
-
-    Raises:
-        ValueError: there is no Slurm here.
+        partition: that jobs go to; the cluster's default where None.
+        account: that jobs are charged to; the user's default where None.
     """
-    if shutil.which("sbatch") is None:
-        raise ValueError("--executor slurm: there is no sbatch here; run this on a login node of the cluster")
     words = ["--executor", "slurm", "--slurm-jobname-prefix", prefix(folder), "--slurm-requeue"]
     words += ["--slurm-logdir", str(folder / "logs" / "slurm")]
+    chosen = {"slurm_partition": partition, "slurm_account": account}
+    if any(chosen.values()):
+        words += ["--default-resources", *(f"{name}={value}" for name, value in chosen.items() if value)]
     if not has_accounting():
         words += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]
     return words
@@ -42,6 +43,28 @@ def has_accounting() -> bool:
     """Return whether the cluster keeps accounts, so that ``sacct`` knows of jobs that have ended."""
     found = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=False)
     return found.returncode == 0 and "accounting_storage/slurmdbd" in found.stdout  # without: none, or (null)
+
+
+def longest_minutes(partition: str | None = None) -> int | None:
+    """Return how long a partition, or the cluster's default one, lets a job run, in minutes; None for no limit.
+
+    Raises:
+        ValueError: there is no Slurm here, or no such partition.
+    """
+    if shutil.which("sbatch") is None:
+        raise ValueError("--executor slurm: there is no sbatch here; run this on a login node of the cluster")
+    found = subprocess.run(["sinfo", "-h", "-o", "%P %l"], capture_output=True, text=True, check=False)
+    rows = [line.split() for line in found.stdout.splitlines()]
+    limits = {name.rstrip("*"): limit for name, limit in rows}
+    if partition is None:
+        partition = next((name.rstrip("*") for name, _ in rows if name.endswith("*")), None)
+    elif partition not in limits:
+        raise ValueError(f"--partition {partition}: this cluster has {', '.join(limits)}")
+    limit = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limits[partition] if partition else "")
+    if limit is None:  # infinite
+        return None
+    days, hours, minutes, _ = (int(part or 0) for part in limit.groups())
+    return (days * 24 + hours) * 60 + minutes
 
 
 def jobs_of(folder: Path) -> list[str]:

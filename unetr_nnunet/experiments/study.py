@@ -45,7 +45,8 @@ class Table:
 
     Attributes:
         title: what is compared.
-        rows: (label, trainer without its seed), in order; TRAINER__PLANS where a trainer has several plans.
+        rows: (label, trainer without its seed), in order; TRAINER__PLANS or TRAINER__PLANS__CONFIGURATION where a
+            trainer has several.
     """
 
     title: str
@@ -92,6 +93,9 @@ class Study:
             raise ValueError(f"candidates = {self.candidates}: at least 1, which tries no ensemble")
         for model in self.models:
             _check_trainer(model.trainer)
+        for table in self.tables:
+            for _, row in table.rows:
+                self.row_models(row)
 
     @property
     def plan_names(self) -> list[str]:
@@ -101,6 +105,26 @@ class Study:
     def model(self, identifier: str) -> Model:
         """Return the model of this identifier."""
         return next(model for model in self.models if model.identifier == identifier)
+
+    def row_models(self, row: str) -> list[Model]:
+        """Return the models of a table's row, one for each seed.
+
+        Args:
+            row: as `Table` has it; of a trainer with several plans or configurations those that come first.
+
+        Raises:
+            ValueError: there is no such model.
+        """
+
+        def named(model: Model) -> tuple[str, str, str]:
+            return without_seed(model.trainer), model.plans, model.configuration
+
+        words = tuple(row.split("__"))
+        found = [named(model) for model in self.models if named(model)[: len(words)] == words]
+        if not found:
+            there = ", ".join(dict.fromkeys(without_seed(model.trainer) for model in self.models))
+            raise ValueError(f"a table has the row {row}, and no model is called so; there are {there}")
+        return [model for model in self.models if named(model) == found[0]]
 
 
 def with_seeds(trainers: Sequence[str], seeds: Sequence[int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -65,14 +66,23 @@ class Status:
         """All steps."""
         return len(self.steps) + len(self.trainings)
 
-    def left_hours(self, at_once: int) -> float | None:
-        """Return the hours of training that are left, with so many at once; None while no epoch has told."""
-        known = [training.left_s for training in self.trainings if training.left_s is not None]
+    def left_hours(self, at_once: int, measured: Mapping[str, float] | None = None) -> float | None:
+        """Return the hours of training that are left; None while nothing tells.
+
+        Args:
+            at_once: trainings side by side.
+            measured: seconds of a whole training by model, for those whose logs do not tell.
+        """
+        left = [
+            (measured or {}).get(training.model.identifier) if training.left_s is None else training.left_s
+            for training in self.trainings
+        ]
+        known = [seconds for seconds in left if seconds is not None]
         if not known:
             return None
-        unknown = len(self.trainings) - len(known)
         whole = [t.planned_epochs * t.epoch_seconds for t in self.trainings if t.planned_epochs and t.epoch_seconds]
-        return (sum(known) + unknown * (median(whole) if whole else 0)) / at_once / 3600
+        whole += (measured or {}).values()
+        return (sum(known) + (len(left) - len(known)) * (median(whole) if whole else 0)) / at_once / 3600
 
     def lines(self, at_once: int) -> list[str]:
         """Return the state in words: what is done, which trainings run or wait, and how long it will take."""

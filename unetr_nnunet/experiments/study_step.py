@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.experiments.gpu_slots import take_gpus, visible_gpus
+from unetr_nnunet.experiments.gpu_slots import locks_folder, take_gpus, visible_gpus
 from unetr_nnunet.experiments.requests import EXPORTS
 from unetr_nnunet.experiments.steps import program
 from unetr_nnunet.experiments.study import FILE, Study, read_json
@@ -124,6 +124,10 @@ def _plan(step: StudyStep, arguments: argparse.Namespace) -> None:
     if read_json_file(splits) is None:  # folds that start together would both write it
         own = read_json_file(step.raw / "splits_final.json")
         write_json_file(own or _nnunet_splits(step.raw), splits)
+    there = len(json.loads(splits.read_text(encoding="utf-8")))
+    beyond = [fold for fold in step.study.folds if fold >= there]
+    if beyond:  # nnU-Net would draw a random split for such a fold
+        raise ValueError(f"{splits} has {there} fold(s), no fold {beyond[0]}: name some of 0 to {there - 1}")
 
 
 def _nnunet_splits(raw: Path) -> list[dict[str, list[str]]]:
@@ -142,7 +146,13 @@ def _preprocess(step: StudyStep, arguments: argparse.Namespace) -> None:
         if model.configuration not in plans.available_configurations:
             there = ", ".join(plans.available_configurations)
             raise ValueError(f"plans {model.plans} have no configuration {model.configuration}; they have {there}")
-        data = plans.get_configuration(model.configuration).data_identifier
+        configuration = plans.get_configuration(model.configuration)
+        if configuration.previous_stage_name:
+            raise ValueError(
+                f"{model.configuration} of {model.plans} builds on predictions of {configuration.previous_stage_name}, "
+                "which a study does not make: name another configuration"
+            )
+        data = configuration.data_identifier
         if data not in seen:  # plans that share their data are preprocessed once
             seen.add(data)
             words = ("-d", str(step.study.dataset), "-plans_name", model.plans, "-c", model.configuration)
@@ -165,7 +175,7 @@ def _train(step: StudyStep, arguments: argparse.Namespace) -> None:
     if step.device == "cuda":
         words += ["-num_gpus", str(step.gpus)] if step.gpus > 1 else []
         if step.local:
-            mine = take_gpus(step.folder / "gpus", step.gpus, visible_gpus())
+            mine = take_gpus(locks_folder(), step.gpus, visible_gpus())
             step.environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
     elif step.threads == 1:
         step.environment["nnUNet_n_proc_DA"] = "0"  # a process for augmentation would only get in the way
@@ -188,7 +198,7 @@ def _probabilities(step: StudyStep, arguments: argparse.Namespace) -> None:
             (images / channel.name).symlink_to(channel)
     words = ("-m", str(step.results / model.identifier), "-f", fold, "-i", str(images), "-o", str(output))
     if step.device == "cuda" and step.local:
-        step.environment["CUDA_VISIBLE_DEVICES"] = take_gpus(step.folder / "gpus", 1, visible_gpus())[0]
+        step.environment["CUDA_VISIBLE_DEVICES"] = take_gpus(locks_folder(), 1, visible_gpus())[0]
     step.run("unetr_nnunet", "predict", *words, "--exact", "--save-probabilities", "--device", step.device)
     shutil.rmtree(images)
 
@@ -248,7 +258,7 @@ def _report(step: StudyStep, arguments: argparse.Namespace) -> None:
     ]
     best = read_json_file(step.folder / "best_model" / step.dataset / BEST_MODEL)
     if len(best["models"]) > 1:
-        folders.append(Path(best["validation"]))
+        folders.append(step.results / best["validation"])
         names.append(f"ensemble of {len(best['models'])}")
     write_tables(step.study, step.results, step.folder / "tables.md")
     words = ["--names", *names, "--images", step.relative(step.raw / "imagesTr"), "--title", f"Study on {step.dataset}"]

@@ -32,8 +32,8 @@ def write_tables(study: Study, results: Path, output: Path) -> None:
     lines = []
     for table in tables:
         lines += [f"### {table.title}", "", f"| | {' | '.join(HEADER)} |", "|---|" + "---|" * len(HEADER)]
-        for label, trainer in table.rows:
-            lines.append(f"| {label} | {' | '.join(_row(_models(study, trainer), study.folds, results))} |")
+        for label, row in table.rows:
+            lines.append(f"| {label} | {' | '.join(_row(study.row_models(row), study.folds, results))} |")
         lines.append("")
     lines.append(
         "Training loss: of the last epoch, mean over folds and seeds. Accuracy: share of the organ voxels of the "
@@ -42,14 +42,6 @@ def write_tables(study: Study, results: Path, output: Path) -> None:
     )
     with atomic_path(output) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _models(study: Study, row: str) -> list[Model]:
-    """Return a row's models, one for each seed; of a trainer with several plans those that come first."""
-    trainer, _, plans = row.partition("__")
-    models = [model for model in study.models if without_seed(model.trainer) == trainer]
-    plans = plans or (models[0].plans if models else "")
-    return [model for model in models if model.plans == plans]
 
 
 def _row(models: Sequence[Model], folds: Sequence[int], results: Path) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def find_cases(source: Path, channels: int, modality: str | None = None) -> tupl
         raise FileNotFoundError(f"{source} does not exist; name a file or a folder of {ACCEPTED}")
     if not candidates:
         found = f" ({'; '.join(words[:3])})" if words else ""
-        raise ValueError(f"{source} holds nothing to predict{found}; {ACCEPTED} are accepted")
+        raise ValueError(f"{source} holds no image{found}; {ACCEPTED} are accepted")
     names = _distinct_names([candidate.names for candidate in candidates])
     cases = []
     for name, candidate in zip(names, candidates, strict=True):
