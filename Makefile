@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 test: lint
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term -m "$(MARKERS)"
 
-# Whole trainings with the stock nnU-Net commands: most of an hour on two cores.
+# The tutorial, from a download to its table, and torch.compile: some twenty minutes on two cores.
 test-long: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist loadgroup -m long
 

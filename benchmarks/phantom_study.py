@@ -3,11 +3,12 @@
 The data are those of the demo, with more test cases; every network has the Tiny size, is trained on one fold without
 augmentation, and predicts the held-out phantoms through nnU-Net's own commands. "Equal steps" is the same number of
 epochs of 250 iterations for all. "Equal time" gives each network the epochs that fit into the original's time; its
-learning-rate schedule is that long. Equal steps have one seed, equal time has several, and nnU-Net's own network, which
-costs ten times a step, has one. The time is the processor time of the trainers' own training step on one thread,
-median of steps made in turn, so that what else runs on the machine counts little. nnU-Net's default network has the
-configuration's plan, its own optimiser and schedule, and no augmentation either, nor mirroring in prediction. The first
-seed's networks after equal time are also compared by `unetr_nnunet report`.
+learning-rate schedule is that long. Equal time has several seeds; of equal steps only the networks whose epochs are
+the same in both, the others have one, as has nnU-Net's own network, which costs ten times a step. The time is the
+processor time of the trainers' own training step on one thread, median of steps made in turn, so that what else runs on
+the machine counts little. nnU-Net's default network has the configuration's plan, its own optimiser and schedule, and
+no augmentation either, nor mirroring in prediction. The first seed's networks after equal time are also compared by
+`unetr_nnunet report`.
 
     python benchmarks/phantom_study.py WORK --epochs 4 --seeds 3        WORK can be given again to continue
 """
@@ -19,6 +20,7 @@ import os
 import platform
 import statistics
 import time
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,7 @@ def step_seconds(work: Path, names: list[str], folder: Path) -> dict[str, float]
     return found
 
 
+@cache
 def scores(work: Path, trainer: str) -> dict[str, float]:
     """Return the mean Dice of each organ over the test cases, and "mean" and "thin" of organs."""
     evaluation = evaluate_folder(work / "study" / trainer, work / "download" / "Testing_labels")
@@ -237,6 +240,7 @@ def main() -> None:
     reference = seconds.get("original", max(seconds.values()))
     equal_time = {name: max(1, round(arguments.epochs * reference / seconds[name])) for name in names}
     by_time = series(equal_time, arguments.seeds)
+    by_steps |= {name: runs for name, runs in by_time.items() if equal_time[name] == arguments.epochs}
     lines = [
         "# The architectures on the phantom",
         "",
@@ -259,7 +263,8 @@ def main() -> None:
     ]
     arguments.results.write_text("\n".join(lines), encoding="utf-8")
     plot({"equal steps": by_steps, "equal time": by_time}, work, arguments.results.with_suffix(".png"))
-    report({name: by_seed[0] for name, by_seed in by_time.items()}, work, arguments.report.resolve())
+    trained = {f"{name}, seed {seed}": each for name, by_seed in by_time.items() for seed, each in by_seed.items()}
+    report(trained, work, arguments.report.resolve())
     print("\n".join(lines))
 
 

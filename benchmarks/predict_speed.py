@@ -1,10 +1,11 @@
 """Compare ``unetr_nnunet predict`` with ``nnUNetv2_predict``: time, memory and Dice, as a Markdown table.
 
 Each command is run whole, in a fresh process, on the same model folder, folds and image: nnU-Net's (with one worker
-for reading and one for writing, as fits the machine), ours, and ours with ``--exact``. They take turns, and medians
-over the rounds are given. Memory is the largest sum over a command's processes, sampled every 50 ms. Dice is that of
-each label map with the truth. The split is measured once more inside one process each. The wide field of view is the
-first image with air around it; the folder is copies of it.
+for reading and one for writing, as fits the machine), ours, and, in the first round only, ours with ``--exact``. They
+take turns, and medians over the rounds are given. Memory is the largest sum over a command's processes, sampled every
+50 ms. Dice is that of each label map with the truth. The split is measured once more inside one process each. What each
+step brought is measured by leaving it out, with the first model on the first case. The wide field of view is the last
+image with air around it, and the folder copies of it, with the last model. These are measured once each.
 
     python benchmarks/predict_speed.py --model UNETR=MODEL_FOLDER --case phantom=CT.nii.gz=LABEL.nii.gz --rounds 3
 """
@@ -34,9 +35,35 @@ from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, trainer_fold
 
 RESULTS = Path(__file__).parent / "results" / "predict_speed.md"
 WAYS = ("stock", "ours", "ours --exact")
-WIDER = (1.0, 1.25, 1.5, 2.0)
+WIDER = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 MORE = (1, 2, 4)
 GIB = 2**30
+LEAVE_OUT = {
+    "half of the mirrored views": """
+def all_views(place, mirror_axes):
+    return windows.all_views(mirror_axes)
+windows.half_of_the_views = all_views""",
+    "no second look at what is empty": """
+real = sliding_window.SlidingWindow._suspicious
+sliding_window.SlidingWindow._suspicious = lambda self: real(self).fill_(True)""",
+    "the body only": """
+preparation.body_box = lambda image, spacing: tuple(slice(0, length) for length in image.shape)""",
+    "windows in batches": """
+sliding_window.Placement.__init__.__defaults__ = (1,)""",
+    "each organ resampled in its box": """
+def boxes(self):
+    return {output: tuple((0, length) for length in self.shape) for output in range(1, self.values.shape[0])}
+label_map.LogitsOnImage._boxes = boxes""",
+}
+"""How to do without a step of ours: source that is run before the command."""
+
+
+def without(step: str, model: Path, source: Path, target: Path) -> list[str]:
+    """Return the words of our command with one step left out."""
+    imports = "from unetr_nnunet.inference import label_map, preparation, sliding_window, windows\n"
+    run = "\nimport sys\nfrom unetr_nnunet.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+    words = command("ours", model, source, target)[1:]
+    return [sys.executable, "-c", imports + LEAVE_OUT[step] + run, *words]
 
 
 def command(way: str, model: Path, source: Path, target: Path) -> tuple[str, ...]:
@@ -168,8 +195,10 @@ class Bench:
     def measure(self, ways: Sequence[str], model: Path, source: Path) -> dict[str, tuple[float, float, Path]]:
         """Return median seconds, GiB and output folder of each way, run in turn."""
         found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-        for _ in range(self.rounds):
+        for number in range(self.rounds):
             for way in ways:
+                if number and "--exact" in way:
+                    continue
                 target = self.work / "out" / way
                 shutil.rmtree(target, ignore_errors=True)
                 found[way].append(run(command(way, model, source, target), self.environment))
@@ -203,23 +232,43 @@ def compare(bench: Bench, model_name: str, model: Path, case: str, image: Path, 
             f"{np.mean(mask == stock_mask):.5f} | {mean} | {worst} |"
         )
     lines += ["", "| seconds | " + " | ".join(STAGES) + " |", "|---" * (len(STAGES) + 1) + "|"]
-    for way in WAYS:
+    for way in WAYS[:2]:
         stages = split(way, model, source / "case_0000.nii.gz", bench.work, bench.environment)
         stages["resample"] -= stages["write"] if way == "stock" and stages["resample"] > stages["write"] else 0
         lines.append(f"| {way} | " + " | ".join(f"{stages.get(stage, 0):.1f}" for stage in STAGES) + " |")
     return [*lines, ""]
 
 
-def curves(bench: Bench, model: Path, image: Path) -> list[str]:
+def steps(bench: Bench, model_name: str, model: Path, case: str, image: Path) -> list[str]:
+    """Return what each step of ours saves: seconds with all of them, and without each."""
+    source = bench.input_folder(case, {"case_0000.nii.gz": lambda path: shutil.copy(image, path)})
+    seconds, _, folder = bench.measure(WAYS[1:2], model, source)["ours"]
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "case.nii.gz")))
+    lines = [f"## What each step brings: {model_name}, {case}", "", "| without | seconds | slower | GiB | agreement |"]
+    lines += ["|---|---|---|---|---|", f"| (with all) | {seconds:.1f} | | | |"]
+    for step in LEAVE_OUT:
+        target = bench.work / "out" / "without"
+        shutil.rmtree(target, ignore_errors=True)
+        slower, gib = run(without(step, model, source, target), bench.environment)
+        found = sitk.GetArrayFromImage(sitk.ReadImage(str(target / "case.nii.gz")))
+        lines.append(
+            f"| {step} | {slower:.1f} | {slower / seconds:.2f} times | {gib:.2f} | {np.mean(found == mask):.5f} |"
+        )
+        print(lines[-1], flush=True)
+    return [*lines, ""]
+
+
+def curves(bench: Bench, model_name: str, model: Path, case: str, image: Path) -> list[str]:
     """Return how the cost grows with the field of view and with the number of cases."""
     ct = sitk.ReadImage(str(image))
-    lines = ["## Cost against field of view", "", "| times as wide | stock, s | ours, s |", "|---|---|---|"]
+    subject = f"{model_name}, {case}"
+    lines = [f"## Cost against field of view: {subject}", "", "| times as wide | stock, s | ours, s |", "|---|---|---|"]
     for factor in WIDER:
         wide = widened(ct, factor)
         source = bench.input_folder("wide", {"case_0000.nii.gz": lambda path, wide=wide: sitk.WriteImage(wide, path)})
         found = bench.measure(WAYS[:2], model, source)
         lines.append(f"| {factor} | {found['stock'][0]:.1f} | {found['ours'][0]:.1f} |")
-    lines += ["", "## Cost against number of cases", "", "| cases | stock, s | ours, s |", "|---|---|---|"]
+    lines += ["", f"## Cost against number of cases: {subject}", "", "| cases | stock, s | ours, s |", "|---|---|---|"]
     for count in MORE:
         files = {f"case{number}_0000.nii.gz": lambda path: shutil.copy(image, path) for number in range(count)}
         found = bench.measure(WAYS[:2], model, bench.input_folder("many", files))
@@ -238,6 +287,9 @@ def main() -> None:
     arguments = parser.parse_args()
     models = {name: Path(folder) for name, folder in (text.split("=") for text in arguments.model)}
     cases = [text.split("=") for text in arguments.case]
+    for path in [*models.values(), *(Path(each) for _, *files in cases for each in files)]:
+        if not path.exists():
+            parser.error(f"{path} does not exist")
     lines = [
         "# unetr_nnunet predict beside nnUNetv2_predict",
         "",
@@ -253,7 +305,12 @@ def main() -> None:
                 lines += compare(bench, model_name, model, name, Path(image), Path(truth[0]) if truth else None)
                 arguments.output.write_text("\n".join(lines), encoding="utf-8")
         if not arguments.no_curves:
-            lines += curves(bench, next(iter(models.values())), Path(cases[0][1]))
+            bench.rounds = 1
+            name, model = next(iter(models.items()))
+            lines += steps(bench, name, model, cases[0][0], Path(cases[0][1]))
+            arguments.output.write_text("\n".join(lines), encoding="utf-8")
+            name, model = list(models.items())[-1]
+            lines += curves(bench, name, model, cases[-1][0], Path(cases[-1][1]))
             arguments.output.write_text("\n".join(lines), encoding="utf-8")
 
 
