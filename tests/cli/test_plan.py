@@ -107,7 +107,6 @@ def test_verify_prints_predicted_against_measured(preprocessed, capsys, monkeypa
 
     monkeypatch.setattr("unetr_nnunet.planning.measured.verify", verify)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("unetr_nnunet.trainers.precision.cpu_has_bfloat16", lambda: False)
     words = ["plan", "-d", "17", "--verify", "--gpu-memory", "1", "--patch-size", "16", "64", "64"]
     assert main(words) == 0
     printed = capsys.readouterr().out

@@ -108,11 +108,10 @@ def _verify(planner: "UNETRPlanner") -> bool:
     import torch
 
     from unetr_nnunet.planning.measured import verify
-    from unetr_nnunet.trainers.precision import cpu_has_bfloat16
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.type == "cuda"
-    autocast_dtype = torch.float16 if on_gpu else torch.bfloat16 if cpu_has_bfloat16() else None
+    autocast_dtype = torch.float16 if on_gpu else None
     predicted, measured = verify(planner.choices[planner.main_configuration].step, device, autocast_dtype)
     where = torch.cuda.get_device_name(device) if on_gpu else "this CPU"
     print(

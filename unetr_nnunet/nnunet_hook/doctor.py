@@ -174,7 +174,7 @@ def _check_accelerator() -> Iterator[Finding]:
         yield Finding(
             "GPU", "note", "none that torch can use", "add -device cpu to nnUNetv2_train and nnUNetv2_predict"
         )
-    bfloat16 = "bfloat16 in hardware" if cpu_has_bfloat16() else "no bfloat16 in hardware: float32 is used"
+    bfloat16 = "bfloat16 in hardware: predict uses it" if cpu_has_bfloat16() else "no bfloat16 in hardware"
     yield Finding("CPU", "ok", f"{torch.backends.cpu.get_cpu_capability()}, {bfloat16}")
 
 
