@@ -104,11 +104,12 @@ def test_a_study_from_words(
     assert str(place / "out" / "best_model.zip") in out
 
 
-def test_a_download_is_put_into_the_commands(place: Path, started: list[tuple[Study, Settings, Path]]) -> None:
+def test_a_download_is_a_setting_of_the_run(place: Path, started: list[tuple[Study, Settings, Path]]) -> None:
     (place / "x.toml").write_text(CONVERTS)
     (place / "RawData.zip").touch()
     assert main(["crossval", "x.toml", "--download", "RawData.zip", "--device", "cpu"]) == 0
-    assert started[0][0].data == (("convert", "btcv", str(place / "RawData.zip")),)
+    assert started[0][0].data == (("convert", "btcv", "{download}"),)
+    assert started[0][1].download == str(place / "RawData.zip")
 
 
 def test_a_download_is_not_asked_for_where_data_are_there(
@@ -154,6 +155,32 @@ def test_partition_and_account_are_a_clusters(
     assert (found.partition, found.account, found.longest_minutes, found.retries) == ("short", "lab", 24 * 60, 3)
 
 
+def test_what_cannot_be_obeyed_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_gpus", lambda: 0)
+    words = ("-d", "17", "-tr", "nnUNetTrainer")
+    assert "--seeds: only our trainers" in error(capsys, *words, "--seeds", "0", "1")
+    assert "--gpus-per-training 2: there is no GPU to train on" in error(capsys, *words, "--gpus-per-training", "2")
+
+
+def test_status_from_any_place_is_that_of_the_studys_folders(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {f"nnUNet_{name}": str(place / name) for name in ("raw", "preprocessed", "results")}
+    settings = Settings("local", "cpu", 0, 1, 2, 1, 20, False, folders=folders)
+    model = Model("nnUNetTrainer_4epochs")
+    crossval.write_inputs(Study(17, (model,), (0,)), settings, place / "study")
+    (place / "raw" / "Dataset017_BTCV").mkdir(parents=True)
+    (place / "raw" / "Dataset017_BTCV" / "dataset.json").write_text("{}")
+    fold = place / "results" / "Dataset017_BTCV" / model.identifier / "fold_0"
+    fold.mkdir(parents=True)
+    lines = ["2026-01-01 00:00:00.5: Epoch 0", "2026-01-01 01:00:00.5: Epoch time: 3600.0 s"]
+    (fold / "training_log_2026_1_1_00_00_00.txt").write_text("\n".join(lines))
+    for name in folders:
+        monkeypatch.setenv(name, str(place / "elsewhere"))
+    assert main(["crossval", "-o", "study", "--status"]) == 0
+    assert "about 3.0 hours of training left" in capsys.readouterr().out
+
+
 def test_status_of_a_study(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, model = place / "mine", Model("nnUNetTrainer_4epochs")
     settings = Settings("local", "cpu", 0, 1, 2, 1, 20, False)
@@ -172,7 +199,7 @@ def test_status_of_a_study(place: Path, capsys: pytest.CaptureFixture[str]) -> N
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "3 of 9 steps are done"
     assert f"  {model.identifier} fold 0: 1 of 4 epochs" in out
-    assert out[-1] == "about 3.5 hours of training left, 2 at once"
+    assert out[-1] == "about 4.0 hours of training left, 2 at once"
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 

@@ -1,15 +1,17 @@
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from unetr_nnunet.experiments import crossval
-from unetr_nnunet.experiments.crossval import Settings, check, expectation, failed_steps, needed_gib
-from unetr_nnunet.experiments.study import Model, Study, read_json, write_json
-from unetr_nnunet.experiments.study_plans import complete_plans
+from unetr_nnunet.experiments.crossval import Settings, expectation, failed_steps, needed_gib
+from unetr_nnunet.experiments.study import Model, Study, Table, read_json
 
 MODELS = (Model("A"), Model("B"), Model("C"))
 PLANS = {"configurations": {"3d_fullres": {"batch_size": 2}}}
@@ -66,26 +68,7 @@ def test_only_what_no_log_tells_of_is_measured(root: Path, monkeypatch: pytest.M
     assert asked == [([MODELS[0], MODELS[2]], "cpu", 2)]
     assert crossval.measure_trainings(study, root / "study", settings("slurm")) == {}
     line, _ = expectation(Study(17, MODELS, (0, 1)), root / "study", settings(), measured)
-    assert line.endswith("about 3.2 hours of training left (by one step of each network; loading of data not counted)")
-
-
-def test_without_data_or_with_a_way_to_make_them(root: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="has no data set 17: convert it"):
-        check(Study(17, MODELS), root / "study")
-    check(Study(17, MODELS, data=(("phantom",),)), root / "study")
-    dataset(root)
-    check(Study(17, MODELS), root / "study")
-
-
-def test_edited_plans_are_refused(root: Path) -> None:
-    dataset(root)
-    path = root / "preprocessed" / "Dataset017_BTCV" / "nnUNetPlans.json"
-    path.write_text(json.dumps(PLANS))
-    complete_plans(Study(17, MODELS), path.parent, root / "study")
-    check(Study(17, MODELS), root / "study")
-    path.write_text(json.dumps({"configurations": {"3d_fullres": {"batch_size": 3}}}))
-    with pytest.raises(ValueError, match=r"nnUNetPlans\.json has been edited since"):
-        check(Study(17, MODELS), root / "study")
+    assert line.endswith("about 5.0 hours of training left (by one step of each network; loading of data not counted)")
 
 
 def test_disk_for_probabilities(root: Path) -> None:
@@ -101,6 +84,51 @@ def test_disk_for_probabilities(root: Path) -> None:
     first, second = expectation(Study(17, MODELS), root / "study", settings(), {})
     assert first.startswith("3 model(s) x 5 fold(s) = 15 trainings, 4 at once, on cpu; hours are known after")
     assert second.startswith(f"at most {3 * 20 * small:.1f} GiB for probabilities, ")
+
+
+def finish(study: Study, folder: Path) -> None:
+    """Leave the marks of a study that has ended."""
+    marks = ["data", "plan", "preprocess", "best", "test", "report"]
+    marks += [f"train/{model.identifier}/fold_{fold}" for model in study.models for fold in study.folds]
+    for name in marks:
+        (folder / "done" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "done" / name).touch()
+    (folder / "candidates.json").write_text("[]")
+    for number, name in enumerate(["data", "plan", "preprocess", *marks[6:], "best", "test", "report"]):
+        os.utime(folder / "done" / name, (2_000_000_000 + number, 2_000_000_000 + number))
+    os.utime(folder / "candidates.json", (2_000_000_000 + len(marks) - 3.5,) * 2)
+
+
+def test_a_dry_run_writes_nothing_and_lists_what_a_run_would_do(root: Path) -> None:
+    study, folder = Study(17, MODELS[:2], (0,), data=(("convert", "btcv", "{download}"),)), root / "study"
+    dataset(root)
+    crossval.write_inputs(study, settings(), folder)
+    finish(study, folder)
+    for model in study.models:
+        trained = root / "results" / "Dataset017_BTCV" / model.identifier / "fold_0"
+        (trained / "validation").mkdir(parents=True)
+        for name in ("checkpoint_final.pth", "validation/summary.json"):
+            (trained / name).touch()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert crossval.dry_run(study, settings(), folder) == "nothing to be done"
+    other = replace(study, tables=(Table("Networks", (("A", "A"),)),), cores=1)
+    download = replace(settings(), download="/elsewhere/RawData.zip")
+    assert crossval.dry_run(other, download, folder) == "nothing to be done", "neither has a say in the choice"
+    (trained / "checkpoint_final.pth").unlink()
+    listed = crossval.dry_run(study, settings(), folder)
+    assert re.search(r"^train +1$", listed, re.MULTILINE), listed
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    more = crossval.dry_run(replace(study, folds=(0, 1)), settings(), folder)
+    assert re.search(r"^train +3$", more, re.MULTILINE), more
+    assert re.search(r"^candidates +1$", more, re.MULTILINE), more
+
+
+def test_the_disk_is_that_of_the_folder_to_come(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    usage = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: (asked.append(path), usage(path))[1])
+    expectation(Study(17, MODELS), root / "new" / "study", settings(), {})
+    assert asked == [root]
 
 
 def test_what_the_workflow_reads(root: Path) -> None:
@@ -199,28 +227,3 @@ def test_nnunets_folders_where_no_variable_names_them(tmp_path: Path, monkeypatc
     assert os.environ["nnUNet_raw"] == str(tmp_path / "mine")
     assert os.environ["nnUNet_results"] == str(tmp_path / "data" / "nnUNet_results")
     assert not list(tmp_path.iterdir()), "folders come with a run, not with a question"
-
-
-def test_a_folder_of_a_study_on_another_data_set_is_refused(tmp_path: Path) -> None:
-    write_json(Study(17, (Model("nnUNetTrainer"),)), tmp_path / "study.json")
-    with pytest.raises(ValueError, match=r"holds a study on data set 17, not 18: name another folder"):
-        crossval.check(Study(18, (Model("nnUNetTrainer"),)), tmp_path)
-
-
-def test_a_training_that_was_removed_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("raw", "preprocessed", "results"):
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
-    data = tmp_path / "raw" / "Dataset017_BTCV" / "dataset.json"
-    data.parent.mkdir(parents=True)
-    data.write_text("{}")
-    study = Study(17, (Model("nnUNetTrainer"),), (0, 1))
-    marks = [tmp_path / "study" / "done" / "train" / study.models[0].identifier / f"fold_{fold}" for fold in (0, 1)]
-    marks[0].parent.mkdir(parents=True)
-    for mark in marks:
-        mark.touch()
-    trained = tmp_path / "results" / "Dataset017_BTCV" / study.models[0].identifier / "fold_1"
-    (trained / "validation").mkdir(parents=True)
-    for name in ("checkpoint_final.pth", "validation/summary.json"):
-        (trained / name).touch()
-    crossval._forget_lost_trainings(study, tmp_path / "study")
-    assert [mark.exists() for mark in marks] == [False, True]

@@ -14,7 +14,7 @@ DAY = 24 * 60
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("preprocessed", "results"):
+    for name in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
     return tmp_path
 
@@ -59,11 +59,11 @@ def test_a_fingerprint_that_tells_nothing(folder: Path, text: str) -> None:
 
 
 def test_what_other_folds_have_cost_is_asked_for_with_a_reserve(folder: Path) -> None:
-    cost(folder, 0, "6000.0", "2000.5")
+    cost(folder, 0, "6000.0", "6000.5")
     cost(folder, 2, "7200.0", "1000.0")
     cost(folder, 3, "90000.0", "90000.0", STUDY.models[1].identifier)
-    assert request(STUDY, folder, "train", FOLD) == {"mem_mb": 3001, "runtime": 180}
-    assert request(STUDY, folder, "train", FOLD, attempt=2) == {"mem_mb": 4502, "runtime": 270}
+    assert request(STUDY, folder, "train", FOLD) == {"mem_mb": 9001, "runtime": 180}
+    assert request(STUDY, folder, "train", FOLD, attempt=2) == {"mem_mb": 13502, "runtime": 270}
     assert request(STUDY, folder, "best", {})["runtime"] == DAY
 
 
@@ -73,7 +73,7 @@ def test_a_request_grows_twofold_at_most_and_not_beyond_the_partitions_limit(fol
     assert last == {name: 2 * value for name, value in first.items()}
     assert request(STUDY, folder, "train", FOLD, 1, DAY) == {"mem_mb": first["mem_mb"], "runtime": DAY}
     assert request(STUDY, folder, "train", FOLD, 1, 9 * DAY) == first
-    cost(folder, 0, "6.5", "NA")
+    cost(folder, 0, "66.5", "NA")
     assert request(STUDY, folder, "train", FOLD, 1, 5)["runtime"] == 5
 
 
@@ -88,8 +88,24 @@ def test_a_resumed_training_asks_for_the_whole(folder: Path) -> None:
     assert wanted["runtime"] == 4 * 60 * 1.5
 
 
+def test_a_training_that_was_done_before_tells_nothing(folder: Path) -> None:
+    cost(folder, 0, "0.6", "40.7")
+    assert request(STUDY, folder, "train", FOLD) == {"mem_mb": 20896, "runtime": 3 * DAY}
+    cost(folder, 1, "100", "40.7")
+    assert request(STUDY, folder, "train", FOLD)["mem_mb"] == 4096, "a process with torch needs that much"
+
+
+def test_memory_follows_the_labels(folder: Path) -> None:
+    path = folder / "raw" / "Dataset017_BTCV" / "dataset.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"labels": {str(number): number for number in range(118)}}))
+    assert request(STUDY, folder, "best", {})["mem_mb"] == 4096 + 118 * 200 * 4 * 3 * 2 * 512 * 512 // 2**20
+    path.write_text("[]")
+    assert request(STUDY, folder, "best", {})["mem_mb"] == 20896
+
+
 def test_a_cost_without_memory_leaves_the_guess(folder: Path) -> None:
-    cost(folder, 0, "6.5", "NA")
+    cost(folder, 0, "66.5", "NA")
     assert request(STUDY, folder, "train", FOLD) == {"mem_mb": 20896, "runtime": 10}
 
 

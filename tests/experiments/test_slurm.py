@@ -88,9 +88,11 @@ def test_options_are_those_of_snakemake(commands: Path, tmp_path: Path, monkeypa
         assert arguments["executor"] == "slurm"
         assert arguments["slurm_jobname_prefix"] == slurm.prefix(tmp_path)
         assert Path(str(arguments["slurm_logdir"])) == tmp_path / "logs" / "slurm"
-    words = slurm.options(tmp_path, "gpu", "lab")
+    words = slurm.options(tmp_path, "all", "2024-12")  # names that are Python too
     resources = vars(parser.parse_args([*words, "--jobs", "1"]))["default_resources"]
-    assert (resources["slurm_partition"].raw, resources["slurm_account"].raw) == ("gpu", "lab")
+    given = dict.fromkeys(("wildcards", "input", "attempt", "threads", "rulename", "async_run"))
+    named = [resources[name].evaluate(**given).value for name in ("slurm_partition", "slurm_account")]
+    assert named == ["all", "2024-12"]
 
 
 def test_only_a_studys_own_jobs(commands: Path, tmp_path: Path) -> None:

@@ -77,6 +77,9 @@ def test_a_study_survives_its_json_file(tmp_path: Path) -> None:
     study = read_study(written(tmp_path, FULL))
     write_json(study, tmp_path / "study.json")
     assert read_json(tmp_path / "study.json") == study
+    (tmp_path / "study.json").write_text('{"dataset": 17, ')
+    with pytest.raises(ValueError, match=r"study\.json is damaged .*: remove it and start the study again"):
+        read_json(tmp_path / "study.json")
 
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("studies/*.toml")), ids=lambda path: path.name)
@@ -103,9 +106,31 @@ MODELS = 'models = [{ trainer = "nnUNetTrainer" }]\n'
         ('dataset = 17\nmodels = [{ trainer = "a__b" }]', "'a__b' is no name of a trainer"),
         ('dataset = 17\nmodels = [{ trainer = "nnUNetTrainerUNETR_Big" }]', "unknown token 'Big'"),
         ('dataset = 17\nmodels = [{ trainer = "A" }, { trainer = "A" }]', "A__nnUNetPlans__3d_fullres is named twice"),
-        ("dataset = 17\nfolds = 3\n" + MODELS, "a value of the wrong kind"),
-        ('dataset = 17\ndata = ["phantom"]\n' + MODELS, "each command is a list of words"),
-        ("dataset = 17\ntables = [{ rows = [] }]\n" + MODELS, r"one that is missing \('title'\)"),
+        ("dataset = 17\nfolds = 3\n" + MODELS, "folds = 3: expected a list of numbers"),
+        ("dataset = 17\nfolds = []\n" + MODELS, "a study needs a fold at least"),
+        ("dataset = 17\nfolds = [0.0]\n" + MODELS, r"folds = \[0\.0\]: expected a list of numbers"),
+        ("dataset = 17\nfolds = [true]\n" + MODELS, r"folds = \[True\]: expected"),
+        ("dataset = true\n" + MODELS, "dataset = NUMBER is missing"),
+        ("dataset = 17\ncandidates = 2.5\n" + MODELS, r"candidates = 2\.5: expected a number"),
+        ('dataset = 17\ncores = "two"\n' + MODELS, "cores = 'two': expected a number of 1 or more"),
+        ("dataset = 17\ncores = 0\n" + MODELS, "cores = 0: expected"),
+        ('dataset = 17\nplans = "x"\n' + MODELS, r"plans = 'x': expected \[plans\.NAME\]"),
+        ("dataset = 17\n" + MODELS + "[plans.X]\nplannr = 1", r"'plannr' is nothing that \[plans\.X\] has; .*planner"),
+        ("dataset = 17\n" + MODELS + "[configurations]\nsmall = 3", r"expected \[configurations\.NAME\]"),
+        ("dataset = 17\n[models]\ntrainer = 1", r"expected \[\[models\]\]"),
+        ('dataset = 17\nconfiguration = "x; true"\n' + MODELS, "configuration = 'x; true': a name of letters"),
+        ('dataset = 17\nplans_name = "a__b"\n' + MODELS, "plans = 'a__b': a name of letters"),
+        (
+            'dataset = 17\ntables = [{ title = "T", rows = [["x"]] }]\n' + MODELS,
+            r"rows = \[\['x'\]\]: expected",
+        ),
+        ('dataset = 17\ntables = [{ title = "T", rows = [], x = 1 }]\n' + MODELS, "'x' is nothing that an entry"),
+        (
+            "dataset = 17\n" + MODELS + '[configurations.coarse]\ninherits_from = "3d_fullres"\nspacing = [10, 8, 8]',
+            r"\[configurations\.coarse\] changes spacing, .* 3d_fullres: .* data_identifier = \"nnUNetPlans_coarse\"",
+        ),
+        ('dataset = 17\ndata = ["phantom"]\n' + MODELS, "expected .*each command a list of words"),
+        ("dataset = 17\ntables = [{ rows = [] }]\n" + MODELS, "title = None: expected the table's title"),
         ("dataset = 17\nfolds = [0, 5]\n" + MODELS, "folds 0 5: name some of 0 1 2 3 4"),
         ("dataset = 17\nfolds = [1, 1]\n" + MODELS, "folds 1 1: name some of 0 1 2 3 4, each once"),
         ("dataset = 17\ncandidates = 0\n" + MODELS, "candidates = 0: at least 1"),

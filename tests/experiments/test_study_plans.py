@@ -157,3 +157,18 @@ def test_other_plans_and_models_without_a_checkpoint_do_not_count(folders: Folde
     folders.refuse(Study(17, (*STUDY.models, Model("nnUNetTrainer", "Other"))))
     (folders.train(changed(batch_size=9)).parent / "fold_0" / "checkpoint_latest.pth").unlink()
     folders.refuse()
+
+
+def test_a_configuration_that_the_study_changes_is_told_from_edited_plans(folders: Folders) -> None:
+    def study(batch_size: int) -> Study:
+        small = {"inherits_from": "3d_fullres", "batch_size": batch_size}
+        return Study(17, (Model("nnUNetTrainer", configuration="small"),), configurations={"small": small})
+
+    folders.write(PLANS)
+    complete_plans(study(2), folders.preprocessed, folders.study)
+    folders.refuse(study(2))
+    expected = r"^the study has changed since .*: configurations\.small\.batch_size\. Restore what its \[config"
+    with pytest.raises(ValueError, match=expected):
+        folders.refuse(study(3))
+    folders.write(PLANS)
+    folders.refuse(study(2))  # planned again: the configuration will be added

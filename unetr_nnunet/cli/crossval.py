@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from unetr_nnunet.experiments.crossval import Settings
     from unetr_nnunet.experiments.study import Study
 
-DOWNLOAD = "{download}"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -50,19 +48,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run a study, or tell of one."""
     from unetr_nnunet.experiments import crossval
+    from unetr_nnunet.experiments.study_start import check, results_folder
     from unetr_nnunet.experiments.study_status import read_status
 
     crossval.set_environment(Path("nnUNet_data"))
     folder = arguments.output.resolve()
     if arguments.status:
         study, settings = _begun(folder)
-        status = read_status(study, folder, crossval.results_folder(study))
+        os.environ.update(settings.folders)
+        status = read_status(study, folder, results_folder(study))
         print("\n".join(status.lines(settings.trainings_at_once)))
         return 0
     study = _study(arguments)
     settings = _settings(arguments, study)
     if arguments.dry_run:
-        crossval.check(study, folder)
+        check(study, folder)
     measured = crossval.measure_trainings(study, folder, settings) if arguments.dry_run else {}
     print("\n".join(crossval.expectation(study, folder, settings, measured)), flush=True)
     if arguments.dry_run:
@@ -88,11 +88,10 @@ def _begun(folder: Path) -> "tuple[Study, Settings]":
 
 
 def _study(arguments: argparse.Namespace) -> "Study":
-    from dataclasses import replace
-
     from unetr_nnunet.experiments.study import (
         DEFAULT_CONFIGURATION,
         DEFAULT_PLANS,
+        OUR_TRAINER,
         Model,
         Study,
         read_study,
@@ -103,20 +102,23 @@ def _study(arguments: argparse.Namespace) -> "Study":
         if arguments.dataset is None or not arguments.trainers:
             raise ValueError("no study: name a STUDY.toml, or a data set and trainers with -d and -tr")
         trainers = with_seeds(arguments.trainers, arguments.seeds or ())
+        if arguments.seeds and trainers == arguments.trainers:
+            raise ValueError(f"--seeds: only our trainers ({OUR_TRAINER}...) have seeds, and none is named")
         plans, configuration = arguments.plans or DEFAULT_PLANS, arguments.configuration or DEFAULT_CONFIGURATION
         models = tuple(Model(trainer, plans, configuration) for trainer in trainers)
         return Study(arguments.dataset, models, tuple(arguments.folds or (0, 1, 2, 3, 4)))
     given = (arguments.trainers, arguments.dataset, arguments.folds, arguments.seeds)
     if any(each is not None for each in (*given, arguments.configuration, arguments.plans)):
         raise ValueError(f"{arguments.study} says what is trained: leave out -d, -tr, -c, -p, --folds and --seeds")
+    from unetr_nnunet.experiments.study_step import DOWNLOAD
+
     study = read_study(arguments.study)
     wants = any(DOWNLOAD in word for words in study.data for word in words)
     if wants and arguments.download is None and not _is_there(study.dataset):
         raise ValueError(f"{arguments.study} converts a download: name it with --download")
     if arguments.download is not None and not arguments.download.exists():
         raise FileNotFoundError(f"--download {arguments.download}: there is no such file or folder")
-    path = str(arguments.download.resolve()) if arguments.download else DOWNLOAD
-    return replace(study, data=tuple(tuple(word.replace(DOWNLOAD, path) for word in words) for words in study.data))
+    return study
 
 
 def _is_there(dataset: int) -> bool:
@@ -126,6 +128,7 @@ def _is_there(dataset: int) -> bool:
 def _settings(arguments: argparse.Namespace, study: "Study") -> "Settings":
     from unetr_nnunet.experiments import slurm
     from unetr_nnunet.experiments.crossval import Settings, retries
+    from unetr_nnunet.nnunet_hook.environment import FOLDERS
 
     if min(arguments.gpus_per_training, arguments.jobs, arguments.cores or 1) < 1:
         raise ValueError("--gpus-per-training, --jobs and --cores are 1 at least")
@@ -136,6 +139,8 @@ def _settings(arguments: argparse.Namespace, study: "Study") -> "Settings":
     device = arguments.device or ("cuda" if gpus or not local else "cpu")
     if local and device == "cuda" and gpus < arguments.gpus_per_training:
         raise ValueError(f"{arguments.gpus_per_training} GPU(s) wanted, {gpus} here (`unetr_nnunet doctor` tells more)")
+    if device == "cpu" and arguments.gpus_per_training > 1:
+        raise ValueError(f"--gpus-per-training {arguments.gpus_per_training}: there is no GPU to train on")
     cores = arguments.cores or (len(os.sched_getaffinity(0)) if local else 8)
     shared = max(1, cores * arguments.gpus_per_training // gpus) if gpus else cores
     longest_minutes = None if local else slurm.longest_minutes(arguments.partition)
@@ -151,6 +156,8 @@ def _settings(arguments: argparse.Namespace, study: "Study") -> "Settings":
         partition=arguments.partition,
         account=arguments.account,
         longest_minutes=longest_minutes,
+        folders={name: os.environ[name] for name in FOLDERS},
+        download=str(arguments.download.resolve()) if arguments.download else None,
         retries=retries(longest_minutes),
     )
 

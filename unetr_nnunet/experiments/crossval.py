@@ -15,16 +15,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from unetr_nnunet.experiments import slurm
-from unetr_nnunet.experiments.requests import FIRST_TRAINING_MINUTES, LABELS, case_voxels
+from unetr_nnunet.experiments.requests import FIRST_TRAINING_MINUTES, case_voxels, labels
 from unetr_nnunet.experiments.step_time import training_seconds
-from unetr_nnunet.experiments.study import FILE, Study, read_json, write_json
-from unetr_nnunet.experiments.study_plans import read_plans, refuse_edited_plans, write_json_file
+from unetr_nnunet.experiments.study import CHOICE, FILE, Study, write_json
+from unetr_nnunet.experiments.study_plans import read_plans, write_json_file
+from unetr_nnunet.experiments.study_start import check, forget_what_is_lost, refuse_other_folders, results_folder
 from unetr_nnunet.experiments.study_status import Status, read_status
-from unetr_nnunet.experiments.study_step import SETTINGS, dataset_name
+from unetr_nnunet.experiments.study_step import SETTINGS
 from unetr_nnunet.folder_lock import folder_lock
 from unetr_nnunet.nnunet_hook.environment import FOLDERS, nnunet_variables
 
@@ -53,6 +54,8 @@ class Settings:
         partition: of a cluster; its default where none is named.
         account: of a cluster; the user's default where none is named.
         longest_minutes: that the partition lets a job run; None for no limit.
+        download: path of the data set's download; None where it is not needed.
+        folders: nnU-Net's folders, by the names of their variables.
         python: the interpreter of the steps.
     """
 
@@ -68,6 +71,8 @@ class Settings:
     partition: str | None = None
     account: str | None = None
     longest_minutes: int | None = None
+    download: str | None = None
+    folders: Mapping[str, str] = field(default_factory=dict)
     python: str = sys.executable
 
     @property
@@ -95,31 +100,6 @@ def set_environment(root: Path) -> None:
     os.environ.update({name: str(Path(os.environ[name]).resolve()) for name in FOLDERS})  # steps run in another folder
 
 
-def results_folder(study: Study) -> Path | None:
-    """Return the data set's folder in ``nnUNet_results``; None where the data set is not there yet."""
-    with contextlib.suppress(FileNotFoundError):
-        return Path(os.environ["nnUNet_results"]) / dataset_name(study.dataset)
-    return None
-
-
-def check(study: Study, folder: Path) -> None:
-    """Refuse what cannot end well: no data, plans edited since.
-
-    Raises:
-        ValueError: the message says what is wrong and how to mend it.
-    """
-    if (folder / FILE).is_file() and (other := read_json(folder / FILE).dataset) != study.dataset:
-        raise ValueError(
-            f"{folder} holds a study on data set {other}, not {study.dataset}: name another folder with -o"
-        )
-    results = results_folder(study)
-    if results is None:
-        if not study.data:
-            dataset_name(study.dataset)  # says how to make it
-        return
-    refuse_edited_plans(study, Path(os.environ["nnUNet_preprocessed"]) / results.name, results, folder)
-
-
 def needed_gib(study: Study) -> float:
     """Return the disk that the probabilities of the ensembles' candidates take at most, in GiB."""
     names = [
@@ -131,7 +111,7 @@ def needed_gib(study: Study) -> float:
         cases = int(content.get("numTraining", cases))
     candidates = min(study.candidates, len(study.models))
     share = len(study.folds) / 5
-    return candidates * cases * share * case_voxels(study) * LABELS * 2 / GIB if candidates > 1 else 0.0
+    return candidates * cases * share * case_voxels(study) * labels(study) * 2 / GIB if candidates > 1 else 0.0
 
 
 def measure_trainings(study: Study, folder: Path, settings: Settings) -> dict[str, float]:
@@ -155,11 +135,12 @@ def measure_trainings(study: Study, folder: Path, settings: Settings) -> dict[st
 def expectation(study: Study, folder: Path, settings: Settings, measured: Mapping[str, float]) -> list[str]:
     """Return what a study will take, in words; ``measured`` is what `measure_trainings` tells."""
     status = read_status(study, folder, results_folder(study))
-    free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free / GIB
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(there).free / GIB
     hours = status.left_hours(settings.trainings_at_once, measured)
     trainings = f"{len(study.models)} model(s) x {len(study.folds)} fold(s) = {len(status.trainings)} trainings"
     at_once = f"{settings.trainings_at_once} at once, on {settings.device}"
-    took = f"about {hours:.1f} hours of training left" if hours else "hours are known after the first epoch"
+    took = f"about {hours:.1f} hours of training left" if hours is not None else "hours are known after the first epoch"
     took += " (by one step of each network; loading of data not counted)" if measured else ""
     disk = f"at most {needed_gib(study):.1f} GiB for probabilities, {free:.0f} GiB free"
     return [f"{trainings}, {at_once}; {took}", disk + ("" if settings.keep_probabilities else "; removed after use")]
@@ -174,13 +155,19 @@ def write_inputs(study: Study, settings: Settings, folder: Path) -> None:
 
 def dry_run(study: Study, settings: Settings, folder: Path) -> str:
     """Return Snakemake's list of the steps that would run; nothing is written in the study's folder."""
-    with tempfile.TemporaryDirectory(prefix="study-") as inputs:
-        write_inputs(study, settings, Path(inputs))
-        known = folder / FILE
-        if known.is_file() and known.read_text(encoding="utf-8") == (Path(inputs) / FILE).read_text(encoding="utf-8"):
-            shutil.copystat(known, Path(inputs) / FILE)
-        command = _command(settings, folder if folder.is_dir() else Path(inputs))
-        command += ["--dry-run", "--quiet", "rules", "--config", f"inputs={inputs}"]
+    with tempfile.TemporaryDirectory(prefix="study-") as temporary:
+        copy = Path(temporary)
+        for name in ("done", ".snakemake/incomplete"):
+            if (folder / name).is_dir():
+                shutil.copytree(folder / name, copy / name)
+        for name in (FILE, CHOICE, "candidates.json"):
+            if (folder / name).is_file():
+                shutil.copy2(folder / name, copy / name)
+        if (folder / "probabilities").is_dir():
+            (copy / "probabilities").symlink_to(folder / "probabilities")
+        forget_what_is_lost(study, copy)
+        write_inputs(study, settings, copy)
+        command = [*_command(settings, copy), "--dry-run", "--quiet", "rules"]
         done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
     if done.returncode:
         raise RuntimeError(f"the steps cannot be listed: {done.stderr.strip() or done.stdout.strip()}")
@@ -207,8 +194,8 @@ def run_study(study: Study, settings: Settings, folder: Path) -> None:
         results = Path(os.environ["nnUNet_results"]) / f".study_{study.dataset:03d}"
         descriptors.append(held.enter_context(folder_lock(results)))
         check(study, folder)
-        _forget_other_plans(study, folder)
-        _forget_lost_trainings(study, folder)
+        refuse_other_folders(settings.folders, folder)
+        forget_what_is_lost(study, folder)
         write_inputs(study, settings, folder)
         for name in FOLDERS:
             Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
@@ -221,33 +208,6 @@ def run_study(study: Study, settings: Settings, folder: Path) -> None:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _forget_other_plans(study: Study, folder: Path) -> None:
-    """Plan and preprocess again where a study has changed in what these steps do."""
-    if not (folder / FILE).is_file():
-        return
-    before = read_json(folder / FILE)
-    wanted, done = (
-        ({(m.plans, m.configuration) for m in each.models}, each.plans, each.configurations) for each in (study, before)
-    )
-    for name, how in before.plans.items():
-        path = next(Path(os.environ["nnUNet_preprocessed"]).glob(f"Dataset{study.dataset:03d}_*/{name}.json"), None)
-        if path is not None and study.plans.get(name, how) != how:
-            raise ValueError(f"[plans.{name}] has changed, and {path} is there: give the new plans another name")
-    if wanted != done:
-        for name in ("plan", "preprocess"):
-            (folder / "done" / name).unlink(missing_ok=True)
-
-
-def _forget_lost_trainings(study: Study, folder: Path) -> None:
-    """Train again what has been removed from nnU-Net's results since."""
-    results = results_folder(study)
-    for model in study.models if results else ():
-        for fold in study.folds:
-            trained = results / model.identifier / f"fold_{fold}" if results else folder
-            if not all((trained / name).is_file() for name in ("checkpoint_final.pth", "validation/summary.json")):
-                (folder / "done" / "train" / model.identifier / f"fold_{fold}").unlink(missing_ok=True)
 
 
 def _command(settings: Settings, folder: Path) -> list[str]:

@@ -20,6 +20,7 @@ GIB_IN_MB = 1024
 PROCESS_MB = 4 * GIB_IN_MB
 """Of a Python process with torch, nnU-Net and a few patches."""
 LABELS = 14
+"""Of BTCV, background included: before the data set is there."""
 EXPORT_COPIES = 3
 """nnU-Net holds the logits of a whole case, resamples them, and takes their softmax."""
 EXPORTS = 2
@@ -29,6 +30,8 @@ FIRST_TRAINING_MINUTES = 3 * 24 * 60
 OTHER_MINUTES = 24 * 60
 SHORTEST_MINUTES = 10
 RESERVE = 1.5
+NOTHING_TO_DO_S = 60.0
+"""What ended sooner has found its training done; its cost tells nothing."""
 MOST = 2.0
 """Times the first request."""
 LEARNT = ("train",)
@@ -53,16 +56,17 @@ def request(
         attempt: 1 for the first.
         longest_minutes: that a job may run; a training that needs longer goes on in the next.
     """
-    memory_mb = PROCESS_MB + case_voxels(study) * LABELS * 4 * EXPORT_COPIES * EXPORTS / 2**20
+    memory_mb = PROCESS_MB + case_voxels(study) * labels(study) * 4 * EXPORT_COPIES * EXPORTS / 2**20
     minutes = float(FIRST_TRAINING_MINUTES if step == "train" else OTHER_MINUTES)
     if step in LEARNT:
         costs = [read_cost(path) for path in (folder / "costs" / step / wildcards["model"]).glob("fold_*.tsv")]
-        known = [cost for cost in costs if cost["seconds"]]
+        known = [cost for cost in costs if cost["seconds"] >= NOTHING_TO_DO_S]
         if known:
             # a training that was resumed has taken more than its last job tells
             whole_s = _training_seconds(study, folder, wildcards["model"])
             minutes = RESERVE * max(whole_s, *(cost["seconds"] for cost in known)) / 60
-            memory_mb = RESERVE * max(cost["memory_mb"] for cost in known) or memory_mb
+            measured_mb = RESERVE * max(cost["memory_mb"] for cost in known)
+            memory_mb = max(measured_mb, PROCESS_MB) if measured_mb else memory_mb
     more = min(MOST, 1 + (attempt - 1) / 2)
     runtime = max(SHORTEST_MINUTES, math.ceil(minutes * more))
     return {"mem_mb": math.ceil(memory_mb * more), "runtime": min(runtime, longest_minutes or runtime)}
@@ -107,3 +111,13 @@ def case_voxels(study: Study) -> int:
         except (OSError, ValueError, KeyError):
             continue
     return USUAL_CASE_VOXELS
+
+
+def labels(study: Study) -> int:
+    """Return the labels of the data set, background included; those of BTCV while it is not there."""
+    for path in Path(os.environ["nnUNet_raw"]).glob(f"Dataset{study.dataset:03d}_*/dataset.json"):
+        try:
+            return len(json.loads(path.read_text(encoding="utf-8"))["labels"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return LABELS

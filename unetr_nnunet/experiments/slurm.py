@@ -28,7 +28,8 @@ def options(folder: Path, partition: str | None = None, account: str | None = No
     words += ["--slurm-logdir", str(folder / "logs" / "slurm")]
     chosen = {"slurm_partition": partition, "slurm_account": account}
     if any(chosen.values()):
-        words += ["--default-resources", *(f"{name}={value}" for name, value in chosen.items() if value)]
+        # Snakemake evaluates what is not quoted: 2024-12 would be another account
+        words += ["--default-resources", *(f"{name}={value!r}" for name, value in chosen.items() if value)]
     if not has_accounting():
         words += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]
     return words

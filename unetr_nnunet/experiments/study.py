@@ -7,7 +7,7 @@ A study is written in TOML (see ``studies/`` and docs/how-to/crossval.md) or fol
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,25 @@ from typing import Any
 from unetr_nnunet.atomic import atomic_path
 
 FILE = "study.json"
+CHOICE = "choice.json"
+"""What the choice of the best model depends on."""
 DEFAULT_PLANS, DEFAULT_CONFIGURATION = "nnUNetPlans", "3d_fullres"
 OUR_TRAINER = "nnUNetTrainerUNETR"
+PLAN_OPTIONS = frozenset({"planner", "architecture", "size", "gpu_memory", "spacing", "patch_size", "batch_size"})
+"""How plans can be made: nnU-Net's planner, or options of ``unetr_nnunet plan``."""
+PREPROCESSING = frozenset(
+    {
+        "preprocessor_name",
+        "spacing",
+        "normalization_schemes",
+        "use_mask_for_norm",
+        "resampling_fn_data",
+        "resampling_fn_data_kwargs",
+        "resampling_fn_seg",
+        "resampling_fn_seg_kwargs",
+    }
+)
+"""Settings of a configuration that its preprocessed data depend on."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +104,19 @@ class Study:
             raise ValueError(f"{', '.join(twice)} is named twice: name each model once")
         if not self.models:
             raise ValueError("a study needs a trainer at least: name it with -tr, or in [[models]]")
+        if not self.folds:
+            raise ValueError("a study needs a fold at least: name some of 0 1 2 3 4")
         if len(set(self.folds)) < len(self.folds) or not all(fold in range(5) for fold in self.folds):
             raise ValueError(f"folds {' '.join(map(str, self.folds))}: name some of 0 1 2 3 4, each once")
         if self.candidates < 1:
             raise ValueError(f"candidates = {self.candidates}: at least 1, which tries no ensemble")
         for model in self.models:
             _check_trainer(model.trainer)
+            _check_name("plans", model.plans)
+            _check_name("configuration", model.configuration)
+        for name, configuration in self.configurations.items():
+            _check_name("configuration", name)
+            _refuse_others_data(name, configuration)
         for table in self.tables:
             for _, row in table.rows:
                 self.row_models(row)
@@ -160,10 +184,6 @@ def read_study(path: Path) -> Study:
         return _study(content)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML file: {error}") from error
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: a value of the wrong kind, or one that is missing ({error}); see studies/"
-        ) from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -171,42 +191,108 @@ def read_study(path: Path) -> Study:
 def _study(content: dict[str, Any]) -> Study:
     known = {each.name for each in fields(Study)} | {"seeds", "plans_name", "configuration"}
     _refuse_unknown(content, known, "a study")
-    if not isinstance(content.get("dataset"), int):
+    if not _is_number(content.get("dataset")):
         raise ValueError("dataset = NUMBER is missing: the number of the data set in nnUNet_raw")
-    seeds = content.get("seeds", [])
-    if any(isinstance(command, str) for command in content.get("data", [])):
-        raise ValueError('data = [["COMMAND", "WORD"], ...]: each command is a list of words of its own')
+    seeds = _value(content, "seeds", [], _is_numbers, "a list of numbers")
+    data = _value(content, "data", [], _is_commands, '[["COMMAND", "WORD"], ...], each command a list of words')
+    defaults = {
+        "plans": _value(content, "plans_name", DEFAULT_PLANS, _is_text, "a name"),
+        "configuration": _value(content, "configuration", DEFAULT_CONFIGURATION, _is_text, "a name"),
+    }
     models = []
-    for entry in content.get("models", []):
-        _refuse_unknown(entry, {"trainer", "plans", "configuration"}, "an entry of [[models]]")
-        models += [
-            Model(
-                trainer,
-                entry.get("plans", content.get("plans_name", DEFAULT_PLANS)),
-                entry.get("configuration", content.get("configuration", DEFAULT_CONFIGURATION)),
-            )
-            for trainer in with_seeds([entry.get("trainer", "")], seeds)
-        ]
+    for entry in _value(content, "models", [], _is_sections, "[[models]], one for each model"):
+        _refuse_unknown(entry, {"trainer", *defaults}, "an entry of [[models]]")
+        named = {
+            key: _value(entry, key, default, _is_text, "a name")
+            for key, default in ({"trainer": ""} | defaults).items()
+        }
+        models += [Model(**{**named, "trainer": trainer}) for trainer in with_seeds([named["trainer"]], seeds)]
+    plans = _value(content, "plans", {}, _is_named_sections, "[plans.NAME], one for each")
+    for name, how in plans.items():
+        _refuse_unknown(how, PLAN_OPTIONS, f"[plans.{name}]")
     return Study(
         content["dataset"],
         tuple(models),
-        tuple(content.get("folds", (0, 1, 2, 3, 4))),
-        data=tuple(tuple(str(word) for word in command) for command in content.get("data", [])),
-        plans=content.get("plans", {}),
-        configurations=content.get("configurations", {}),
-        candidates=content.get("candidates", 5),
-        cores=content.get("cores"),
-        tables=tuple(
-            Table(each["title"], tuple((label, trainer) for label, trainer in each["rows"]))
-            for each in content.get("tables", [])
-        ),
+        tuple(_value(content, "folds", [0, 1, 2, 3, 4], _is_numbers, "a list of numbers")),
+        data=tuple(tuple(str(word) for word in command) for command in data),
+        plans=plans,
+        configurations=_value(content, "configurations", {}, _is_named_sections, "[configurations.NAME], one for each"),
+        candidates=_value(content, "candidates", 5, _is_number, "a number"),
+        cores=_value(content, "cores", None, _is_count, "a number of 1 or more"),
+        tables=tuple(map(_table, _value(content, "tables", [], _is_sections, "[[tables]], one for each table"))),
     )
 
 
-def _refuse_unknown(content: Mapping[str, Any], known: set[str], what: str) -> None:
+def _table(entry: dict[str, Any]) -> Table:
+    _refuse_unknown(entry, {"title", "rows"}, "an entry of [[tables]]")
+    title = _value(entry, "title", None, _is_text, "the table's title")
+    rows = _value(entry, "rows", None, _is_rows, "[[LABEL, TRAINER], ...]")
+    return Table(title, tuple((label, trainer) for label, trainer in rows))
+
+
+def _value(content: Mapping[str, Any], key: str, default: Any, fits: Callable[[Any], bool], expected: str) -> Any:
+    """Return a value of a study's file, or the default where it has none."""
+    if key not in content and default is not None:
+        return default
+    value = content.get(key)
+    if not fits(value):
+        raise ValueError(f"{key} = {value!r}: expected {expected}; see studies/")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (type(value) is int and value >= 1)
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_commands(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(command, list) and command for command in value)
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, list) and len(row) == 2 and all(map(_is_text, row)) for row in value
+    )
+
+
+def _is_sections(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(section, dict) for section in value)
+
+
+def _is_named_sections(value: Any) -> bool:
+    return isinstance(value, dict) and _is_sections(list(value.values()))
+
+
+def _refuse_unknown(content: Mapping[str, Any], known: Set[str], what: str) -> None:
     for name in content:
         if name not in known:
             raise ValueError(f"{name!r} is nothing that {what} has; it has {', '.join(sorted(known))}")
+
+
+def _check_name(what: str, name: str) -> None:
+    if not re.fullmatch(r"\w[\w.-]*", name) or "__" in name:
+        raise ValueError(f"{what} = {name!r}: a name of letters, digits, '.', '-' and single '_' is wanted")
+
+
+def _refuse_others_data(name: str, configuration: Mapping[str, Any]) -> None:
+    """Refuse a configuration that inherits where its data lie, but not how they are preprocessed."""
+    changed = sorted(PREPROCESSING & set(configuration))
+    if changed and "inherits_from" in configuration and "data_identifier" not in configuration:
+        raise ValueError(
+            f"[configurations.{name}] changes {', '.join(changed)}, and its data would replace those of "
+            f'{configuration["inherits_from"]}: give it a folder of its own, data_identifier = "nnUNetPlans_{name}"'
+        )
 
 
 def _check_trainer(trainer: str) -> None:
@@ -219,17 +305,29 @@ def _check_trainer(trainer: str) -> None:
 
 
 def write_json(study: Study, path: Path) -> None:
-    """Write a study for its steps; a file that holds it already stays, since steps depend on its time."""
-    content = json.dumps(asdict(study), indent=1)
-    if path.is_file() and path.read_text(encoding="utf-8") == content:
-        return
-    with atomic_path(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+    """Write a study for its steps, and beside it what the choice of the best model depends on.
+
+    A file that holds it already stays, since steps depend on its time.
+    """
+    content = asdict(study)
+    choice = {name: content[name] for name in ("dataset", "models", "folds", "candidates")}
+    for file, each in ((path, content), (path.with_name(CHOICE), choice)):
+        text = json.dumps(each, indent=1)
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            with atomic_path(file) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Study:
-    """Read what `write_json` has written."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    """Read what `write_json` has written.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it and start the study again, it goes on") from error
     content["models"] = tuple(Model(**model) for model in content["models"])
     content["folds"] = tuple(content["folds"])
     content["data"] = tuple(map(tuple, content["data"]))

@@ -99,8 +99,11 @@ def refuse_edited_plans(study: Study, preprocessed: Path, results: Path, folder:
     for name in study.plan_names:
         path = preprocessed / f"{name}.json"
         now = read_plans(path)
-        if now is not None:  # as `complete_plans` will write them
-            now["configurations"] |= {key: dict(value) for key, value in study.configurations.items()}
+        if now is None:
+            continue
+        added = {key: dict(value) for key, value in study.configurations.items()}
+        completed = {**now, "configurations": now["configurations"] | added}  # as `complete_plans` will write them
+        now["configurations"] = added | now["configurations"]
         earlier = {folder / FOLDER / path.name: "this study has preprocessed the data"}
         for model in study.models:
             trained = results / model.identifier
@@ -108,10 +111,17 @@ def refuse_edited_plans(study: Study, preprocessed: Path, results: Path, folder:
                 earlier[trained / "plans.json"] = f"{model.identifier} was trained"
         for copy, since in earlier.items():
             before = read_plans(copy)
-            if now is not None and before is not None and (changed := _differences(before, now)):
+            if before is None:
+                continue
+            if changed := _differences(before, now):
                 raise ValueError(
                     f"{path} has been edited since {since}: {', '.join(changed)}. Copy {copy} back over it; or give "
                     "the edited plans a name of their own (their file's and `plans_name` in it) and name that"
+                )
+            if changed := _differences(before, completed):
+                raise ValueError(
+                    f"the study has changed since {since}: {', '.join(changed)}. Restore what its [configurations] "
+                    f"said (see {copy}), or give the changed configuration another name"
                 )
 
 

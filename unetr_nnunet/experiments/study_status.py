@@ -82,7 +82,8 @@ class Status:
             return None
         whole = [t.planned_epochs * t.epoch_seconds for t in self.trainings if t.planned_epochs and t.epoch_seconds]
         whole += (measured or {}).values()
-        return (sum(known) + (len(left) - len(known)) * (median(whole) if whole else 0)) / at_once / 3600
+        each = [*known, *[median(whole) if whole else 0.0] * (len(left) - len(known))]
+        return max(*each, sum(each) / at_once) / 3600  # the longest has a slot of its own, however many there are
 
     def lines(self, at_once: int) -> list[str]:
         """Return the state in words: what is done, which trainings run or wait, and how long it will take."""

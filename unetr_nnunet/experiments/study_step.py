@@ -23,6 +23,8 @@ from unetr_nnunet.experiments.study_plans import complete_plans, planning_comman
 from unetr_nnunet.inference.model_set import FILE as BEST_MODEL
 
 SETTINGS = "settings.json"
+DOWNLOAD = "{download}"
+"""Stands for the path of the download in a study's `data`."""
 MOST_PROCESSES = 8
 """nnU-Net's own default."""
 
@@ -48,6 +50,7 @@ class StudyStep:
         self.device: str = settings["device"]
         self.gpus: int = settings["gpus_per_training"]
         self.local: bool = settings["executor"] == "local"
+        self.download: str | None = settings["download"]
         self.processes = min(threads, MOST_PROCESSES)
         self.environment = {
             **os.environ,
@@ -80,6 +83,11 @@ class StudyStep:
         """Return a path as seen from the study's folder: what a page shows of it stays true where both are moved."""
         return os.path.relpath(path, self.folder)
 
+    def take_one_gpu(self) -> None:
+        """Wait for a GPU that no training of this machine has; on a cluster the job has its own."""
+        if self.device == "cuda" and self.local:
+            self.environment["CUDA_VISIBLE_DEVICES"] = take_gpus(locks_folder(), 1, visible_gpus())[0]
+
     def run(self, *command: str) -> None:
         """Say a command, and run it; its failure is the step's."""
         sys.stdout.write(f"$ {shlex.join(command)}\n")
@@ -111,7 +119,7 @@ def _data(step: StudyStep, arguments: argparse.Namespace) -> None:
         name = step.dataset
     except FileNotFoundError:
         for words in step.study.data:
-            step.run("unetr_nnunet", *words)
+            step.run("unetr_nnunet", *(word.replace(DOWNLOAD, step.download or DOWNLOAD) for word in words))
     else:
         sys.stdout.write(f"{name} is there\n")
 
@@ -197,8 +205,7 @@ def _probabilities(step: StudyStep, arguments: argparse.Namespace) -> None:
         for channel in sorted((step.raw / "imagesTr").glob(f"{case}_????.*")):
             (images / channel.name).symlink_to(channel)
     words = ("-m", str(step.results / model.identifier), "-f", fold, "-i", str(images), "-o", str(output))
-    if step.device == "cuda" and step.local:
-        step.environment["CUDA_VISIBLE_DEVICES"] = take_gpus(locks_folder(), 1, visible_gpus())[0]
+    step.take_one_gpu()
     step.run("unetr_nnunet", "predict", *words, "--exact", "--save-probabilities", "--device", step.device)
     shutil.rmtree(images)
 
@@ -230,6 +237,7 @@ def _test(step: StudyStep, arguments: argparse.Namespace) -> None:
     model = step.folder / "best_model" / step.dataset
     _forget_other_predictions(step.folder / "predictions", (model / BEST_MODEL).read_text(encoding="utf-8"))
     words = ("-m", str(model), "-i", str(images))
+    step.take_one_gpu()
     step.run("unetr_nnunet", "predict", *words, "-o", "predictions", "--device", step.device, "--resume")
     if labels.is_dir() and any(labels.iterdir()):
         scored = ("predictions", "--labels", str(labels), "--images", str(images), "-o", "test_report.html")
