@@ -76,7 +76,7 @@ def test_it_holds_until_something_changes(evaluated: tuple[Path, Path, LabelTabl
     path = folder / "metrics.json"
 
     def holds(protocol: str = DEFAULT_PROTOCOL.name, of: dict[str, Any] | None = None, by: LabelTable = table) -> bool:
-        return still_holds(path, of or read_evaluation(path), pair_cases(folder, labels).pairs, by, protocol)
+        return still_holds(of or read_evaluation(path), pair_cases(folder, labels).pairs, by, protocol)
 
     assert holds()
     assert not holds("synapse-8")
@@ -85,13 +85,41 @@ def test_it_holds_until_something_changes(evaluated: tuple[Path, Path, LabelTabl
     assert not holds(by=LabelTable({"spleen": 1}, None, ""))
     assert not holds(of={**evaluation, "files": {**evaluation["files"], "case_1": evaluation["files"]["case_4"]}})
     mask = folder / "case_1.nii.gz"
+    before = mask.read_bytes()
     os.utime(mask, (path.stat().st_mtime + 5,) * 2)
-    assert not holds()
+    assert holds(), "the same content, copied later"
+    write_mask(mask, truth(1))
     os.utime(mask, (path.stat().st_mtime - 5,) * 2)
+    assert not holds(), "new masks with the timestamps of old ones (cp -p, rsync, tar)"
+    mask.write_bytes(before)
     assert holds()
     write_mask(folder / "case_2.nii.gz", truth(2))
-    os.utime(folder / "case_2.nii.gz", (path.stat().st_mtime - 5,) * 2)
     assert not holds()
+
+
+def test_a_refused_mask_that_was_mended_is_scored(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
+    folder, labels, table, _ = evaluated
+    mask = folder / "case_1.nii.gz"
+    mask.write_bytes(b"no mask")
+    evaluation, pairs = evaluate_folder(folder, labels), pair_cases(folder, labels).pairs
+    assert list(evaluation["refused"]) == ["case_1"]
+    assert still_holds(evaluation, pairs, table, DEFAULT_PROTOCOL.name)
+    write_mask(mask, truth(1))
+    os.utime(mask, (0, 0))
+    assert not still_holds(evaluation, pairs, table, DEFAULT_PROTOCOL.name)
+
+
+def test_an_evaluation_that_recorded_no_content_is_made_again(
+    evaluated: tuple[Path, Path, LabelTable, dict[str, Any]],
+) -> None:
+    folder, labels, table, evaluation = evaluated
+    old = {key: value for key, value in evaluation.items() if key != "sha256"}
+    pairs = pair_cases(folder, labels).pairs
+    assert not still_holds(old, pairs, table, DEFAULT_PROTOCOL.name)
+    assert still_holds(evaluation, pairs, table, DEFAULT_PROTOCOL.name)
+    mask = folder / "case_1.nii.gz"
+    mask.unlink()
+    assert not still_holds(evaluation, pairs, table, DEFAULT_PROTOCOL.name), "what cannot be read is no match"
 
 
 def test_halves_put_together_are_the_whole(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:

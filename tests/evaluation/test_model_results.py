@@ -116,7 +116,7 @@ def test_a_folder_of_predictions(tmp_path: Path, labels: Path, gathered: Callabl
     assert read_model(folder).labels["case_0"] == labels / "case_0.nii.gz"
 
 
-def test_a_finished_evaluation_is_used_until_a_mask_is_newer(tmp_path: Path, labels: Path) -> None:
+def test_a_finished_evaluation_is_used_until_a_mask_is_another(tmp_path: Path, labels: Path) -> None:
     model = write_tree(tmp_path)
     folder = model / "fold_1" / "validation"
     write_labels(folder)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unetr_nnunet.evaluation.label_files import fingerprint
 from unetr_nnunet.evaluation.label_table import LabelTable
 from unetr_nnunet.evaluation.metric_kinds import figure_read
 from unetr_nnunet.evaluation.summary import summarise
@@ -14,7 +15,7 @@ NEEDED = (
     *("predictions", "labels", "label_source", "label_ids", "ignore_label", "protocol", "rule"),
     *("metrics", "organs", "foreground_mean", "cases", "files"),
 )
-COLLECTED = ("cases", "files", "grids", "resampled", "refused")
+COLLECTED = ("cases", "files", "sha256", "grids", "resampled", "refused")
 """By case, so that several evaluations can be put together."""
 
 Pairs = Mapping[str, tuple[Path, Path]]
@@ -52,7 +53,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 def _refuse_broken_outline(content: Mapping[str, Any]) -> None:
     """Raise a KeyError or TypeError where something lacks that later steps take for granted."""
-    for key in ("label_ids", "organs", "cases", "files", "grids", "resampled", "refused", "tolerance"):
+    for key in ("label_ids", "organs", "cases", "files", "sha256", "grids", "resampled", "refused", "tolerance"):
         if not isinstance(content.get(key, {}), dict):
             raise TypeError(f"{key} is no table")
     for key in ("metrics", "without_prediction", "without_label"):
@@ -65,19 +66,19 @@ def _refuse_broken_outline(content: Mapping[str, Any]) -> None:
             raise TypeError(f"files of {case}")
 
 
-def still_holds(path: Path, evaluation: Mapping[str, Any], pairs: Pairs, table: LabelTable, protocol: str) -> bool:
+def still_holds(evaluation: Mapping[str, Any], pairs: Pairs, table: LabelTable, protocol: str) -> bool:
     """Return whether a finished evaluation is what evaluating these files now would give.
 
+    Files count as the same by their content: a copy may carry any timestamp.
+
     Args:
-        path: of ``metrics.json``.
-        evaluation: its content.
+        evaluation: content of a ``metrics.json``.
         pairs: (prediction, label) by case.
         table: the labels.
         protocol: name of the protocol wanted.
     """
     files = {case: (Path(each["prediction"]), Path(each["label"])) for case, each in evaluation["files"].items()}
     refused = evaluation.get("refused", {})
-    written = path.stat().st_mtime
     return (
         evaluation["protocol"]["name"] == protocol
         and evaluation.get("tolerance", {}).get("name") == DEFAULT_TOLERANCE
@@ -85,8 +86,15 @@ def still_holds(path: Path, evaluation: Mapping[str, Any], pairs: Pairs, table: 
         and not evaluation.get("resampled")
         and files.keys() | refused.keys() == pairs.keys()
         and all(_same(files[case], pairs[case]) for case in files)
-        and all(file.stat().st_mtime <= written for pair in pairs.values() for file in pair)
+        and all(_is_unchanged(pair, evaluation.get("sha256", {}).get(case)) for case, pair in pairs.items())
     )
+
+
+def _is_unchanged(pair: tuple[Path, Path], sha256: Any) -> bool:
+    try:
+        return bool(fingerprint(pair) == sha256)
+    except OSError:
+        return False  # scoring the pair says what is wrong with it
 
 
 def _same(one: tuple[Path, Path], other: tuple[Path, Path]) -> bool:

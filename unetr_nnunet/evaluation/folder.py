@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,24 @@ from tqdm import tqdm
 
 from unetr_nnunet.evaluation.case import CaseResult, ScoredColumns, evaluate_case
 from unetr_nnunet.evaluation.case_metrics import METRICS
-from unetr_nnunet.evaluation.label_files import Pairing, pair_cases
+from unetr_nnunet.evaluation.label_files import Pairing, fingerprint, pair_cases
 from unetr_nnunet.evaluation.label_table import LabelTable, find_label_table
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, Protocol
 from unetr_nnunet.evaluation.summary import summarise
 from unetr_nnunet.evaluation.tolerances import DEFAULT_TOLERANCE, tolerances_mm
 
-Outcome = list[CaseResult] | str
-"""Figures of a case under each protocol, or why there are none."""
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one case.
+
+    Attributes:
+        results: its figures under each protocol, or why there are none.
+        sha256: of both files as they were scored; empty where they cannot be read.
+    """
+
+    results: list[CaseResult] | str
+    sha256: dict[str, str]
 
 
 def evaluate_folder(
@@ -46,9 +56,9 @@ def evaluate_folder(
         ``ignore_label`` (see ``LabelTable``); ``protocol`` (``name``, ``statement``, ``source``), ``rule``,
         ``tolerance`` (``name`` and ``mm`` by column); ``organs`` and ``foreground_mean`` (see ``summarise``);
         ``metrics``, the names of those in ``cases``; by case ``cases`` (values by column and metric, see
-        ``case_metrics``), ``files`` (``prediction``, ``label``), ``grids`` (see ``CaseResult``) and ``resampled``
-        (those only that were); and what was not scored: ``refused`` (reason by case), ``without_prediction``,
-        ``without_label``.
+        ``case_metrics``), ``files`` (``prediction``, ``label``), ``sha256`` (of both files, also of refused cases),
+        ``grids`` (see ``CaseResult``) and ``resampled`` (those only that were); and what was not scored: ``refused``
+        (reason by case), ``without_prediction``, ``without_label``.
 
     Raises:
         ValueError: a folder is missing or empty, both are the same, no case is in both, ``dataset.json`` is wrong, or
@@ -117,10 +127,12 @@ def evaluate_pairs(
     ]
 
     def outcome(pair: tuple[Path, Path]) -> Outcome:
+        sha256: dict[str, str] = {}
         try:
-            return evaluate_case(*pair, table, wanted, resample)
+            sha256 = fingerprint(pair)  # before they are read: what replaces them meanwhile has another
+            return Outcome(evaluate_case(*pair, table, wanted, resample), sha256)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            return str(error) or type(error).__name__
+            return Outcome(str(error) or type(error).__name__, sha256)
 
     pool = ThreadPoolExecutor(workers)
     try:
@@ -136,7 +148,8 @@ def _gather(
     scored: ScoredColumns, index: int, tolerance: str, table: LabelTable, pairing: Pairing, outcomes: dict[str, Outcome]
 ) -> dict[str, Any]:
     """Return one protocol's evaluation."""
-    results = {case: outcome[index] for case, outcome in outcomes.items() if not isinstance(outcome, str)}
+    refused = {case: outcome.results for case, outcome in outcomes.items() if isinstance(outcome.results, str)}
+    results = {case: each.results[index] for case, each in outcomes.items() if not isinstance(each.results, str)}
     cases = {case: result.metrics for case, result in results.items()}
     found = {name for case in cases.values() for column in case.values() for name in column}
     rule = scored.protocol.rule
@@ -156,9 +169,10 @@ def _gather(
             for case, (prediction, label) in pairing.pairs.items()
             if case in cases
         },
+        "sha256": {case: outcome.sha256 for case, outcome in outcomes.items()},
         "grids": {case: result.grid for case, result in results.items()},
         "resampled": {case: result.resampled for case, result in results.items() if result.resampled},
-        "refused": pairing.ambiguous | {case: reason for case, reason in outcomes.items() if isinstance(reason, str)},
+        "refused": pairing.ambiguous | refused,
         "without_prediction": pairing.without_prediction,
         "without_label": pairing.without_label,
     }

@@ -1,6 +1,7 @@
 """Label map files: read one, find those of a folder, join two folders case by case."""
 
 import gzip
+import hashlib
 import re
 import zlib
 from collections import defaultdict
@@ -131,6 +132,20 @@ def read_label_map(path: Path) -> tuple[sitk.Image, npt.NDArray[np.integer]]:
     if wrong.any():
         raise ValueError(f"{path} holds {voxels[wrong][0]:g}, which is no label; labels are integers (is it an image?)")
     return image, labels
+
+
+def fingerprint(pair: tuple[Path, Path]) -> dict[str, str]:
+    """Return the SHA-256 of a (prediction, label) pair of files, so that others in their place are noticed.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    return {side: _sha256(path) for side, path in zip(("prediction", "label"), pair, strict=True)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _is_nifti(image: sitk.Image) -> bool:

@@ -119,7 +119,7 @@ def _read_source(folder: Path, source: Path, labels: Path | None, protocol: Prot
     if (source / METRICS).is_file():
         try:
             found = read_evaluation(source / METRICS)
-            finished = found if still_holds(source / METRICS, found, pairing.pairs, table, protocol.name) else None
+            finished = found if still_holds(found, pairing.pairs, table, protocol.name) else None
         except ValueError as error:
             note = f"{error} (computed anew)"
     return Source(finished, pairing, str(place), table, note)
