@@ -166,11 +166,35 @@ def test_models_without_a_case_or_an_organ_in_common() -> None:
     assert list(figures) == ["liver", "aorta"]
     assert figures["aorta"] == {
         "cases": 0,
-        **dict.fromkeys(("difference", "low", "high", "p", "p_holm", "effect", "better")),
+        **dict.fromkeys(("difference", "low", "high", "p", "p_holm", "cases_needed", "effect", "better")),
         "verdict": "aorta: no case has a value from both A and B",
     }
     assert result["pairs"][0]["mean"]["verdict"] == "no case has a value from both A and B"
     assert result["ranking"] == []
+
+
+def rare_organ(others_differ: bool) -> dict:
+    """Thirteen organs in 20 cases, the gallbladder in 8 of them, where one model is always better."""
+    random = np.random.default_rng(0)
+    first = {f"organ{k}": {f"c{i:02d}": 0.8 + 0.01 * random.random() for i in range(20)} for k in range(12)}
+    less = (0.05, 0.01) if others_differ else (-0.005, 0.01)
+    second = {
+        name: {case: value - less[0] - less[1] * random.random() for case, value in values.items()}
+        for name, values in first.items()
+    }
+    first["gallbladder"] = {f"c{i:02d}": 0.8 for i in range(8)}
+    second["gallbladder"] = {f"c{i:02d}": 0.6 - 0.01 * i for i in range(8)}
+    return compare(first, second)["columns"]["gallbladder"]
+
+
+def test_a_rare_organ_is_tested_at_its_place_in_holms_order() -> None:
+    last = rare_organ(others_differ=True)
+    assert last["p_holm"] == pytest.approx(2 / 2**8), "all other tests have a smaller p: a factor of one"
+    assert (last["cases_needed"], last["better"]) == (6, "A")
+    first = rare_organ(others_differ=False)
+    assert first["p_holm"] == pytest.approx(13 * 2 / 2**8)
+    assert (first["cases_needed"], first["better"]) == (10, None)
+    assert "too few cases to tell A and B apart: 8 cases, where 13 tests at 5 % need 10" in first["verdict"]
 
 
 def test_one_model_and_none() -> None:

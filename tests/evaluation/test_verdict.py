@@ -1,8 +1,11 @@
 import pytest
 
-from unetr_nnunet.evaluation.verdict import p_words, smallest_p, verdict
+from unetr_nnunet.evaluation.verdict import Outcome, outcome, p_words, smallest_p, verdict
 
-CLEAR = {"cases": 30, "difference": 0.012, "low": 0.004, "high": 0.02, "p": 0.001, "p_holm": 0.004, "effect": 0.6}
+CLEAR = {
+    **{"cases": 30, "difference": 0.012, "low": 0.004, "high": 0.02, "effect": 0.6},
+    **{"p": 0.001, "p_holm": 0.004, "cases_needed": 10},
+}
 
 
 @pytest.mark.parametrize(
@@ -37,7 +40,7 @@ CLEAR = {"cases": 30, "difference": 0.012, "low": 0.004, "high": 0.02, "p": 0.00
             "95 % interval 0.004 to 0.020; 30 cases; p = 0.004 after correction)",
         ),
         (
-            {"cases": 9},
+            {"cases": 9, "p_holm": 0.051},
             None,
             "too few cases to tell A and B apart: 9 cases, where 13 tests at 5 % need 10 (Dice of A less B is 0.012)",
         ),
@@ -64,12 +67,18 @@ def test_of_the_mean_and_with_a_unit() -> None:
 
 def test_six_cases_are_needed_for_one_test() -> None:
     def words(cases: int) -> str:
-        return verdict(("A", "B"), CLEAR | {"cases": cases}, "dice", 1)[1]
+        figures = {"cases": cases, "p_holm": smallest_p(cases), "cases_needed": 6}
+        return verdict(("A", "B"), CLEAR | figures, "dice", 1)[1]
 
     assert words(5).startswith("too few cases to tell A and B apart: 5 cases, where one test at 5 % need 6")
     assert words(6).startswith("A is better")
     assert smallest_p(6) == 2 / 2**6
     assert smallest_p(0) == 1
+
+
+def test_a_significant_result_stands_on_few_cases() -> None:
+    assert outcome(CLEAR | {"cases": 8, "p_holm": 0.008}) is Outcome.BETTER
+    assert outcome(CLEAR | {"cases": 8, "p_holm": 0.008, "low": -0.1}) is Outcome.RANKS_ONLY
 
 
 def test_p_words() -> None:

@@ -27,7 +27,7 @@ from unetr_nnunet.evaluation.statistics import (
     mean_over_columns,
     resampled_column_means,
 )
-from unetr_nnunet.evaluation.verdict import ALPHA, Figures, verdict
+from unetr_nnunet.evaluation.verdict import ALPHA, Figures, smallest_p, verdict
 
 MOST_EXACT = 50
 """Cases up to which the test is exact; scipy's own limit."""
@@ -50,8 +50,10 @@ def compare_models(models: Mapping[str, Scores], *, metric: str = "dice", seed: 
         column that either has, in ``mean`` for the mean over columns:
         ``cases`` (with a value from both), ``difference`` (mean of first less second), ``low``, ``high`` (its 95 %
         interval; None for fewer than `LEAST_CASES`), ``p``, ``p_holm`` (``columns``: corrected over the columns of the
-        pair; ``mean``: over the pairs), ``effect`` (positive: first is higher), ``better`` (name of the better model,
-        None where that is not shown) and ``verdict`` (one sentence). Figures are None without a case.
+        pair; ``mean``: over the pairs), ``cases_needed`` (so many must all favour one model for its ``p_holm`` to be
+        below `ALPHA`, the other p values of the family being what they are), ``effect`` (positive: first is higher),
+        ``better`` (name of the better model, None where that is not shown) and ``verdict`` (one sentence). Figures are
+        None without a case.
 
     Raises:
         ValueError: the metric is unknown, or neither more nor less of it is better.
@@ -108,7 +110,7 @@ def _figures(differences: NDArray[np.float64], seed: int) -> Figures:
     """Return the figures of one column's differences (N,), not yet corrected for the number of columns."""
     known = differences[~np.isnan(differences)]
     if not len(known):
-        return {"cases": 0, **dict.fromkeys(("difference", "low", "high", "p", "p_holm", "effect"))}
+        return {"cases": 0, **dict.fromkeys(("difference", "low", "high", "p", "p_holm", "cases_needed", "effect"))}
     low, high = bootstrap_interval(known, seed)
     return {
         "cases": len(known),
@@ -117,6 +119,7 @@ def _figures(differences: NDArray[np.float64], seed: int) -> Figures:
         "high": high,
         "p": signed_rank_p(known),
         "p_holm": None,
+        "cases_needed": None,
         "effect": rank_biserial(known),
     }
 
@@ -179,8 +182,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _correct(family: Sequence[Figures]) -> None:
     tested = [figures for figures in family if figures["p"] is not None]
-    for figures, p in zip(tested, holm([figures["p"] for figures in tested]), strict=True):
+    p_values = [figures["p"] for figures in tested]
+    for index, (figures, p) in enumerate(zip(tested, holm(p_values), strict=True)):
         figures["p_holm"] = p
+        figures["cases_needed"] = _cases_needed(p_values, index)
+
+
+def _cases_needed(p_values: Sequence[float], index: int) -> int:
+    """Return how many cases one of several tests needs at least, the other tests being as they are."""
+    cases = 1
+    while holm([*p_values[:index], smallest_p(cases), *p_values[index + 1 :]])[index] >= ALPHA:
+        cases += 1
+    return cases
 
 
 def _conclude(pair: dict[str, Any], metric: str, pairs: int) -> None:

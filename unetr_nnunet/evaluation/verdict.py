@@ -1,14 +1,37 @@
 """The figures of a comparison as one sentence that says no more than they do."""
 
 import math
+from enum import Enum
 from typing import Any
 
 from unetr_nnunet.evaluation.metric_kinds import METRIC_KINDS
 
 Figures = dict[str, Any]
-"""``cases``, ``difference``, ``low``, ``high``, ``p``, ``p_holm``, ``effect``: see ``compare_models``."""
+"""Figures of a comparison, as ``compare_models`` returns them: ``cases``, ``difference``, ``p_holm`` and so on."""
 
 ALPHA = 0.05
+
+
+class Outcome(Enum):
+    """What a comparison comes to."""
+
+    NO_CASE = "no case has a value from both"
+    NO_DIFFERENCE = "every difference is 0"
+    TOO_FEW = "no result on so many cases could be significant"
+    NO_EVIDENCE = "the test finds nothing"
+    RANKS_ONLY = "the test finds a difference, but the interval of the mean does not lie on the same side of 0"
+    BETTER = "one model is better"
+
+
+def outcome(figures: Figures) -> Outcome:
+    """Return what one comparison comes to. A significant result stands, however few the cases are."""
+    if not figures["cases"]:
+        return Outcome.NO_CASE
+    if figures["difference"] == 0 and figures["effect"] == 0 and figures["p"] == 1:
+        return Outcome.NO_DIFFERENCE
+    if figures["p_holm"] >= ALPHA:
+        return Outcome.TOO_FEW if figures["cases"] < figures["cases_needed"] else Outcome.NO_EVIDENCE
+    return Outcome.BETTER if _settled(figures) else Outcome.RANKS_ONLY
 
 
 def verdict(
@@ -33,21 +56,22 @@ def verdict(
 def _words(names: tuple[str, str], figures: Figures, metric: str, tests: int, which: str) -> tuple[str | None, str]:
     first, second = names
     cases, difference = figures["cases"], figures["difference"]
-    if cases == 0:
+    if outcome(figures) is Outcome.NO_CASE:
         return None, f"no case has a value from both {first} and {second}"
-    if difference == 0 and figures["effect"] == 0 and figures["p"] == 1:
+    if outcome(figures) is Outcome.NO_DIFFERENCE:
         return None, f"no difference between {first} and {second} ({_cases(cases)}, mean difference 0)"
     what = f"{which}{METRIC_KINDS[metric].title}"
     estimate = f"{what} of {first} less {second} is {_amount(difference, metric)}"
     details = f"{estimate}; {_uncertainty(figures, metric)}"
-    if tests * smallest_p(cases) >= ALPHA:
-        needed = next(count for count in range(cases, 99) if tests * smallest_p(count) < ALPHA)
-        why = f"{_cases(cases)}, where {'one test' if tests == 1 else f'{tests} tests'} at 5 % need {needed}"
+    found = outcome(figures)
+    if found is Outcome.TOO_FEW:
+        family = "one test" if tests == 1 else f"{tests} tests"
+        why = f"{_cases(cases)}, where {family} at 5 % need {figures['cases_needed']}"
         return None, f"too few cases to tell {first} and {second} apart: {why} ({estimate})"
-    if figures["p_holm"] >= ALPHA:
+    if found is Outcome.NO_EVIDENCE:
         return None, f"no evidence of a difference between {first} and {second} ({details})"
     ahead, behind = names if (figures["effect"] > 0) == METRIC_KINDS[metric].higher_is_better else names[::-1]
-    if not _settled(figures):
+    if found is Outcome.RANKS_ONLY:
         return None, f"ranks favour {ahead} over {behind}, but the mean difference is not settled ({details})"
     amount = _amount(abs(difference), metric)
     return ahead, f"{ahead} is better than {behind} by {amount} {what} ({_uncertainty(_positive(figures), metric)})"

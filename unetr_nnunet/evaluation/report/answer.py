@@ -7,7 +7,7 @@ from typing import Any
 from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.evaluation.report.names import organ_label
 from unetr_nnunet.evaluation.report.study import Study
-from unetr_nnunet.evaluation.verdict import ALPHA, smallest_p
+from unetr_nnunet.evaluation.verdict import Outcome, outcome
 
 DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
 
@@ -127,7 +127,7 @@ def _against_others(study: Study, best: ModelResults) -> str:
     others = "any other"
     if len(unshown) < len(pairs):
         others = _listed([study.names[pair["other"]] for pair in unshown])
-    if any(is_too_few(pair["cases"], study.comparisons) for pair in unshown):
+    if any(outcome(pair["mean"]) is Outcome.TOO_FEW for pair in unshown):
         tests = f"{study.comparisons} comparisons"
         return f"the cases are too few for {tests} to tell it from {others} (nearest: {name}, {by})"
     if len(unshown) == len(pairs):
@@ -139,14 +139,9 @@ def _against_others(study: Study, best: ModelResults) -> str:
 def _against_one(name: str, by: str, pair: Mapping[str, Any], unshown: bool) -> str:
     if not unshown:
         return f"it is better than {name} by {by}"
-    if is_too_few(pair["cases"], 1):
+    if outcome(pair["mean"]) is Outcome.TOO_FEW:
         return f"the cases are too few to tell it from {name} ({by})"
     return f"there is no evidence of a difference from {name} ({by})"
-
-
-def is_too_few(cases: int, tests: int) -> bool:
-    """Return whether no result on so many cases could pass the corrected test."""
-    return tests * smallest_p(cases) >= ALPHA
 
 
 def _by(figures: Mapping[str, Any]) -> str:
@@ -158,7 +153,7 @@ def _by(figures: Mapping[str, Any]) -> str:
     return f"{signed(figures['difference'])}, {sure}, " + (f"p {p}" if p.startswith("<") else f"p = {p}")
 
 
-def pair_words(study: Study, first: str, pair: Mapping[str, Any], figures: Mapping[str, Any], tests: int) -> str:
+def pair_words(study: Study, first: str, pair: Mapping[str, Any], figures: dict[str, Any]) -> str:
     """Return the verdict on one difference in a few words; the numbers stand beside it.
 
     Args:
@@ -166,18 +161,16 @@ def pair_words(study: Study, first: str, pair: Mapping[str, Any], figures: Mappi
         first: full name of the model whose figures come first.
         pair: what was compared (see `oriented`).
         figures: of a column or the mean.
-        tests: how many the p was corrected for.
     """
-    if not figures["cases"]:
-        return "no common case"
-    if figures.get("better"):
-        return f"{study.names[figures['better']]} is better"
-    if is_too_few(figures["cases"], tests):
-        return "too few cases to tell"
-    if figures["p_holm"] is None or figures["p_holm"] >= ALPHA:
-        return "no evidence of a difference"
-    ahead = first if figures["effect"] > 0 else pair["other"]
-    return f"ranks favour {study.names[ahead]}, the mean is not settled"
+    ahead = study.names[first if (figures["effect"] or 0) > 0 else pair["other"]]
+    return {
+        Outcome.NO_CASE: "no common case",
+        Outcome.NO_DIFFERENCE: "no difference",
+        Outcome.TOO_FEW: "too few cases to tell",
+        Outcome.NO_EVIDENCE: "no evidence of a difference",
+        Outcome.RANKS_ONLY: f"ranks favour {ahead}, the mean is not settled",
+        Outcome.BETTER: f"{ahead} is better",
+    }[outcome(figures)]
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

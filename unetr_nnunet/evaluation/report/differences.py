@@ -42,8 +42,6 @@ def _scale(every: Iterable[Mapping[str, Any]]) -> Scale:
 def _pair(study: Study, pair: Mapping[str, Any]) -> dict[str, Any]:
     scale = _scale((pair["mean"], *pair["columns"].values()))
     leader = study.models[0].name
-    pairs_compared = study.comparisons
-    tests = sum(figures["p"] is not None for figures in pair["columns"].values())
     rows = [("mean of organs", pair["mean"]), *((organ_label(name), each) for name, each in pair["columns"].items())]
     return {
         "other": study.names[pair["other"]],
@@ -55,10 +53,10 @@ def _pair(study: Study, pair: Mapping[str, Any]) -> dict[str, Any]:
                 "organ": organ,
                 "figures": figures,
                 "picture": difference_cell(figures, scale, f"difference on {organ}"),
-                "words": pair_words(study, leader, pair, figures, tests if place else pairs_compared),
+                "words": pair_words(study, leader, pair, figures),
                 "verdict": study.shorten_text(str(figures.get("verdict", ""))),
             }
-            for place, (organ, figures) in enumerate(rows)
+            for organ, figures in rows
         ],
     }
 
