@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from tests.evaluation.nnunet_evaluation import nnunet_evaluation
+from unetr_nnunet.evaluation import folder
 from unetr_nnunet.evaluation.folder import evaluate_folder, evaluate_protocols
 from unetr_nnunet.evaluation.protocols import PROTOCOLS
 
@@ -74,6 +75,31 @@ def test_equal_to_nnunets_summary(folders: tuple[Path, Path], monkeypatch: pytes
     )
     assert ours["organs"]["aorta"]["absent_in_both"] == 3
     assert ours["organs"]["gallbladder"]["n_cases"] == 2
+
+
+def test_a_mask_of_uint64_is_scored_like_any_other(folders: tuple[Path, Path]) -> None:
+    predictions, labels = folders
+    expected = evaluate_folder(predictions, labels)["cases"]["case_1"]["liver"]
+    path = predictions / "case_1.nii.gz"
+    image = sitk.ReadImage(str(path))
+    sitk.WriteImage(sitk.Cast(image, sitk.sitkUInt64), str(path))
+    evaluation = evaluate_folder(predictions, labels)
+    assert evaluation["refused"] == {}
+    assert evaluation["cases"]["case_1"]["liver"] == expected
+
+
+def test_what_no_reader_foresaw_costs_one_case(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    score = folder.evaluate_case
+
+    def fails_once(prediction: Path, *others: Any) -> Any:
+        if prediction.name == "case_1.nii.gz":
+            raise TypeError("cannot cast")
+        return score(prediction, *others)
+
+    monkeypatch.setattr(folder, "evaluate_case", fails_once)
+    evaluation = evaluate_folder(*folders)
+    assert evaluation["refused"] == {"case_1": "cannot cast"}
+    assert list(evaluation["cases"]) == ["case_0", "case_2"]
 
 
 def test_equal_to_nnunets_foreground_mean(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,19 @@ def test_whole_floats_are_labels_and_others_are_not(tmp_path: Path, dtype: type[
             read_label_map(path)
 
 
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.uint64])
+def test_wide_integers_are_narrowed_or_refused_by_name(tmp_path: Path, dtype: type[np.integer]) -> None:
+    path = tmp_path / "case.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.array([[[0, 13]]], dtype), np.eye(4), dtype=dtype), path)
+    voxels = read_label_map(path)[1]
+    assert voxels.ravel().tolist() == [0, 13]
+    assert np.bincount(voxels.ravel() * 2 + voxels.ravel()).sum() == 2, "can be counted"
+    beyond = np.iinfo(dtype).max
+    nibabel.save(nibabel.Nifti1Image(np.array([[[0, beyond]]], dtype), np.eye(4), dtype=dtype), path)
+    with pytest.raises(ValueError, match=f"case.nii.gz holds {beyond}, which is no label"):
+        read_label_map(path)
+
+
 @pytest.mark.parametrize("ending", FILE_ENDINGS)
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.98])
 def test_refuses_a_file_that_was_cut_short(tmp_path: Path, ending: str, kept: float) -> None:

@@ -16,6 +16,9 @@ from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, Protocol
 from unetr_nnunet.evaluation.summary import summarise
 from unetr_nnunet.evaluation.tolerances import DEFAULT_TOLERANCE, tolerances_mm
 
+COSTS_ITS_CASE = (ValueError, OSError, RuntimeError, MemoryError, TypeError, LookupError, ArithmeticError)
+"""Errors that one case may raise while the others are scored."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -131,7 +134,7 @@ def evaluate_pairs(
         try:
             sha256 = fingerprint(pair)  # before they are read: what replaces them meanwhile has another
             return Outcome(evaluate_case(*pair, table, wanted, resample), sha256)
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        except COSTS_ITS_CASE as error:
             return Outcome(str(error) or type(error).__name__, sha256)
 
     pool = ThreadPoolExecutor(workers)

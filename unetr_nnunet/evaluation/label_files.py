@@ -109,7 +109,8 @@ def read_label_map(path: Path) -> tuple[sitk.Image, npt.NDArray[np.integer]]:
         The image (for its geometry) and its voxels (Z, Y, X) as integers.
 
     Raises:
-        ValueError: the file is corrupt or cut short, not a volume with one value a voxel, or a value is no integer.
+        ValueError: the file is corrupt or cut short, not a volume with one value a voxel, or a value is no integer of
+            32 bits.
     """
     stored_bytes = _uncompressed_size(path)
     try:
@@ -123,8 +124,10 @@ def read_label_map(path: Path) -> tuple[sitk.Image, npt.NDArray[np.integer]]:
             f"{image.GetNumberOfComponentsPerPixel()} value(s) a voxel; 3 and 1 are needed"
         )
     voxels = sitk.GetArrayFromImage(image)
-    if np.issubdtype(voxels.dtype, np.integer):
+    if np.can_cast(voxels.dtype, np.int32):
         return image, voxels
+    if np.issubdtype(voxels.dtype, np.integer):
+        return image, _in_32_bits(path, voxels)
     if _is_nifti(image):  # SimpleITK reads NaN and infinity in NIfTI as 0
         voxels = np.asarray(nibabel.load(path).dataobj).T.reshape(voxels.shape)
     labels = np.where(np.abs(voxels) < 2**31, np.rint(voxels), 0).astype(np.int32)
@@ -132,6 +135,15 @@ def read_label_map(path: Path) -> tuple[sitk.Image, npt.NDArray[np.integer]]:
     if wrong.any():
         raise ValueError(f"{path} holds {voxels[wrong][0]:g}, which is no label; labels are integers (is it an image?)")
     return image, labels
+
+
+def _in_32_bits(path: Path, voxels: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    """Return wide integers as narrower ones: NumPy counts no uint64, and joins it with others as floats."""
+    limits = np.iinfo(np.int32)
+    for value in (int(voxels.min(initial=0)), int(voxels.max(initial=0))):
+        if not limits.min <= value <= limits.max:
+            raise ValueError(f"{path} holds {value}, which is no label; labels are small integers (is it an image?)")
+    return voxels.astype(np.int32)
 
 
 def fingerprint(pair: tuple[Path, Path]) -> dict[str, str]:
