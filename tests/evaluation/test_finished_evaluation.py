@@ -11,6 +11,7 @@ from unetr_nnunet.evaluation.finished_evaluation import merge, read_evaluation, 
 from unetr_nnunet.evaluation.folder import evaluate_folder
 from unetr_nnunet.evaluation.label_files import pair_cases
 from unetr_nnunet.evaluation.label_table import LabelTable, read_label_table
+from unetr_nnunet.evaluation.model_results import read_model
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL
 from unetr_nnunet.evaluation.tables import write_json
 
@@ -69,6 +70,56 @@ def test_cases_without_figures(evaluated: tuple[Path, Path, LabelTable, dict[str
         path.write_text(json.dumps(content | change))
         with pytest.raises(ValueError, match=r"metrics.json is damaged \("):
             read_evaluation(path)
+
+
+def changed(content: Any, keys: tuple[str, ...], value: Any) -> Any:
+    """Return a copy with one value set, or deleted where the value is None."""
+    copy = json.loads(json.dumps(content))
+    inner = copy
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    if value is None:
+        del inner[keys[-1]]
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("cases", "case_1", "spleen"), None),
+        (("cases", "case_1", "spleen"), 3),
+        (("cases", "case_1", "spleen", "dice"), None),
+        (("cases", "case_1", "spleen", "truth_voxels"), None),
+        (("organs", "another"), {}),
+        (("organs",), {}),
+        (("metrics",), [1, 2]),
+        (("metrics",), [["dice"]]),
+        (("metrics",), ["iou"]),
+        (("rule",), [1]),
+        (("without_prediction",), ["a", 1]),
+        (("without_label",), [["a"]]),
+        (("refused",), {"case_9": 5}),
+        (("resampled",), {"case_1": {}}),
+        (("labels",), 5),
+        (("protocol", "statement"), 5),
+        (("label_ids", "spleen"), "one"),
+        (("label_ids", "spleen"), 10**6),
+        (("ignore_label",), "none"),
+    ],
+)
+def test_damage_beside_healthy_masks_is_named_and_the_masks_are_scored(
+    evaluated: tuple[Path, Path, LabelTable, dict[str, Any]], keys: tuple[str, ...], value: Any
+) -> None:
+    folder, labels, _, evaluation = evaluated
+    path = folder / "metrics.json"
+    path.write_text(json.dumps(changed(json.loads(path.read_text()), keys, value)))
+    with pytest.raises(ValueError, match=r"metrics.json is damaged \("):
+        read_evaluation(path)
+    results = read_model(folder, labels)
+    assert same(results.evaluation["cases"], evaluation["cases"])
+    assert "metrics.json is damaged" in results.notes[0]
+    assert results.notes[0].endswith("(computed anew)")
 
 
 def test_it_holds_until_something_changes(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:

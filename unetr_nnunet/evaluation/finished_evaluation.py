@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unetr_nnunet.evaluation.label_files import fingerprint
-from unetr_nnunet.evaluation.label_table import LabelTable
+from unetr_nnunet.evaluation.label_table import HIGHEST_LABEL, LabelTable
 from unetr_nnunet.evaluation.metric_kinds import figure_read
 from unetr_nnunet.evaluation.summary import summarise
 from unetr_nnunet.evaluation.tolerances import DEFAULT_TOLERANCE
@@ -17,6 +17,10 @@ NEEDED = (
 )
 COLLECTED = ("cases", "files", "sha256", "grids", "resampled", "refused")
 """By case, so that several evaluations can be put together."""
+
+WORDS_BY_CASE = ("resampled", "refused")
+NEEDED_METRICS = ("dice", "truth_voxels", "prediction_voxels")
+"""Those that `summarise` asks of every organ of every case."""
 
 Pairs = Mapping[str, tuple[Path, Path]]
 
@@ -53,17 +57,37 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 def _refuse_broken_outline(content: Mapping[str, Any]) -> None:
     """Raise a KeyError or TypeError where something lacks that later steps take for granted."""
-    for key in ("label_ids", "organs", "cases", "files", "sha256", "grids", "resampled", "refused", "tolerance"):
+    for key in ("label_ids", "organs", "cases", "files", "sha256", "grids", "tolerance", "rule", *WORDS_BY_CASE):
         if not isinstance(content.get(key, {}), dict):
             raise TypeError(f"{key} is no table")
     for key in ("metrics", "without_prediction", "without_label"):
-        if not isinstance(content.get(key, []), list):
-            raise TypeError(f"{key} is no list")
-    if not isinstance(content["protocol"]["name"], str):
-        raise TypeError("protocol has no name")
-    for case in content["cases"]:
-        if not all(isinstance(content["files"][case][side], str) for side in ("prediction", "label")):
-            raise TypeError(f"files of {case}")
+        _refuse_other_than_words(key, content.get(key, []))
+    for key in WORDS_BY_CASE:
+        _refuse_other_than_words(key, list(content.get(key, {}).values()))
+    for key in ("predictions", "labels", "label_source"):
+        _refuse_other_than_words(key, [content[key]])
+    _refuse_other_than_words("protocol", [content["protocol"][key] for key in ("name", "statement", "source")])
+    ignored = [] if content["ignore_label"] is None else [content["ignore_label"]]
+    for label in (*content["label_ids"].values(), *ignored):
+        if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label <= HIGHEST_LABEL:
+            raise TypeError(f"a label is {label!r}")
+    for case, columns in content["cases"].items():
+        _refuse_broken_case(case, columns, content)
+
+
+def _refuse_other_than_words(key: str, values: Any) -> None:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{key} holds other things than words")
+
+
+def _refuse_broken_case(case: str, columns: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+    if not all(isinstance(content["files"][case][side], str) for side in ("prediction", "label")):
+        raise TypeError(f"files of {case}")
+    if columns.keys() != content["organs"].keys():
+        raise KeyError(f"{case} has other organs than the table of organs")
+    for column, metrics in columns.items():
+        if not set(NEEDED_METRICS) <= metrics.keys() <= set(content["metrics"]):
+            raise KeyError(f"{column} of {case} has other metrics than it should")
 
 
 def still_holds(evaluation: Mapping[str, Any], pairs: Pairs, table: LabelTable, protocol: str) -> bool:
