@@ -37,6 +37,25 @@ def test_two_folders_of_masks_under_own_names(tmp_path: Path, capsys: pytest.Cap
     assert "lost could not be read" in page
 
 
+def test_a_model_on_another_grid_leaves_the_others_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for case in range(6):
+        write_mask(tmp_path / "labels" / f"case_{case}.nii.gz", truth(case))
+        for name, wrong in (("good", 0.1), ("bad", 0.6)):
+            write_mask(tmp_path / name / f"case_{case}.nii.gz", prediction(case, wrong))
+        write_mask(tmp_path / "other" / f"case_{case}.nii.gz", prediction(case)[:, :6])
+    for name in ("good", "bad", "other"):
+        write_labels(tmp_path / name)
+    words = ["report", *(str(tmp_path / name) for name in ("other", "bad", "good"))]
+    tables = ["--tables", str(tmp_path / "t.md"), "--worst", "0"]
+    assert main([*words, "--labels", str(tmp_path / "labels"), "-o", str(tmp_path / "r.html"), *tables]) == 1
+    why = f"{tmp_path / 'other'}: no case could be scored; the first reason, of case_0: "
+    assert f"{tmp_path / 'other'} could not be read: {why}" in capsys.readouterr().err
+    page = (tmp_path / "r.html").read_text()
+    assert "good has the highest mean Dice" in page
+    assert "no case could be scored" in page
+    assert "of 2 models on 6 cases" in (tmp_path / "t.md").read_text()
+
+
 def test_tables_for_a_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_tree(tmp_path)
     files = [str(tmp_path / "out" / name) for name in ("r.html", "t.md", "t.tex")]

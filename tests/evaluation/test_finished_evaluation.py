@@ -91,6 +91,7 @@ def changed(content: Any, keys: tuple[str, ...], value: Any) -> Any:
         (("cases", "case_1", "spleen"), 3),
         (("cases", "case_1", "spleen", "dice"), None),
         (("cases", "case_1", "spleen", "truth_voxels"), None),
+        (("cases",), {}),
         (("organs", "another"), {}),
         (("organs",), {}),
         (("metrics",), [1, 2]),

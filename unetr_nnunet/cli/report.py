@@ -7,7 +7,8 @@ example:
 
 MODEL is a trainer folder of nnU-Net (all folds' validation together), a crossval_results_folds_* or ensemble folder, a
 folder of predictions, or a metrics.json or summary.json. The page needs nothing but a browser: no network, no server.
-A model that cannot be read is named on the page and the exit code is 1; the others are reported all the same.
+A model that cannot be read, or without any case that can be scored, is named on the page and the exit code is 1; the
+others are reported all the same.
 """
 
 import argparse

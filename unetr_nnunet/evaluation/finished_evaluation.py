@@ -71,6 +71,8 @@ def _refuse_broken_outline(content: Mapping[str, Any]) -> None:
     for label in (*content["label_ids"].values(), *ignored):
         if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label <= HIGHEST_LABEL:
             raise TypeError(f"a label is {label!r}")
+    if content["cases"].keys() != content["files"].keys():
+        raise KeyError("cases and files differ")
     for case, columns in content["cases"].items():
         _refuse_broken_case(case, columns, content)
 

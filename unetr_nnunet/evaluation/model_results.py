@@ -92,7 +92,7 @@ def read_model(
         progress: show a progress bar on stderr.
 
     Raises:
-        ValueError: nothing there can be read or scored, or not under this protocol.
+        ValueError: nothing there can be read, not one case can be scored, or not under this protocol.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"there is no protocol {protocol!r}; take one of {', '.join(PROTOCOLS)}")
@@ -119,6 +119,9 @@ def read_model(
 def _results(
     name: str, folder: Path, evaluation: dict[str, Any], fold_of: dict[str, str], notes: tuple[str, ...]
 ) -> ModelResults:
+    if not evaluation["cases"]:
+        reasons = [f"the first reason, of {case}: {why}" for case, why in (evaluation.get("refused") or {}).items()]
+        raise ValueError("; ".join([f"{folder}: no case could be scored", *reasons[:1]]))
     files = {
         side: {case: Path(pair[side]) for case, pair in evaluation["files"].items() if Path(pair[side]).is_file()}
         for side in ("prediction", "label")
