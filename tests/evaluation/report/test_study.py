@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from tests.evaluation.report.studies import model, random_model
+from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.evaluation.report.study import gather, some
 
 
@@ -54,6 +55,21 @@ def test_problems_are_named() -> None:
     assert "third: no figures of 1 case(s) that another model has: b" in problems
     assert "third: no label for x" in problems
     assert "first: fold 3 is missing" in problems
+
+
+def test_cases_that_nobody_predicted_are_listed_beside_those_that_one_model_lacks() -> None:
+    def scored(name: str, cases: str, absent: list[str]) -> ModelResults:
+        files = {case: {"prediction": f"p/{case}.nii.gz", "label": f"l/label_{case}.nii.gz"} for case in cases}
+        dice = {"liver": dict.fromkeys(cases, 0.5)}
+        return model(name, dice, files=files, without_prediction=absent)
+
+    problems = gather(
+        [scored("A", "ac", ["label_b", "label_x", "label_y"]), scored("B", "ab", ["label_c", "label_x", "label_y"])]
+    ).problems
+    assert "A: no figures of 1 case(s) that another model has: b" in problems
+    assert "B: no figures of 1 case(s) that another model has: c" in problems
+    assert "every model: no prediction for label_x, label_y" in problems
+    assert len(problems) == 3, "label_b and label_c are named already"
 
 
 def test_what_several_models_lack_is_said_once() -> None:

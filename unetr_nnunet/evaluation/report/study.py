@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
@@ -13,6 +14,7 @@ from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.evaluation.report.names import organ_label, shorten
 from unetr_nnunet.evaluation.report.seeds import known_values, pool_seeds
 from unetr_nnunet.evaluation.statistics import describe_overall
+from unetr_nnunet.evaluation.summary_reader import case_of
 
 SOME = 12
 """How many names a sentence lists before it only counts."""
@@ -182,7 +184,7 @@ def _rows(model: ModelResults) -> list[Any]:
 
 
 def _case_problems(models: Sequence[ModelResults]) -> list[str]:
-    every = {case for model in models for case in model.evaluation["cases"]}
+    every = {case: label for model in models for case, label in _labels_of(model).items()}
     models_of: dict[str, list[str]] = {}
     for model in models:
         for words in _problems_of(model, every):
@@ -193,18 +195,25 @@ def _case_problems(models: Sequence[ModelResults]) -> list[str]:
     ]
 
 
-def _problems_of(model: ModelResults, every: Set[str]) -> list[str]:
-    """Return what is amiss with one model's cases; ``every`` is those that any model has."""
+def _labels_of(model: ModelResults) -> dict[str, str]:
+    """Return by scored case what its label file is called, without the ending: it may be another name."""
+    files = model.evaluation.get("files") or {}
+    return {case: case_of(Path(files[case]["label"])) if case in files else case for case in model.evaluation["cases"]}
+
+
+def _problems_of(model: ModelResults, every: Mapping[str, str]) -> list[str]:
+    """Return what is amiss with one model's cases; ``every`` is those that any model has, with their labels' names."""
     evaluation = model.evaluation
     refused = evaluation.get("refused") or {}
     problems = [f"{case} was refused: {reason}" for case, reason in list(refused.items())[:SOME]]
     if len(refused) > SOME:
         problems.append(f"{len(refused) - SOME} more cases were refused; metrics.json names them")
-    missing = sorted(every - set(evaluation["cases"]) - set(refused))
+    missing = sorted(every.keys() - set(evaluation["cases"]) - set(refused))
     if missing:
         problems.append(f"no figures of {len(missing)} case(s) that another model has: {some(missing)}")
+    named = {*missing, *(every[case] for case in missing)}
     listed = {
-        "no prediction for": [] if missing else evaluation.get("without_prediction") or [],
+        "no prediction for": [case for case in evaluation.get("without_prediction") or [] if case not in named],
         "no label for": evaluation.get("without_label") or [],
         "resampled to the label's grid:": list(evaluation.get("resampled") or {}),
     }
