@@ -22,10 +22,30 @@ def test_a_models_figures_are_means_over_its_seeds() -> None:
     ]
     (pooled, other), seeds = pool_seeds(trainings)
     assert (pooled.name, other.name) == ("A", "B")
-    assert pooled.scores()["liver"] == {"a": pytest.approx(0.6), "b": 0.4}, "of the seeds that have a value"
+    assert pooled.scores()["liver"]["a"] == pytest.approx(0.6)
+    assert math.isnan(pooled.scores()["liver"]["b"]), "one seed has no value"
     assert pooled.scores()["aorta"]["a"] == pytest.approx(0.2)
     assert math.isnan(pooled.scores()["aorta"]["b"])
     assert [each.seed for each in seeds["A"]] == [0, 2]
+
+
+def test_one_seed_that_paints_an_absent_organ_does_not_stand_for_all() -> None:
+    trainings = [
+        seeded(
+            "A",
+            {"liver": {f"c{case}": 0.9 if case < 5 else 0.0 if seed == 0 else math.nan for case in range(10)}},
+            seed,
+        )
+        for seed in range(3)
+    ]
+    assert [gather([each]).overall[each.name]["mean"] for each in trainings] == pytest.approx([0.45, 0.9, 0.9])
+    study = gather(trainings)
+    assert study.overall["A"]["mean"] == pytest.approx(0.9)
+    assert study.overall["A"]["cases"] == 5
+    assert study.problems == (
+        "A: 5 Dice value(s), each a case's organ, that not every one of the 3 seeds has are left out of the mean over "
+        "seeds",
+    )
 
 
 def test_only_the_cases_that_every_seed_has() -> None:

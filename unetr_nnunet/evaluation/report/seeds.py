@@ -1,6 +1,8 @@
 """Trainings that differ in their seed alone are one model, whose figures are means over them.
 
 Compared as rivals they would crowd the page, and each test would be corrected for comparisons that nobody asked for.
+A mean takes only values that every seed has: where an organ is absent from truth, the seeds that rightly leave it out
+have no Dice under nnU-Net's rule, and the 0 of the one that paints it would stand for all of them.
 """
 
 import math
@@ -31,7 +33,8 @@ def pool_seeds(trainings: Sequence[ModelResults]) -> tuple[list[ModelResults], d
 
     Returns:
         The models, and the trainings of each that has several by its name, in the order of their seeds. Trainings that
-        share no case (each seed has other folds), or of which one has no seed, stay models of their own.
+        share no case (each seed has other folds), or of which one has no seed, stay models of their own. The notes of
+        the means say how many values of Dice were dropped because not every seed has them.
     """
     groups: dict[str, list[ModelResults]] = {}
     for training in trainings:
@@ -57,9 +60,8 @@ def _shared_cases(trainings: Sequence[ModelResults]) -> list[str]:
 def _mean_model(name: str, trainings: Sequence[ModelResults]) -> ModelResults:
     """Return the mean over trainings, case by case; masks are those of the first."""
     first = trainings[0]
-    cases = {
-        case: _mean_case([each.evaluation["cases"][case] for each in trainings]) for case in _shared_cases(trainings)
-    }
+    rows_of = {case: [each.evaluation["cases"][case] for each in trainings] for case in _shared_cases(trainings)}
+    cases = {case: _mean_case(rows) for case, rows in rows_of.items()}
     columns = [column for column in first.columns if all(column in each.columns for each in trainings)]
     listed = [each.evaluation.get("metrics", ["dice"]) for each in trainings]
     evaluation = {
@@ -68,17 +70,30 @@ def _mean_model(name: str, trainings: Sequence[ModelResults]) -> ModelResults:
         "organs": {column: {} for column in columns},
         "metrics": [metric for metric in listed[0] if all(metric in others for others in listed)],
     }
-    return replace(first, name=name, evaluation=evaluation, seed=None, notes=())
+    dropped = sum(_is_dropped(_values(rows, column, "dice")) for rows in rows_of.values() for column in columns)
+    note = (
+        f"{dropped} Dice value(s), each a case's organ, that not every one of the {len(trainings)} seeds has are left "
+        "out of the mean over seeds"
+    )
+    return replace(first, name=name, evaluation=evaluation, seed=None, notes=(note,) if dropped else ())
 
 
 def _mean_case(rows: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
-    """Return every figure of a case, the mean of the seeds that have a value; NaN where none has."""
+    """Return every figure of a case, the mean over the seeds; NaN where one has no value."""
     return {
-        column: {metric: _mean(row.get(column, {}).get(metric) for row in rows) for metric in figures}
+        column: {metric: _mean(_values(rows, column, metric)) for metric in figures}
         for column, figures in rows[0].items()
     }
 
 
-def _mean(values: Iterable[float | None]) -> float:
+def _values(rows: Sequence[Mapping[str, Mapping[str, Any]]], column: str, metric: str) -> list[float | None]:
+    return [row.get(column, {}).get(metric) for row in rows]
+
+
+def _mean(values: Sequence[float | None]) -> float:
     known = known_values(values)
-    return fmean(known) if known else math.nan
+    return fmean(known) if len(known) == len(values) else math.nan
+
+
+def _is_dropped(values: Sequence[float | None]) -> bool:
+    return 0 < len(known_values(values)) < len(values)

@@ -159,7 +159,9 @@ def gather(models: Sequence[ModelResults], problems: Sequence[str] = ()) -> Stud
     short = shorten([model.name for model in ranked])
     short |= {each.name: f"{short[name]}, seed {each.seed}" for name, trainings in seeds.items() for each in trainings}
     study = Study(ranked, short, columns, comparison, tuple(problems), seeds)
-    return replace(study, problems=(*problems, *_column_problems(models, columns), *_case_problems(study.trainings)))
+    of_seeds = [f"{model.name}: {note}" for model in ranked if model.name in seeds for note in model.notes]
+    amiss = (*_column_problems(models, columns), *of_seeds, *_case_problems(study.trainings))
+    return replace(study, problems=(*problems, *amiss))
 
 
 def _compare(models: Sequence[ModelResults], columns: Sequence[str]) -> Mapping[str, Any]:
