@@ -170,6 +170,14 @@ def test_bad_input_still_gives_a_page(name: str, tmp_path: Path) -> None:
     assert ">None<" not in text
 
 
+def test_notes_name_files_as_they_are_called_on_the_disk(tmp_path: Path) -> None:
+    names = ("nnUNetTrainerUNETR_FPN", "nnUNetTrainerUNETR_CNNStem", "nnUNetTrainer")
+    note = f"/results/{names[0]}__nnUNetPlans__3d_fullres/fold_0/metrics.json is damaged"
+    models = [random_model(name, 6, seed=place, notes=(note,)[place:]) for place, name in enumerate(names)]
+    text = write_report(models, tmp_path / "report.html").read_text()
+    assert f"<li>UNETR_FPN: {note}</li>" in text
+
+
 def test_three_thousand_cases(tmp_path: Path) -> None:
     models = [random_model(name, 3000, seed=place) for place, name in enumerate("AB")]
     text = write_report(models, tmp_path / "report.html").read_text()

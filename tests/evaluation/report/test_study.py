@@ -72,6 +72,18 @@ def test_cases_that_nobody_predicted_are_listed_beside_those_that_one_model_lack
     assert len(problems) == 3, "label_b and label_c are named already"
 
 
+def test_names_of_files_are_not_shortened() -> None:
+    path = "/results/nnUNetTrainerUNETR_FPN__nnUNetPlans__3d_fullres/fold_0/metrics.json"
+    notes = (f"{path} is damaged",)
+    names = ("nnUNetTrainerUNETR_FPN", "nnUNetTrainerUNETR_CNNStem")
+    models = [model(name, {"liver": {"a": 0.5}}, notes=notes) for name in names]
+    study = gather([*models, model("nnUNetTrainer", {"liver": {"a": 0.5}})], [f"{path} could not be read: no case"])
+    assert [study.shorten_owner(problem) for problem in study.problems] == [
+        f"{path} could not be read: no case",
+        f"UNETR_FPN, UNETR_CNNStem: {path} is damaged",
+    ]
+
+
 def test_what_several_models_lack_is_said_once() -> None:
     models = [model(name, {"liver": {"a": 0.5}}, notes=("fold 1 is missing",)) for name in "ABC"]
     assert gather(models).problems == ("every model: fold 1 is missing",)

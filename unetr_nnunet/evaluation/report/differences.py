@@ -25,7 +25,7 @@ def context(study: Study) -> dict[str, Any] | None:
         "matrix": _matrix(study),
         "names": [study.short(model) for model in study.models],
         "ranking": [{**row, "name": study.names[row["model"]]} for row in study.comparison["ranking"]],
-        "statement": study.shorten_text(str(study.comparison.get("statement", ""))),
+        "statement": str(study.comparison.get("statement", "")),
     }
 
 

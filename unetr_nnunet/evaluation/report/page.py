@@ -160,7 +160,7 @@ def render(
             first_figure=tables.first_figure(study),
             protocol=study.protocol(),
             problems=[
-                study.shorten_text(problem)
+                study.shorten_owner(problem)
                 for problem in (*study.problems, *(words for each in trainings.values() for words in each.problems))
             ],
             sections=[section for section in sections if section.content is not None or section.problem],

@@ -50,10 +50,15 @@ class Study:
         return self.names[model.name]
 
     def shorten_text(self, words: str) -> str:
-        """Put short names in place of the full ones."""
+        """Put short names in place of the full ones, in a text that names no file."""
         longest_first = sorted(self.names, key=len, reverse=True)
         pattern = "|".join(re.escape(name) for name in longest_first)
         return re.sub(pattern, lambda found: self.names[found.group()], words) if pattern else words
+
+    def shorten_owner(self, problem: str) -> str:
+        """Put short names in place of the full ones before a problem's colon; the files named behind it stay true."""
+        owners, colon, words = problem.partition(": ")
+        return ", ".join(self.names.get(owner, owner) for owner in owners.split(", ")) + colon + words
 
     @cached_property
     def cases(self) -> list[str]:
