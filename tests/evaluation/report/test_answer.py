@@ -3,7 +3,16 @@ import re
 import pytest
 
 from tests.evaluation.report.studies import model, random_model
-from unetr_nnunet.evaluation.report.answer import answer, number, oriented, p_value, pairs_of, signed, weakest_organs
+from unetr_nnunet.evaluation.report.answer import (
+    answer,
+    number,
+    oriented,
+    p_value,
+    pair_words,
+    pairs_of,
+    signed,
+    weakest_organs,
+)
 from unetr_nnunet.evaluation.report.study import gather
 
 
@@ -41,9 +50,9 @@ def test_several_models() -> None:
         for place, (name, mean) in enumerate(zip("ABCD", (0.9, 0.9, 0.6, 0.5), strict=True))
     ]
     words = answer(gather(models))
-    assert "it is better than 2 of 3 others, with no evidence of a difference from" in words
+    assert "it is better than 2 of 3 others; there is no evidence of a difference from" in words
     models[1] = random_model("B", 20, mean=0.8, seed=1)
-    assert "it is better than all 3 others, the nearest being B, by +0." in answer(gather(models))
+    assert "it is better than all 3 others (nearest: B, +0." in answer(gather(models))
     few = [random_model(each.name, 10, mean=0.8, seed=place) for place, each in enumerate(models)]
     assert "any other" in answer(gather(few))
 
@@ -62,6 +71,46 @@ def test_the_highest_mean_is_claimed_only_where_it_is_one() -> None:
     )
     assert study.overall["A"]["mean"] < study.overall["B"]["mean"], "A is measured on what B missed, too"
     assert "A ranks first by the values that every model has (mean Dice 0.700, 2 cases)" in answer(study)
+
+
+def test_ranks_without_a_settled_mean_are_called_so_in_the_answer_and_in_the_table() -> None:
+    """Fourteen cases a little better, one much worse: p is 0.008, and the interval of the mean holds 0."""
+    less = [*[0.01] * 14, -0.18]
+    first = {f"c{case:02d}": 0.8 for case in range(15)}
+    second = {f"c{case:02d}": 0.8 - each - 0.0001 * case for case, each in enumerate(less)}
+    study = gather([model("A", {"liver": first}), model("B", {"liver": second})])
+    words = answer(study)
+    assert study.models[0].name == "B", "by the mean"
+    assert "ranks favour A over it, but the mean difference is not settled (+0." in words
+    assert "p = 0.008)" in words
+    assert "no evidence" not in words
+    (pair,) = pairs_of(study, study.models[0])
+    assert pair_words(study, "B", pair, pair["mean"]) == "ranks favour A, the mean is not settled"
+
+
+def test_a_first_rank_on_few_shared_cases_does_not_hide_who_is_better() -> None:
+    cases = [f"c{case:02d}" for case in range(20)]
+    one = {case: 0.9 if case == "c00" else 0.5 for case in cases}
+    other = {case: 0.8 + place / 1000 for place, case in enumerate(cases)}
+    study = gather([model("A", {"liver": one}), model("B", {"liver": other}), model("C", {"liver": {"c00": 0.1}})])
+    words = answer(study)
+    assert words.startswith("A ranks first on the 1 case that every model has (mean Dice 0.900); ")
+    assert "; the test favours B on the cases that both have; the cases are too few for 3 comparisons to tell" in words
+
+
+def test_models_share_the_highest_mean() -> None:
+    equal = {"liver": {f"c{case}": 0.5 + case / 20 for case in range(8)}}
+    assert answer(gather([model("A", equal), model("B", equal)])) == (
+        "A and B share the highest mean Dice, 0.675 (8 cases); there is no difference between A and B (+0.000, "
+        "95 % interval +0.000 to +0.000, p = 1.00)."
+    )
+    third = {"liver": {case: value - 0.2 for case, value in equal["liver"].items()}}
+    words = answer(gather([model("A", equal), model("C", third), model("B", equal)]))
+    assert words.startswith("A and B share the highest mean Dice, 0.675 (8 cases); A is better than 1 of 2 others; ")
+    assert "there is no difference between A and B (nearest: B" in words
+    less = {"liver": {**equal["liver"], "c8": 0.1}}
+    shared = answer(gather([model("A", equal), model("B", less)]))
+    assert shared.startswith("A and B share the first rank on the 8 cases that every model has (mean Dice 0.675); ")
 
 
 def test_no_value_at_all() -> None:

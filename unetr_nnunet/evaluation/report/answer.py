@@ -10,6 +10,8 @@ from unetr_nnunet.evaluation.report.study import Study
 from unetr_nnunet.evaluation.verdict import Outcome, outcome
 
 DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
+ROUNDING = 1e-12
+"""Means that differ by less are equal."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -86,13 +88,23 @@ def answer(study: Study) -> str:
     ranking = study.comparison["ranking"]
     if not ranking:
         return "No case has been scored for every model, so the models cannot be ranked; each stands for itself below."
-    first = f"has the highest mean Dice, {shown}"
-    if any((study.overall[model.name]["mean"] or 0) > figures["mean"] for model in study.models):
-        first = f"ranks first by the values that every model has (mean Dice {number(ranking[0]['mean'])}, {count})"
+    leaders = [row["model"] for row in ranking if row["rank"] == 1]
+    it = study.short(best) if len(leaders) > 1 else "it"
+    who = _listed([study.names[name] for name in leaders])
+    return f"{who} {_first_place(study, leaders, shown, count)}; {_against_others(study, best, it)}."
+
+
+def _first_place(study: Study, leaders: Sequence[str], shown: str, count: str) -> str:
+    """Return what the leaders are first in: the means of all their values where these agree with the ranking."""
+    mean = number((study.comparison or {})["ranking"][0]["mean"])
+    tied = len(leaders) > 1
+    ranks = "share the first rank" if tied else "ranks first"
     if len(study.shared_cases) < len(study.cases):
-        shared = cases_in_words(len(study.shared_cases))
-        first = f"ranks first on the {shared} that every model has (mean Dice {number(ranking[0]['mean'])})"
-    return f"{study.short(best)} {first}; {_against_others(study, best)}."
+        return f"{ranks} on the {cases_in_words(len(study.shared_cases))} that every model has (mean Dice {mean})"
+    means = {name: figures["mean"] or 0 for name, figures in study.overall.items()}
+    if min(means[name] for name in leaders) < max(means.values()) - ROUNDING:
+        return f"{ranks} by the values that every model has (mean Dice {mean}, {count})"
+    return f"share the highest mean Dice, {mean} ({count})" if tied else f"has the highest mean Dice, {shown}"
 
 
 def _sure(figures: Mapping[str, Any]) -> str:
@@ -112,36 +124,61 @@ def _range_of_organs(study: Study, model: ModelResults) -> str:
     return f", from {number(means[low])} on the {organ_label(low)} to {number(means[high])} on the {organ_label(high)}"
 
 
-def _against_others(study: Study, best: ModelResults) -> str:
+CLAUSES = {
+    "better": "{it} is better than {others}",
+    "worse": "the test favours {others} on the cases that both have",
+    "ranks for": "ranks favour {it} over {others}, but the mean difference is not settled",
+    "ranks against": "ranks favour {others} over {it}, but the mean difference is not settled",
+    "no evidence": "there is no evidence of a difference {apart} {any_other}",
+    "too few": "the cases are too few{tests} to tell {it} from {any_other}",
+    "same": "there is no difference {apart} {any_other}",
+    "no case": "no case is shared with {any_other}",
+}
+
+
+def _against_others(study: Study, best: ModelResults, it: str) -> str:
     pairs = pairs_of(study, best)
     known = [pair for pair in pairs if pair["mean"].get("difference") is not None]
     if not known:
         return "there are no common cases to compare it with the others on"
     nearest = min(known, key=lambda pair: float(pair["mean"]["difference"]))
     name, by = study.names[nearest["other"]], _by(nearest["mean"])
-    unshown = [pair for pair in pairs if pair["mean"].get("better") != best.name]
-    if len(pairs) == 1:
-        return _against_one(name, by, nearest, bool(unshown))
-    if not unshown:
-        return f"it is better than all {len(pairs)} others, the nearest being {name}, by {by}"
-    others = "any other"
-    if len(unshown) < len(pairs):
-        others = _listed([study.names[pair["other"]] for pair in unshown])
-    if any(outcome(pair["mean"]) is Outcome.TOO_FEW for pair in unshown):
-        tests = f"{study.comparisons} comparisons"
-        return f"the cases are too few for {tests} to tell it from {others} (nearest: {name}, {by})"
-    if len(unshown) == len(pairs):
-        return f"there is no evidence of a difference from any other (nearest: {name}, {by})"
-    some = f"it is better than {len(pairs) - len(unshown)} of {len(pairs)} others"
-    return f"{some}, with no evidence of a difference from {others} (nearest: {name}, {by})"
+    standings: dict[str, list[str]] = {}
+    for pair in pairs:
+        standings.setdefault(_standing(pair["mean"], best), []).append(study.names[pair["other"]])
+    words = {
+        "it": it,
+        "apart": "from" if it == "it" else f"between {it} and",
+        "tests": f" for {study.comparisons} comparisons" if study.comparisons > 1 else "",
+    }
+    clauses = [
+        clause.format(**words, **_others(standings[standing], len(pairs), standing))
+        for standing, clause in CLAUSES.items()
+        if standing in standings
+    ]
+    if len(pairs) > 1:
+        return f"{'; '.join(clauses)} (nearest: {name}, {by})"
+    return f"{clauses[0]} by {by}" if "better" in standings else f"{clauses[0]} ({by})"
 
 
-def _against_one(name: str, by: str, pair: Mapping[str, Any], unshown: bool) -> str:
-    if not unshown:
-        return f"it is better than {name} by {by}"
-    if outcome(pair["mean"]) is Outcome.TOO_FEW:
-        return f"the cases are too few to tell it from {name} ({by})"
-    return f"there is no evidence of a difference from {name} ({by})"
+def _standing(figures: dict[str, Any], best: ModelResults) -> str:
+    """Return how a model stands to another one, the figures being its own less the other's: a key of `CLAUSES`."""
+    return {
+        Outcome.NO_CASE: "no case",
+        Outcome.NO_DIFFERENCE: "same",
+        Outcome.TOO_FEW: "too few",
+        Outcome.NO_EVIDENCE: "no evidence",
+        Outcome.RANKS_ONLY: "ranks for" if (figures["effect"] or 0) > 0 else "ranks against",
+        Outcome.BETTER: "better" if figures["better"] == best.name else "worse",
+    }[outcome(figures)]
+
+
+def _others(names: Sequence[str], pairs: int, standing: str) -> dict[str, str]:
+    """Return how a clause calls the other models, in two grammars."""
+    if len(names) == pairs > 1:
+        return {"others": f"all {pairs} others", "any_other": "any other"}
+    listed = f"{len(names)} of {pairs} others" if standing == "better" and pairs > 1 else _listed(names)
+    return {"others": listed, "any_other": listed}
 
 
 def _by(figures: Mapping[str, Any]) -> str:
