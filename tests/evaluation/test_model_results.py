@@ -194,6 +194,14 @@ def test_the_fold_that_trains_on_everything(tmp_path: Path) -> None:
     assert results.notes == ('fold "all" is left out: its validation cases are those it was trained on',)
     alone = read_model(model / "fold_all")
     assert "cases it was trained on" in alone.notes[0]
+    for case in (1, 2, 3):
+        write_mask(model / "fold_all" / "validation" / f"case_{case}.nii.gz", truth(case))
+    for fold in range(3):
+        shutil.rmtree(model / f"fold_{fold}")
+    only = read_model(model)
+    assert sorted(only.evaluation["cases"]) == CASES[:4]
+    assert only.evaluation["without_prediction"] == ["case_4"]
+    assert only.notes == alone.notes, "no other fold is missing"
 
 
 def test_a_broken_mask_costs_that_case_only(tmp_path: Path) -> None:

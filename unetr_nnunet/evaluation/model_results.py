@@ -1,7 +1,7 @@
 """What one model scored, read from whatever nnU-Net or we left on the disk."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,12 +161,14 @@ def _fold_sources(folder: Path) -> tuple[dict[str, Path], list[str]]:
     return folds, notes
 
 
-def _expected_cases(folder: Path, folds: Iterable[str]) -> tuple[list[str], list[str]]:
+def _expected_cases(folder: Path, folds: Collection[str]) -> tuple[list[str], list[str]]:
     """Return the cases that these folds should have predicted, and what to say of the others."""
     try:
         splits = validation_cases(folder)
     except ValueError as error:
         return [], [str(error)]
+    if ALL in folds:  # it is validated on all cases
+        folds = splits
     expected = sorted({case for fold in folds for case in splits.get(fold, [])})
     others = [fold for fold in splits if fold not in folds]
     if not others or not fold_folders(folder):
