@@ -29,6 +29,17 @@ def test_masks_join_their_cts_by_name_or_by_four_digits(tmp_path: Path) -> None:
     assert not layer.is_truth
 
 
+def test_a_mask_may_be_called_exactly_like_its_ct(tmp_path: Path) -> None:
+    for name in ("liver_1_0000", "liver_2_0000", "liver_2", "other_0000"):
+        write_mask(tmp_path / "masks" / f"{name}.nii.gz")
+    (layer,) = make_layers([tmp_path / "masks"], None, ["liver_1", "liver_2"])
+    assert {case: path.name for case, path in layer.masks.items()} == {
+        "liver_1": "liver_1_0000.nii.gz",
+        "liver_2": "liver_2.nii.gz",
+    }
+    assert layer.unused == ("liver_2_0000", "other_0000")
+
+
 def test_the_truth_comes_first_and_titles_tell_folders_apart(tmp_path: Path) -> None:
     for folder in ("a/fold_0/validation", "b/fold_0/validation", "labels"):
         write_mask(tmp_path / folder / "case.nii.gz")

@@ -15,6 +15,9 @@ from unetr_nnunet.evaluation.viewer.confinement import GivenPaths
 from unetr_nnunet.evaluation.viewer.volumes import coarse, nifti_bytes, prepared_ct, read_mask
 from unetr_nnunet.organs import label_colours
 
+FIRST_CHANNEL = "_0000"
+"""What nnU-Net puts behind a case's name in the name of its image."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -51,7 +54,7 @@ class Layer:
 
 
 def make_layers(masks: Sequence[Path], labels: Path | None, cases: Sequence[str]) -> list[Layer]:
-    """Find the label maps of each case: those named like it, or ending with the same four digits.
+    """Find the label maps of each case: those named like it, those with ``_0000`` behind, or with its last four digits.
 
     Args:
         masks: folders of predictions, or, where there is one case only, files.
@@ -87,6 +90,9 @@ def _masks_of(source: Path, cases: Sequence[str]) -> tuple[dict[str, Path], tupl
         return {cases[0]: source}, ()
     files = {stem: paths[0] for stem, paths in find_label_files(source).items()}
     found = {case: files.pop(case) for case in cases if case in files}
+    for case in cases:  # a CT called case_0000.nii.gz is the case "case": so may its mask be called
+        if case not in found and f"{case}{FIRST_CHANNEL}" in files:
+            found[case] = files.pop(f"{case}{FIRST_CHANNEL}")
     by_digits: dict[str, list[str]] = {}
     for stem in files:
         by_digits.setdefault(_digits(stem), []).append(stem)
