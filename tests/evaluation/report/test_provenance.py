@@ -1,9 +1,15 @@
 import hashlib
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from tests.evaluation.nnunet_tree import DATASET, write_labels, write_tree
 from tests.evaluation.report.studies import model, with_masks, write_log, write_plans
+from unetr_nnunet.cli.main import main
+from unetr_nnunet.evaluation.model_results import read_model
 from unetr_nnunet.evaluation.report import provenance
 from unetr_nnunet.evaluation.report.study import gather
 from unetr_nnunet.evaluation.report.training import read_training
@@ -17,8 +23,7 @@ def test_commands_of_nnunet(tmp_path: Path) -> None:
     write_log(folder, "3")
     trained = model("m", DICE, folder)
     lines = provenance.commands(trained, read_training(trained))
-    assert lines[1] == "nnUNetv2_train Dataset017_BTCV 3d_fullres 3 -tr nnUNetTrainerUNETR -p nnUNetPlans"
-    assert lines[-1] == "unetr_nnunet evaluate masks labels --protocol nnunet"
+    assert lines[1:] == ["nnUNetv2_train Dataset017_BTCV 3d_fullres 3 -tr nnUNetTrainerUNETR -p nnUNetPlans"]
     masks = tmp_path / "my masks"
     masks.mkdir()
     images = tmp_path / "images"
@@ -31,6 +36,32 @@ def test_commands_of_nnunet(tmp_path: Path) -> None:
         "-p nnUNetPlans -f 0 3"
     )
     assert provenance.image_folder([trained, predicted]) == images
+
+
+def test_what_scores_a_trainer_folder_can_be_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
+    folder = write_tree(tmp_path)
+    labels = tmp_path / "nnUNet_preprocessed" / DATASET / "gt_segmentations"
+    write_labels(labels.parent)  # as nnU-Net does
+    trained = read_model(folder)
+    lines = provenance.commands(trained, read_training(trained))
+    scoring = [line for line in lines if line.startswith("unetr_nnunet evaluate")]
+    assert scoring == [
+        f"unetr_nnunet evaluate {folder}/fold_{fold}/validation {labels} --protocol nnunet" for fold in range(3)
+    ]
+    for line in scoring:
+        assert main([*shlex.split(line)[1:], "--workers", "1"]) == 1, "labels of the other folds have no prediction"
+    assert "case(s) scored" in capsys.readouterr().out
+    validation = folder / "fold_1" / "validation"
+    alone = read_model(validation / "metrics.json")
+    assert provenance.commands(alone, read_training(alone))[-1] == f"# figures as they stand in {alone.folder}"
+    for mask in validation.glob("*.nii.gz"):
+        mask.unlink()
+    rest = read_model(folder)
+    lines = provenance.commands(rest, read_training(rest))
+    assert lines[-3:] == [scoring[0], scoring[2], f"# figures as they stand in {validation / 'metrics.json'}"]
 
 
 def test_hashes_are_those_of_sha256sum(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unetr_nnunet.evaluation.model_results import ModelResults
+from unetr_nnunet.evaluation.predicted_folders import METRICS, SUMMARY
 from unetr_nnunet.evaluation.report.study import Study, protocol_of
 from unetr_nnunet.evaluation.report.training import Training
 
@@ -68,7 +69,7 @@ def _relative(path: Path, training: Training, model: ModelResults) -> Path:
 
 
 def commands(model: ModelResults, training: Training) -> list[str]:
-    """Return the commands that train and predict, as far as nnU-Net's own files tell them."""
+    """Return the commands that train, predict and score, as far as the files tell them."""
     lines = []
     names = training.names()
     dataset = training.folder.parent.name if training.folder and names else None
@@ -85,11 +86,26 @@ def commands(model: ModelResults, training: Training) -> list[str]:
             words += ["-d", dataset, "-c", names[2], "-tr", names[0], "-p", names[1], "-f"]
             words += [log.fold for log in training.logs]
         lines.append(shlex.join(words))
-    evaluation = model.evaluation
-    if "predictions" in evaluation and "labels" in evaluation:
-        words = ["unetr_nnunet", "evaluate", str(evaluation["predictions"]), str(evaluation["labels"])]
-        lines.append(shlex.join([*words, "--protocol", str(protocol_of(model)["name"])]))
-    return lines
+    return [*lines, *_scoring(model)]
+
+
+def _scoring(model: ModelResults) -> list[str]:
+    """Return a command for each folder of masks, such as a fold's; for figures without masks, their file."""
+    masks, figures = set(), set()
+    for case, files in (model.evaluation.get("files") or {}).items():
+        if model.folder.is_file():
+            figures.add(str(model.folder))
+        elif case in model.predictions and case in model.labels:
+            masks.add((str(model.predictions[case].parent), str(model.labels[case].parent)))
+        else:
+            figures.add(str(_figures_beside(Path(files["prediction"])) or model.folder))
+    protocol = str(protocol_of(model)["name"])
+    scored = [shlex.join(["unetr_nnunet", "evaluate", *each, "--protocol", protocol]) for each in sorted(masks)]
+    return [*scored, *(f"# figures as they stand in {each}" for each in sorted(figures))]
+
+
+def _figures_beside(mask: Path) -> Path | None:
+    return next((path for name in (METRICS, SUMMARY) if (path := mask.parent / name).is_file()), None)
 
 
 def _prediction_arguments(folder: Path) -> dict[str, Any]:
