@@ -32,6 +32,7 @@ import torch
 
 from unetr_nnunet.experiments.steps import program
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, trainer_folder
+from unetr_nnunet.trainers.precision import cpu_has_bfloat16
 
 RESULTS = Path(__file__).parent / "results" / "predict_speed.md"
 WAYS = ("stock", "ours", "ours --exact")
@@ -294,8 +295,8 @@ def main() -> None:
         "# unetr_nnunet predict beside nnUNetv2_predict",
         "",
         f"Written by `benchmarks/predict_speed.py`, whose docstring says how, on {datetime.date.today()}: "
-        f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, torch "
-        f"{torch.__version__}, nnunetv2 {version('nnunetv2')}, {arguments.rounds} rounds.",
+        f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+        f"{', bfloat16' if cpu_has_bfloat16() else ''}, torch {torch.__version__}, nnunetv2 {version('nnunetv2')}, {arguments.rounds} rounds.",
         "",
     ]
     with tempfile.TemporaryDirectory() as work:
