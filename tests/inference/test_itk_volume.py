@@ -94,16 +94,38 @@ def test_a_name_that_is_none(tmp_path: Path) -> None:
     refused(path, "which is not there")
 
 
-def test_one_file_a_slice(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "files",
+    [
+        "slice%d.raw 0 5 1",
+        "%s%s%s%s%s%s.raw 1 3 1",
+        "s%03d.raw 1 3 0",
+        "s%d.raw 0  1",
+        "s%d.raw 0 2F1",
+        "s%999999999d.raw 1 3 1 2",
+        "LIST",
+        "list",
+        "LIST 2D",
+    ],
+)
+@pytest.mark.parametrize("ending", [".nhdr", ".mhd"])
+def test_voxels_in_several_files(tmp_path: Path, ending: str, files: str) -> None:
+    """With some of these patterns SimpleITK would end this very process."""
+    path, data = written(tmp_path, ending, False)
+    path.write_text(path.read_text().replace(data.name, files))
+    refused(path, "keeps its voxels in several files .*; save it as one file")
+
+
+def test_another_way_to_end_lines_or_keys_hides_no_pattern(tmp_path: Path) -> None:
     path, data = written(tmp_path, ".mhd", False)
-    content = data.read_bytes()
-    size = len(content) // len(hounsfield())
-    for number in range(len(hounsfield())):
-        (tmp_path / f"slice{number}.raw").write_bytes(content[number * size : (number + 1) * size])
-    path.write_text(path.read_text().replace(data.name, f"slice%d.raw 0 {len(hounsfield()) - 1} 1"))
-    assert np.array_equal(sitk.GetArrayFromImage(read_itk_volume(path)), hounsfield())
-    (tmp_path / "slice2.raw").unlink()
-    refused(path, "cannot be read")
+    path.write_text(path.read_text().replace(f"ElementDataFile = {data.name}", "ElementDataFile : s%s%s.raw 1 3 1"))
+    refused(path, "in several files")
+    path, data = written(tmp_path, ".nhdr", False)
+    content = path.read_bytes().replace(data.name.encode(), b"%s%s.raw 1 3 1")
+    path.write_bytes(content.replace(b"\n", b"\r"))
+    refused(path, "in several files")
+    path.write_bytes(b"NRRD0004\n" + b"#\n" * 2**20 + content)
+    refused(path, "no end in 1048576 bytes")
 
 
 @pytest.mark.parametrize(("ending", "sizes"), [(".nrrd", rb"sizes: [\d ]+"), (".mha", rb"DimSize = [\d ]+")])

@@ -1,5 +1,8 @@
 """Read an NRRD or MetaImage volume, header and voxels in one file or in two.
 
+A header that keeps its voxels in a file a slice is refused: SimpleITK divides by zero, writes beyond its buffers or
+fills in zeros where the pattern of their names or a file of theirs is wrong.
+
 SimpleITK does not notice damage inside their compressed voxels: the checksum is checked here, and before memory is
 taken for what a header promises, that the file can hold it.
 Formats: https://teem.sourceforge.net/nrrd/format.html, https://itk.org/Wiki/ITK/MetaIO/Documentation
@@ -22,13 +25,17 @@ _HEADER_BYTES = 1 << 20
 _LONGEST_NAME = 255
 _NRRD_END = re.compile(rb"\r?\n\r?\n")
 _META_END = re.compile(rb"^ElementDataFile\s*=\s*LOCAL\s*?\r?\n", re.IGNORECASE | re.MULTILINE)
-_DATA_FILE = re.compile(rb"^(?:data ?file\s*:|ElementDataFile\s*=)\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)
-_DEFLATED = re.compile(rb"^(?:encoding\s*:\s*(?:gz|gzip)|CompressedData\s*=\s*True)\s*$", re.IGNORECASE | re.MULTILINE)
-_RAW = re.compile(rb"^(?:encoding\s*:\s*raw|CompressedData\s*=\s*False)\s*$", re.IGNORECASE | re.MULTILINE)
+_DATA_FILE = re.compile(
+    rb"(?:^|(?<=\r))(?:data ?file\s*:|ElementDataFile\s*[=:])[^\S\r\n]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE
+)
+_DEFLATED = re.compile(
+    rb"^(?:encoding\s*:\s*(?:gz|gzip)|CompressedData\s*[=:]\s*True)\s*$", re.IGNORECASE | re.MULTILINE
+)
+_RAW = re.compile(rb"^(?:encoding\s*:\s*raw|CompressedData\s*[=:]\s*False)\s*$", re.IGNORECASE | re.MULTILINE)
 _SKIP = re.compile(rb"^(?:byte|line) ?skip\s*:\s*(?!0\s*$)", re.IGNORECASE | re.MULTILINE)
 
 _NEGATIVE_SPACING = re.compile(
-    rb"^(?:spacings\s*:|ElementSpacing\s*=)(?:.*\s)?(-[\d.].*)$", re.IGNORECASE | re.MULTILINE
+    rb"^(?:spacings\s*:|ElementSpacing\s*[=:])(?:.*\s)?(-[\d.].*)$", re.IGNORECASE | re.MULTILINE
 )
 """SimpleITK takes it for a direction."""
 
@@ -51,12 +58,17 @@ def read_itk_volume(path: Path) -> sitk.Image:
     defect = meta_header_defect(start) if is_meta else ""
     if defect:
         raise ValueError(f"{path} cannot be read: {defect}")
+    end = (_META_END if is_meta else _NRRD_END).search(start)
+    if not end and len(start) == _HEADER_BYTES and not is_meta:
+        raise ValueError(f"{path} cannot be read: its header has no end in {_HEADER_BYTES} bytes")
+    header = start[: end.end()] if end else start
+    data = _data_file(path, header)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("MetaImageIO" if is_meta else "NrrdImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        _refuse_damage(path, start, _META_END if is_meta else _NRRD_END, _promised_bytes(path, reader))
+        _refuse_damage(path, header, data, _promised_bytes(path, reader))
         image = reader.Execute()
     except RuntimeError as error:
         raise ValueError(f"{path} cannot be read: {itk_reason(error)}") from error
@@ -87,16 +99,12 @@ def _promised_bytes(path: Path, reader: sitk.ImageFileReader) -> int:
     return math.prod(size) * sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
 
 
-def _refuse_damage(path: Path, start: bytes, header_end: re.Pattern[bytes], promised_bytes: int) -> None:
+def _refuse_damage(path: Path, header: bytes, data: Path, promised_bytes: int) -> None:
     """Refuse voxels that are fewer than the header promises, or whose checksum is wrong; and negative spacing."""
-    end = header_end.search(start)
-    header = start[: end.end()] if end else start
     negative = _NEGATIVE_SPACING.search(header)
     if negative:
         raise ValueError(f"{path} has negative spacing, {os.fsdecode(negative[1]).strip()!r}; each must be above 0")
-    data, offset = _data_file(path, header, end.end() if end else 0)
-    if data is None:  # a file a slice
-        return
+    offset = len(header) if data == path else 0
     stored_bytes = data.stat().st_size - offset
     if _DEFLATED.search(header) and not _SKIP.search(header):
         with data.open("rb") as stream:
@@ -112,15 +120,15 @@ def _refuse_damage(path: Path, start: bytes, header_end: re.Pattern[bytes], prom
         raise ValueError(f"{data} is cut short: {stored_bytes} bytes where its header promises {promised_bytes}")
 
 
-def _data_file(path: Path, header: bytes, header_bytes: int) -> tuple[Path | None, int]:
-    """Return the file that holds the voxels and where they begin; None where each slice has a file of its own."""
-    match = _DATA_FILE.search(header)
-    name = os.fsdecode(match[1]) if match else "LOCAL"
-    if name.upper() == "LOCAL":
-        return path, header_bytes
-    if name.startswith("LIST") or "%" in name:
-        return None, 0
-    data = path.parent / name
-    if len(os.fsencode(name)) > _LONGEST_NAME or not data.is_file():
-        raise ValueError(f"{path} keeps its voxels in {name[:_LONGEST_NAME]!r}, which is not there")
-    return data, 0
+def _data_file(path: Path, header: bytes) -> Path:
+    """Return the file that holds the voxels, which may be the header's own."""
+    names = [os.fsdecode(match[1].strip()) for match in _DATA_FILE.finditer(header)] or ["LOCAL"]
+    for name in names:
+        if name.upper().startswith("LIST") or "%" in name:
+            raise ValueError(f"{path} keeps its voxels in several files ({name[:80]!r}); save it as one file")
+    if names[0].upper() == "LOCAL":
+        return path
+    data = path.parent / names[0]
+    if len(os.fsencode(names[0])) > _LONGEST_NAME or not data.is_file():
+        raise ValueError(f"{path} keeps its voxels in {names[0][:_LONGEST_NAME]!r}, which is not there")
+    return data
