@@ -63,6 +63,19 @@ def test_one_broken_file_costs_exit_code_1(cts, model, tmp_path, capsys):
     assert (tmp_path / "out" / "failed.csv").read_text().startswith("case,file,reason\nbroken,")
 
 
+def test_names_that_are_not_utf8_or_too_long_cost_their_case_only(cts, model, tmp_path):
+    """In a fresh process, whose stdout is strict."""
+    whole = (cts / "case0_0000.nii.gz").read_bytes()
+    (cts / os.fsdecode(b"f\xfcr.nii.gz")).write_bytes(whole)
+    command = [sys.executable, "-m", "unetr_nnunet.cli.main", "predict", "-i", cts, "-o", tmp_path / "out", "-m", model]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "3 of 4 cases written" in done.stdout
+    assert set(masks(tmp_path / "out")) == {"case0.nii.gz", "case1.nii.gz", "case2.nii.gz"}
+    (line,) = (tmp_path / "out" / "failed.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert line.startswith("f\\udcfcr,")
+
+
 def test_resume_leaves_done_cases_alone(cts, model, tmp_path, capsys):
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 0
     table = (tmp_path / "out" / "volumes.csv").read_text()

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -76,6 +77,13 @@ def test_the_mask_is_written_last_and_whatever_else_fails(model, case, tmp_path)
     with pytest.raises(ExtraFailed, match="the label map is written, but no preview: disk full"):
         write(Outputs(folder, model, VolumesTable(folder / "volumes.csv"), preview=preview), case)
     assert (folder / "ct.nii.gz").exists()
+
+
+def test_a_folder_that_is_not_utf8(model, tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xfc")
+    with pytest.raises(ValueError, match=r"udcfc is not UTF-8: choose another output folder"):
+        Outputs(folder, model, VolumesTable(folder / "volumes.csv")).start(whole_folder=True)
+    assert not folder.exists()
 
 
 def test_leftovers_of_a_killed_run_go_unless_others_write_there(model, tmp_path):

@@ -214,6 +214,17 @@ def test_a_spacing_that_makes_a_giant(tmp_path: Path) -> None:
     refused(only_case(write(tmp_path / "giant.nii.gz", image)), "more than any scanner's table: correct its spacing")
 
 
+@pytest.mark.parametrize("name", [b"f\xfcr.nii.gz", b"f\xfcr.mha", b"f\xfcr"])
+def test_a_name_that_is_not_utf8(tmp_path: Path, name: bytes) -> None:
+    """SimpleITK would end this very process."""
+    path = tmp_path / os.fsdecode(name)
+    if path.suffix:
+        path.write_bytes(write(tmp_path / f"other{''.join(path.suffixes)}").read_bytes())
+    else:
+        write_series(path)
+    refused(only_case(path), r"f\\udcfcr.* has a name that is not UTF-8: rename")
+
+
 @pytest.mark.parametrize("kind", ["dangling link", "pipe"])
 def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "scan.nii.gz"

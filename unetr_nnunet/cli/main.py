@@ -6,6 +6,7 @@ Nothing heavy is imported before a command is chosen, so that ``--help`` answers
 
 import argparse
 import importlib
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -71,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 the work failed or found problems, 130 interrupted. argparse itself exits with 2 on wrong usage.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr: a file name that is no UTF-8 ends nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     command = words[0] if words and words[0] in COMMANDS else None
     if command is None:

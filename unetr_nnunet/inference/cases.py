@@ -99,6 +99,11 @@ def _of_folder(folder: Path, channels: int, modality: str | None) -> tuple[list[
     return candidates, words + series_words
 
 
+def in_utf8(text: str) -> str:
+    """Return a text, such as a path, with escapes for what of it is no UTF-8: any file and screen can take it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def volume_ending(path: Path) -> str:
     """Return the file name's ending as it is written, "" where it is none of a volume."""
     ending = next((ending for ending in VOLUME_ENDINGS if path.name.lower().endswith(ending)), "")

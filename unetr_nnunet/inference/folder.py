@@ -15,7 +15,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.inference.cases import Case
+from unetr_nnunet.inference.cases import Case, in_utf8
 from unetr_nnunet.inference.outputs import ExtraFailed, Outputs
 from unetr_nnunet.inference.predictor import Predictor
 from unetr_nnunet.inference.read_case import read_case
@@ -39,7 +39,7 @@ class FailedCases:
         """Note a case and its reason; on a full disk in memory only."""
         files = [str(file) for channel in case.channels for file in channel]
         reason = " ".join(str(error).split()) or type(error).__name__
-        self.rows.append((case.name, files[0] if files else "", reason))
+        self.rows.append((in_utf8(case.name), in_utf8(files[0] if files else ""), in_utf8(reason)))
         with contextlib.suppress(OSError):
             self.write()
 

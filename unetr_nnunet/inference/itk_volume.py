@@ -24,7 +24,7 @@ _MOST_COMPRESSED = 50_000
 _HEADER_BYTES = 1 << 20
 _LONGEST_NAME = 255
 _NRRD_END = re.compile(rb"\r?\n\r?\n")
-_META_END = re.compile(rb"^ElementDataFile\s*=\s*LOCAL\s*?\r?\n", re.IGNORECASE | re.MULTILINE)
+_META_END = re.compile(rb"^ElementDataFile\s*[=:]\s*LOCAL\s*?\r?\n", re.IGNORECASE | re.MULTILINE)
 _DATA_FILE = re.compile(
     rb"(?:^|(?<=\r))(?:data ?file\s*:|ElementDataFile\s*[=:])[^\S\r\n]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE
 )

@@ -9,7 +9,7 @@ from typing import Protocol
 import SimpleITK as sitk
 
 from unetr_nnunet.atomic import atomic_path, remove_leftovers
-from unetr_nnunet.inference.cases import Case
+from unetr_nnunet.inference.cases import Case, in_utf8
 from unetr_nnunet.inference.dicom_seg import write_dicom_seg
 from unetr_nnunet.inference.label_colours import integer_labels, write_label_tables
 from unetr_nnunet.inference.model import Model
@@ -73,9 +73,11 @@ class Outputs:
             whole_folder: nobody else writes there now, so that what a killed run left can be removed.
 
         Raises:
-            ValueError: the folder belongs to other labels.
+            ValueError: the folder belongs to other labels, or its name is not UTF-8.
             OSError: it cannot be written to.
         """
+        if (name := in_utf8(str(self.folder))) != str(self.folder):
+            raise ValueError(f"{name} is not UTF-8: choose another output folder")
         path = self.folder / "dataset.json"
         if path.exists() and path.read_text(encoding="utf-8") != json.dumps(self.model.dataset, indent=4):
             raise ValueError(f"{path} is of another data set or model: choose another output folder")

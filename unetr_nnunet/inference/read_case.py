@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from unetr_nnunet.image_grid import grid_differences
-from unetr_nnunet.inference.cases import Case, volume_ending
+from unetr_nnunet.inference.cases import Case, in_utf8, volume_ending
 from unetr_nnunet.inference.dicom_series import read_series
 from unetr_nnunet.inference.itk_volume import read_itk_volume
 from unetr_nnunet.inference.nifti_volume import read_nifti
@@ -44,6 +44,8 @@ def _read_channel(case: Case, channel: int) -> sitk.Image:
         expected = f"{case.name}_{channel:04d}.nii.gz (or another ending)"
         raise ValueError(f"channel {channel} of {len(case.channels)} has no file; {expected} belongs beside {given}")
     for path in files:
+        if (name := in_utf8(str(path))) != str(path):  # SimpleITK would end the whole run
+            raise ValueError(f"{name} has a name that is not UTF-8: rename the file, or the folder it lies in")
         if not path.is_file():
             raise ValueError(f"{path} is no file, or a link to none: put the file in its place or remove the name")
     if case.is_dicom:
