@@ -32,6 +32,13 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 
 
+@pytest.mark.parametrize("name", ["a" * 248 + ".nii.gz", "\u5b57" * 82 + ".nii.gz"])
+def test_the_longest_name(tmp_path: Path, name: str) -> None:
+    with atomic_path(tmp_path / name) as temporary:
+        assert temporary.name.endswith(".nii.gz")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     plain, ours = tmp_path / "plain", tmp_path / "ours"
     plain.touch()

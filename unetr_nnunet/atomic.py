@@ -10,6 +10,8 @@ _UMASK = os.umask(0)  # reading it means setting it, which threads must not do s
 os.umask(_UMASK)
 
 PREFIX = ".tmp-"
+_KEPT_OF_NAME = 40
+"""Characters of the target's name in the temporary one, which may not be longer than a file system takes."""
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -33,7 +35,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         The path to write to.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=PREFIX, suffix="-" + target.name)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=PREFIX, suffix="-" + target.name[-_KEPT_OF_NAME:])
     os.close(handle)
     temporary = Path(name)
     try:

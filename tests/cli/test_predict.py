@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import subprocess
@@ -67,13 +68,18 @@ def test_names_that_are_not_utf8_or_too_long_cost_their_case_only(cts, model, tm
     """In a fresh process, whose stdout is strict."""
     whole = (cts / "case0_0000.nii.gz").read_bytes()
     (cts / os.fsdecode(b"f\xfcr.nii.gz")).write_bytes(whole)
+    (cts / ("b" * 251 + ".nii")).write_bytes(gzip.decompress(whole))
+    (cts / ("c" * 248 + ".nii.gz")).write_bytes(whole)
     command = [sys.executable, "-m", "unetr_nnunet.cli.main", "predict", "-i", cts, "-o", tmp_path / "out", "-m", model]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    done = subprocess.run([*map(str, command), "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    assert "3 of 4 cases written" in done.stdout
-    assert set(masks(tmp_path / "out")) == {"case0.nii.gz", "case1.nii.gz", "case2.nii.gz"}
-    (line,) = (tmp_path / "out" / "failed.csv").read_text(encoding="utf-8").splitlines()[1:]
-    assert line.startswith("f\\udcfcr,")
+    assert "4 of 6 cases written" in done.stdout
+    names = {"case0.nii.gz", "case1.nii.gz", "case2.nii.gz", "c" * 248 + ".nii.gz"}
+    assert set(masks(tmp_path / "out")) == names
+    long, not_utf8 = (tmp_path / "out" / "failed.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert long.startswith("b" * 251)
+    assert "longer than 255 bytes: shorten the case's name" in long
+    assert not_utf8.startswith("f\\udcfcr,")
 
 
 def test_resume_leaves_done_cases_alone(cts, model, tmp_path, capsys):

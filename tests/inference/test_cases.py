@@ -121,6 +121,17 @@ def test_series_of_one_number_are_told_apart_by_their_uid(tmp_path: Path) -> Non
     assert names == [f"{tmp_path.name}_12311", f"{tmp_path.name}_12312"]
 
 
+def test_a_header_cannot_lead_out_of_the_output_folder(tmp_path: Path) -> None:
+    sound, bad = b"1.2.3.4.5.678.1234567", b"1/../../pwn/%c12345678"
+    for name in (b"a", b"b"):
+        for path in write_series(tmp_path / name.decode(), uid=sound.decode()):
+            content = path.read_bytes().replace(sound, bad % name)
+            (tmp_path / f"{name.decode()}_{path.name}").write_bytes(content)
+            path.unlink()
+    cases, _ = find_cases(tmp_path, 1)
+    assert [case.name for case in cases] == [f"{tmp_path.name}_1_.._.._pwn_{name}12345678" for name in "ab"]
+
+
 def test_names_stay_unique_across_kinds(tmp_path: Path) -> None:
     write_series(tmp_path / "anna")
     touch(tmp_path, "anna.nii.gz", f"{tmp_path.name}_anna.nrrd")

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from tests.inference.small_model import DATASET, write_model
 from tests.inference.test_folder import write_ct
-from unetr_nnunet.inference.cases import find_cases
+from unetr_nnunet.inference.cases import Case, find_cases
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.outputs import ExtraFailed, Outputs
 from unetr_nnunet.inference.predictor import Predictor
@@ -77,6 +77,12 @@ def test_the_mask_is_written_last_and_whatever_else_fails(model, case, tmp_path)
     with pytest.raises(ExtraFailed, match="the label map is written, but no preview: disk full"):
         write(Outputs(folder, model, VolumesTable(folder / "volumes.csv"), preview=preview), case)
     assert (folder / "ct.nii.gz").exists()
+
+
+def test_a_name_that_leads_elsewhere(model, tmp_path):
+    outputs = Outputs(tmp_path / "out", model, VolumesTable(tmp_path / "out" / "volumes.csv"))
+    with pytest.raises(ValueError, match=r"\.\./ct is no name of a file: rename"):
+        outputs.refuse_name(Case("../ct", ((tmp_path / "ct.nii.gz",),), False))
 
 
 def test_a_folder_that_is_not_utf8(model, tmp_path):

@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         _refuse_overwriting(cases, outputs)
         cases = cases[number - 1 :: count]
         stack.enter_context(folder_lock(output, part))
-        todo = [case for case in cases if not (arguments.resume and outputs.mask_path(case).is_file())]
+        todo = [case for case in cases if not (arguments.resume and outputs.is_done(case))]
         if len(todo) < len(cases):
             print(f"{len(cases) - len(todo)} of {len(cases)} cases are done already")
         outputs.start(whole_folder=count == 1)

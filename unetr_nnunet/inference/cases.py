@@ -162,16 +162,20 @@ def _flat_name(path: Path) -> str:
 
 
 def _series_candidate(series: Series, root: Path, all_series: Sequence[Series], channels: int) -> _Candidate:
-    """Return a DICOM case: named after its folder, then its path below the root, then its file or its UID."""
+    """Return a DICOM case: named after its folder, then its path below the root, then its file or its UID.
+
+    Headers say what they like: of what they say, only what can be part of a file's name is taken.
+    """
+    number, uid = (re.sub(r"[^\w.-]", "_", text).lstrip(".") for text in (series.number, series.uid))
     below = series.folder.relative_to(root).parts
     root_name = root.resolve().name or "series"
     whole = "_".join((root_name, *below))
     names = [below[-1] if below else root_name, "_".join(below) or root_name, whole]
     if sum(other.folder == series.folder for other in all_series) > 1:
-        names = [f"{name}_{series.number}" for name in names if series.number]
+        names = [f"{name}_{number}" for name in names if number]
     if len(series.files) == 1:
         names.append(f"{whole}_{_stem(series.files[0])}")
-    names += [f"{whole}_{series.uid.replace('.', '')[-8:]}", f"{whole}_{series.uid}"]
+    names += [f"{whole}_{uid.replace('.', '')[-8:]}", f"{whole}_{uid}"]
     return _Candidate(tuple(dict.fromkeys(names)), _padded([series.files], channels), True)
 
 

@@ -77,7 +77,8 @@ def predict_cases(
     def note(case: Case, error: BaseException) -> None:
         with lock:
             if not isinstance(error, ExtraFailed):
-                outputs.mask_path(case).unlink(missing_ok=True)  # an older run's would look as if the case were done
+                with contextlib.suppress(OSError):  # such as a name too long
+                    outputs.mask_path(case).unlink(missing_ok=True)  # an older run's would look as if it were done
             failed.add(case, error)
         report(case, 1.0)
 
@@ -133,13 +134,17 @@ class _Worker:
 
     def _read_ahead(self, next_case: Callable[[], Case | None]) -> Iterator[tuple[Case, Future[list[sitk.Image]]]]:
         case = next_case()
-        reading = self.readers.submit(read_case, case) if case else None
+        reading = self.readers.submit(self._read, case) if case else None
         while case is not None and reading is not None:
             reading.exception()  # wait for it, so that no more than one case is read ahead
             upcoming = next_case()
-            ahead = self.readers.submit(read_case, upcoming) if upcoming else None
+            ahead = self.readers.submit(self._read, upcoming) if upcoming else None
             yield case, reading
             case, reading = upcoming, ahead
+
+    def _read(self, case: Case) -> list[sitk.Image]:
+        self.outputs.refuse_name(case)
+        return read_case(case)
 
     def _predict(self, case: Case, channels: list[sitk.Image]) -> Callable[[], None]:
         def progress(done: int, total: int) -> None:

@@ -1,6 +1,7 @@
 """What is written for a case, whole or not at all; the label map comes last, so that its presence means "done"."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from unetr_nnunet.inference.volumes_table import VolumesTable, organ_volumes
 from unetr_nnunet.inference.write_mask import write_mask
 
 ENDING = ".nii.gz"
+_LONGEST_NAME = 255
+"""Bytes of a file's name."""
 
 
 class ExtraFailed(Exception):  # noqa: N818 - says what failed
@@ -61,6 +64,27 @@ class Outputs:
     def mask_path(self, case: Case) -> Path:
         """Return where a case's label map goes."""
         return self.folder / (case.name + ENDING)
+
+    def refuse_name(self, case: Case) -> None:
+        """Refuse a case whose outputs would have a name too long, or lie in another folder.
+
+        Raises:
+            ValueError: with a remedy.
+        """
+        path = self.mask_path(case)
+        if path.parent != self.folder:
+            raise ValueError(f"{case.name} is no name of a file: rename the case's file or folder")
+        if len(os.fsencode(path.name)) > _LONGEST_NAME:
+            raise ValueError(
+                f"its label map's name would be longer than {_LONGEST_NAME} bytes: shorten the case's name"
+            )
+
+    def is_done(self, case: Case) -> bool:
+        """Whether a case has its label map."""
+        try:
+            return self.mask_path(case).is_file()
+        except OSError:  # a name too long
+            return False
 
     def paths(self, case: Case) -> list[Path]:
         """Return every file that may be written for a case."""
