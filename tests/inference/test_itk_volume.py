@@ -75,11 +75,35 @@ def test_the_file_of_the_voxels_is_missing(tmp_path: Path, ending: str) -> None:
 def test_negative_spacing(tmp_path: Path, value: str) -> None:
     path = written(tmp_path, ".mha", False)[0]
     path.write_bytes(re.sub(rb"ElementSpacing = .*", f"ElementSpacing = {value}".encode(), path.read_bytes()))
-    refused(path, "negative spacing, .-")
+    refused(path, f"negative spacing, .{value}")
     path = written(tmp_path, ".nrrd", False)[0]
     content = re.sub(rb"space: .*\n|space origin.*\n", b"", path.read_bytes())
     path.write_bytes(re.sub(rb"space directions.*", f"spacings: {value}".encode(), content))
-    refused(path, "negative spacing, .-")
+    refused(path, f"negative spacing, .{value}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "spacings: 1 nan 1", "spacings: nan nan nan", "spacings: 1 1", "", "space directions: none none none",
+        "space directions: (1,0,0) (0,1,0) none", "space directions: (1,0,0) (0,nan,0) (0,0,1)",
+        "space directions: (1,0,0) (0,inf,0) (0,0,1)",
+    ],
+)  # fmt: skip
+def test_an_nrrd_that_does_not_tell_its_spacing(tmp_path: Path, line: str) -> None:
+    """SimpleITK takes 1 mm."""
+    path = written(tmp_path, ".nrrd", False)[0]
+    content = re.sub(rb"space directions.*\n", f"{line}\n".encode() if line else b"", path.read_bytes())
+    if "directions" not in line:
+        content = re.sub(rb"space: .*\n|space origin.*\n", b"", content)
+    path.write_bytes(content)
+    refused(path, "does not tell its spacing along all axes|cannot be read")
+
+
+def test_a_meta_image_without_spacing(tmp_path: Path) -> None:
+    path = written(tmp_path, ".mha", False)[0]
+    path.write_bytes(re.sub(rb"ElementSpacing.*\n", b"", path.read_bytes()))
+    refused(path, "does not tell its spacing")
 
 
 def test_small_spacing_is_not_negative(tmp_path: Path) -> None:
@@ -138,9 +162,9 @@ def test_absurd_sizes_take_no_memory(tmp_path: Path, ending: str, sizes: bytes, 
 
 
 @every_ending
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
 def test_not_finite(tmp_path: Path, ending: str, bad: float) -> None:
-    voxels = hounsfield().astype(np.float32)
+    voxels = hounsfield().astype(np.float64 if bad == 1e300 else np.float32)
     voxels[2, 3, 4] = bad
     refused(written(tmp_path, ending, False, volume(voxels))[0], "1 voxels that are NaN or infinite")
 

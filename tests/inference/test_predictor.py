@@ -144,6 +144,16 @@ def test_arrays_in_and_out(tmp_path):
     np.testing.assert_array_equal(predictor.predict_array(array[None], SPACING[::-1]), expected)
 
 
+@pytest.mark.parametrize("bad", [np.nan, 1e300])
+def test_what_is_not_finite_is_refused(tmp_path, bad):
+    model = load_model(write_model(tmp_path), None)
+    array = sitk.GetArrayFromImage(ct("RAS")).astype(np.float64)
+    array[3, 20, 20] = bad
+    for predictor in (Predictor([model]), Predictor([model, model])):
+        with pytest.raises(ValueError, match="channel 0 holds 1 voxels that are NaN or infinite"):
+            predictor.predict_array(array, SPACING[::-1])
+
+
 def test_memory_in_files_gives_the_same(tmp_path, monkeypatch):
     model = load_model(write_model(tmp_path / "model"), None)
     expected = sitk.GetArrayFromImage(Predictor([model]).predict([ct()]))

@@ -93,7 +93,7 @@ def test_a_dicom_series_for_a_model_of_two_channels(tmp_path: Path) -> None:
     refused(only_case(tmp_path, 2), "channel 1 of 2 has no file")
 
 
-@pytest.mark.parametrize("value", ["0 1 1", "-1 1 1", "nan 1 1", "inf 1 1"])
+@pytest.mark.parametrize("value", ["0 1 1", "-1 1 1", "nan 1 1", "inf 1 1", "1e-3 1 1"])
 def test_wrong_spacing_in_a_meta_image(tmp_path: Path, value: str) -> None:
     path = write(tmp_path / "scan.mha")
     content = path.read_bytes()

@@ -34,10 +34,10 @@ _DEFLATED = re.compile(
 _RAW = re.compile(rb"^(?:encoding\s*:\s*raw|CompressedData\s*[=:]\s*False)\s*$", re.IGNORECASE | re.MULTILINE)
 _SKIP = re.compile(rb"^(?:byte|line) ?skip\s*:\s*(?!0\s*$)", re.IGNORECASE | re.MULTILINE)
 
-_NEGATIVE_SPACING = re.compile(
-    rb"^(?:spacings\s*:|ElementSpacing\s*[=:])(?:.*\s)?(-[\d.].*)$", re.IGNORECASE | re.MULTILINE
+_SPACING = re.compile(
+    rb"^(?:spacings\s*:|space directions\s*:|ElementSpacing\s*[=:])(.*)$", re.IGNORECASE | re.MULTILINE
 )
-"""SimpleITK takes it for a direction."""
+_VECTOR = re.compile(rb"\([^)]*\)|[^\s()]+")
 
 
 def read_itk_volume(path: Path) -> sitk.Image:
@@ -68,7 +68,9 @@ def read_itk_volume(path: Path) -> sitk.Image:
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        _refuse_damage(path, header, data, _promised_bytes(path, reader))
+        promised_bytes = _promised_bytes(path, reader)
+        _refuse_wrong_spacing(path, header)
+        _refuse_damage(path, header, data, promised_bytes)
         image = reader.Execute()
     except RuntimeError as error:
         raise ValueError(f"{path} cannot be read: {itk_reason(error)}") from error
@@ -99,11 +101,23 @@ def _promised_bytes(path: Path, reader: sitk.ImageFileReader) -> int:
     return math.prod(size) * sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
 
 
+def _refuse_wrong_spacing(path: Path, header: bytes) -> None:
+    """Refuse spacing that SimpleITK makes something of: 1 mm of NaN or none, a direction of a sign."""
+    match = _SPACING.search(header)
+    vectors = _VECTOR.findall(match[1])[:3] if match else []
+    try:
+        numbers = [float(number) for vector in vectors for number in vector.strip(b"()").split(b",")]
+    except ValueError:  # such as "none"
+        numbers = []
+    if len(vectors) < 3 or not numbers or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{path} does not tell its spacing along all axes: write it into its header, in mm")
+    if b"(" not in vectors[0] and min(numbers) < 0:
+        written = os.fsdecode(match[1]).strip() if match else ""
+        raise ValueError(f"{path} has negative spacing, {written!r}; each must be above 0")
+
+
 def _refuse_damage(path: Path, header: bytes, data: Path, promised_bytes: int) -> None:
-    """Refuse voxels that are fewer than the header promises, or whose checksum is wrong; and negative spacing."""
-    negative = _NEGATIVE_SPACING.search(header)
-    if negative:
-        raise ValueError(f"{path} has negative spacing, {os.fsdecode(negative[1]).strip()!r}; each must be above 0")
+    """Refuse voxels that are fewer than the header promises, or whose checksum is wrong."""
     offset = len(header) if data == path else 0
     stored_bytes = data.stat().st_size - offset
     if _DEFLATED.search(header) and not _SKIP.search(header):

@@ -19,6 +19,7 @@ from unetr_nnunet.inference.orientation import like_input, to_orientation
 from unetr_nnunet.inference.preparation import Prepared, prepare
 from unetr_nnunet.inference.resampling import planned_resampling
 from unetr_nnunet.inference.sliding_window import Placement, Progress, SlidingWindow
+from unetr_nnunet.inference.voxel_values import refuse_not_finite
 
 
 class Predictor:
@@ -74,12 +75,15 @@ class Predictor:
 
         Returns:
             The label map, uint8 (uint16 above 255 labels), in the geometry of the first channel.
+
+        Raises:
+            ValueError: a voxel is NaN, infinite or beyond float32.
         """
         if len(self.models) > 1:
             code = self.models[0].orientation
             return self.decide(self.predict_probabilities(channels, code, progress), code, channels[0])
         model = self.models[0]
-        self._doubt_values(channels)
+        self._check_values(channels)
         on_image, oriented = self._logits(model, channels, progress)
         mask = on_image.label_map().transpose(model.plans.transpose_backward)
         return like_input(self._postprocess(mask), oriented, channels[0])
@@ -96,6 +100,9 @@ class Predictor:
 
         Returns:
             The label of each voxel, (Z, Y, X).
+
+        Raises:
+            ValueError: see `predict`.
         """
         directions = sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(self.models[0].orientation)
         channels = []
@@ -118,7 +125,7 @@ class Predictor:
         Returns:
             (K, Z, Y, X) of each output; for region models, of each region.
         """
-        self._doubt_values(channels)
+        self._check_values(channels)
         total: npt.NDArray[np.float16] | None = None
         for number, model in enumerate(self.models):
             outputs = int(model.labels.num_segmentation_heads)
@@ -144,10 +151,11 @@ class Predictor:
         mask: npt.NDArray[np.uint8 | np.uint16] = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
         return like_input(self._postprocess(mask), to_orientation(image, code), image)
 
-    def _doubt_values(self, channels: Sequence[sitk.Image]) -> None:
-        """Say so where a CT holds neither air nor fat."""
-        for image in map(sitk.GetArrayViewFromImage, channels) if self.models[0].is_ct else ():
-            if image.min() >= 0:
+    def _check_values(self, channels: Sequence[sitk.Image]) -> None:
+        """Refuse what is not finite, and say so where a CT holds neither air nor fat."""
+        for number, image in enumerate(map(sitk.GetArrayViewFromImage, channels)):
+            refuse_not_finite(image, f"channel {number}")
+            if self.models[0].is_ct and image.min() >= 0:
                 self.say(f"values from {image.min()} to {image.max()} are no HU; the label map may mean nothing")
 
     def _share(self, progress: Progress | None, number: int) -> Progress | None:

@@ -14,6 +14,7 @@ from unetr_nnunet.inference.nifti_volume import read_nifti
 from unetr_nnunet.inference.voxel_values import compact
 
 _LARGEST_EXTENT_MM = 3000.0
+_SMALLEST_SPACING_MM = 0.01
 _ORTHONORMAL_TOLERANCE = 1e-3
 
 
@@ -63,8 +64,9 @@ def _read_channel(case: Case, channel: int) -> sitk.Image:
 def _refuse_wrong_geometry(image: sitk.Image, name: str) -> None:
     spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
     direction = np.reshape(image.GetDirection(), (3, 3))
-    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        raise ValueError(f"{name} has spacing {image.GetSpacing()} mm; each must be above 0")
+    if not (np.isfinite(spacing).all() and (spacing >= _SMALLEST_SPACING_MM).all()):
+        fact = f"each must be {_SMALLEST_SPACING_MM} mm at least"
+        raise ValueError(f"{name} has spacing {image.GetSpacing()} mm; {fact}: correct its spacing")
     extent_mm = spacing * image.GetSize()
     if extent_mm.max() > _LARGEST_EXTENT_MM:
         sides = " x ".join(f"{side:.0f}" for side in extent_mm)

@@ -7,18 +7,19 @@ import numpy.typing as npt
 
 
 def refuse_not_finite(voxels: npt.NDArray[Any], name: str) -> None:
-    """Refuse NaN and infinity.
+    """Refuse NaN, infinity, and what becomes infinite in the float32 that everything is computed in.
 
     Args:
         voxels: of any shape and type; looked at along the first axis, so that no copy of the whole is made.
         name: for the message.
 
     Raises:
-        ValueError: a voxel is NaN or infinite.
+        ValueError: a voxel is NaN, infinite or beyond float32.
     """
     if not np.issubdtype(voxels.dtype, np.floating):
         return
-    wrong = sum(int(np.count_nonzero(~np.isfinite(part))) for part in voxels)
+    with np.errstate(over="ignore"):
+        wrong = sum(int(np.count_nonzero(~np.isfinite(part.astype(np.float32, copy=False)))) for part in voxels)
     if wrong:
         raise ValueError(
             f"{name} holds {wrong} voxels that are NaN or infinite; replace them, with air (-1000) in a CT"
