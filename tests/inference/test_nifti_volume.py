@@ -185,15 +185,41 @@ def test_axes_that_are_not_at_right_angles(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(voxels(), np.diag([1, 2, 3, 1]))
     image.set_qform(np.diag([1, 2, 3, 1]), 1)
     image.set_sform(sheared, 1)
-    refused(write(tmp_path / "both.nii", bytearray(image.to_bytes())), "orthonormal|right angles")
+    refused(write(tmp_path / "both.nii", bytearray(image.to_bytes())), "orthonormal|right angles|qform and sform place")
 
 
-def test_sform_goes_before_qform_as_nibabel_has_it(tmp_path: Path) -> None:
-    image = nibabel.Nifti1Image(voxels(), np.diag([1, 2, 3, 1]))
-    image.set_qform(np.diag([-1, -2, 3, 1]), 1)
-    image.set_sform(np.diag([1, 2, 3, 1]), 1)
-    path = write(tmp_path / "scan.nii", bytearray(image.to_bytes()))
-    assert read_nifti(path).GetDirection() == (-1, 0, 0, 0, -1, 0, 0, 0, 1)
+def two_forms(path: Path, qform: np.ndarray, sform: np.ndarray, codes: tuple[int, int] = (1, 1)) -> Path:
+    image = nibabel.Nifti1Image(voxels(), sform)
+    image.set_qform(qform, codes[0])
+    image.set_sform(sform, codes[1])
+    return write(path, bytearray(image.to_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("change", "codes"),
+    [((-1, 1, 1, 0), (1, 1)), ((1, 1, 1, 50), (1, 1)), ((-1, -1, 1, 0), (1, 4)), ((1, 1, 1, 1.2), (2, 1))],
+)
+def test_qform_and_sform_that_disagree(
+    tmp_path: Path, change: tuple[float, float, float, float], codes: tuple[int, int]
+) -> None:
+    qform = np.diag([change[0], 2 * change[1], 3 * change[2], 1.0])
+    qform[0, 3] = change[3]
+    path = two_forms(tmp_path / "scan.nii", qform, np.diag([1.0, 2, 3, 1]), codes)
+    refused(path, "its qform and sform place it .* mm apart; set the code of the wrong one to 0, or correct it")
+
+
+def test_qform_and_sform_that_agree_but_for_rounding(tmp_path: Path) -> None:
+    turn = np.diag([1.0, 2, 3, 1])
+    turn[0, 3] = 0.3
+    path = two_forms(tmp_path / "scan.nii", turn, np.diag([1.0, 2, 3, 1]))
+    assert read_nifti(path).GetSize() == SHAPE_XYZ
+
+
+@pytest.mark.parametrize("codes", [(0, 1), (1, 0)])
+def test_a_form_whose_code_is_0_is_not_looked_at(tmp_path: Path, codes: tuple[int, int]) -> None:
+    path = two_forms(tmp_path / "scan.nii", np.diag([-1.0, -2, 3, 1]), np.diag([1.0, 2, 3, 1]), codes)
+    x = -1 if codes[1] else 1  # LPS
+    assert read_nifti(path).GetDirection() == (x, 0, 0, 0, x, 0, 0, 0, 1)
 
 
 def test_more_than_one_value_a_voxel(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from unetr_nnunet.nifti_stream import open_nifti
 
 GEOMETRY_TOLERANCE_MM = 0.1
 """The header's two geometries may place a voxel this far apart: below a voxel, above what quaternions round off."""
+FORMS_TOLERANCE_VOXELS = 1.0
+"""The smallest side of a voxel counts. A quaternion near half a turn rounds a qform by up to half of it."""
 EXACT_IN_FLOAT32 = 2**24
 LPS_FROM_RAS = np.diag((-1.0, -1.0, 1.0))
 MOST_COMPRESSED = 1040
@@ -96,6 +98,8 @@ def _geometry(path: Path, header: Any, shape: tuple[int, int, int]) -> sitk.Imag
         raise ValueError(f"has voxels of {_list(zooms_mm)} mm; each must be above 0")
     if int(header["qform_code"]) <= 0 and int(header["sform_code"]) <= 0:
         raise ValueError("does not say how it is oriented (qform and sform codes are 0); set one of them")
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, size - 1) for size in shape))])
+    _refuse_two_places(header, corners)
     affine = np.asarray(header.get_best_affine(), np.float64)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NiftiImageIO")
@@ -108,14 +112,34 @@ def _geometry(path: Path, header: Any, shape: tuple[int, int, int]) -> sitk.Imag
     direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:3, :3]
     read = np.eye(4)
     read[:3] = LPS_FROM_RAS @ np.column_stack([direction * reader.GetSpacing()[:3], reader.GetOrigin()[:3]])
-    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, size - 1) for size in shape))])
-    off_mm = float(np.linalg.norm((corners @ (affine - read).T)[:, :3], axis=1).max())
+    off_mm = _apart_mm(corners, affine, read)
     if not off_mm <= GEOMETRY_TOLERANCE_MM:
         fact = (
             f"qform, sform and voxel size place its corners {off_mm:.3g} mm apart, or its axes are not at right angles"
         )
         raise ValueError(f"contradicts itself: {fact}; resample it, or correct its header")
     return reader
+
+
+def _refuse_two_places(header: Any, corners: npt.NDArray[np.int64]) -> None:
+    """Refuse a header whose qform and sform are both given and place the volume differently."""
+    if int(header["qform_code"]) <= 0 or int(header["sform_code"]) <= 0:
+        return
+    try:
+        off_mm = _apart_mm(corners, header.get_qform(), header.get_sform())
+    except HeaderDataError as error:
+        raise ValueError(f"has no usable qform: {error}; set its code to 0 or correct it") from error
+    limit_mm = FORMS_TOLERANCE_VOXELS * float(min(header.get_zooms()[:3]))
+    if not off_mm <= limit_mm:
+        remedy = "set the code of the wrong one to 0, or correct it"
+        raise ValueError(f"contradicts itself: its qform and sform place it {off_mm:.3g} mm apart; {remedy}")
+
+
+def _apart_mm(
+    corners: npt.NDArray[np.int64], one: npt.NDArray[np.floating[Any]], other: npt.NDArray[np.floating[Any]]
+) -> float:
+    """Return the largest distance between the places that two affines give the corners."""
+    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
 
 
 def _stored_zooms_mm(path: Path) -> npt.NDArray[np.float64]:
