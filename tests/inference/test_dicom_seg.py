@@ -129,6 +129,19 @@ def test_segments_lie_where_the_mask_does(tmp_path: Path, angles: tuple[float, f
         assert places == voxels(mask, BTCV[name])
 
 
+def test_regions_that_overlap_are_whole_segments(tmp_path: Path) -> None:
+    files, grid = write_series(tmp_path / "series", (0.2, -0.3, 2.0))
+    mask = random_mask(grid, [0, 1, 2, 3])
+    regions = {"whole": (1, 2), "core": (2,), "other": (3,), "absent": (4,)}
+    write_dicom_seg(mask, files, {"whole": 1, "core": 2, "other": 3, "absent": 4}, tmp_path / "seg.dcm", regions)
+    read = {description.SegmentLabel: places for description, places in segments(tmp_path / "seg.dcm")}
+    one, two, three = (voxels(mask, label) for label in (1, 2, 3))
+    assert read == {"whole": one | two, "core": two, "other": three}
+    write_dicom_seg(mask, files, {"all": 1}, tmp_path / "all.dcm", {"all": (1, 2, 3)})
+    [(_, places)] = segments(tmp_path / "all.dcm")
+    assert places == one | two | three
+
+
 def test_the_order_of_files_and_slices_does_not_matter(tmp_path: Path) -> None:
     files, grid = write_series(tmp_path / "series")
     mask = random_mask(grid, [0, 6])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.inference.small_model import DATASET, write_model
+from tests.inference.small_model import DATASET, REGIONS, write_model
 from tests.inference.test_folder import write_ct
 from unetr_nnunet.inference.cases import Case, find_cases
 from unetr_nnunet.inference.model import load_model
@@ -65,6 +65,18 @@ def test_probabilities_agree_with_the_mask(model, case, tmp_path):
     assert probabilities.dtype == np.float16
     in_ras = sitk.DICOMOrient(sitk.ReadImage(str(folder / "ct.nii.gz")), "RAS")  # the model's reader
     np.testing.assert_array_equal(probabilities.argmax(0), sitk.GetArrayFromImage(in_ras))
+
+
+def test_volumes_of_regions_are_of_all_their_voxels(case, tmp_path):
+    model = load_model(write_model(tmp_path / "regions", dataset=DATASET | REGIONS, mirror_axes=None), None)
+    folder = tmp_path / "out"
+    write(Outputs(folder, model, VolumesTable(folder / "volumes.csv")), case)
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "ct.nii.gz")))
+    whole, core = (line.split(",") for line in (folder / "volumes.csv").read_text().splitlines()[1:])
+    assert float(whole[2]) == pytest.approx((mask > 0).sum() * 1.5 * 1.5 * 3 / 1000, abs=1e-3)
+    assert float(core[2]) == pytest.approx((mask == 2).sum() * 1.5 * 1.5 * 3 / 1000, abs=1e-3)
+    assert (mask == 1).any()
+    assert (mask == 2).any()
 
 
 def test_the_mask_is_written_last_and_whatever_else_fails(model, case, tmp_path):

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from unetr_nnunet.inference.volumes_table import COLUMNS, VolumesTable, organ_volumes
 
-LABELS = {"liver": 6, "spleen": 1, "absent": 9}
+LABELS = {"liver": (6,), "spleen": (1,), "absent": (9,)}
 
 
 def random_case(dtype: type = np.uint8, image_dtype: type = np.int16) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +38,7 @@ def test_volumes_and_means_are_those_of_simpleitk(dtype: type, image_dtype: type
     statistics.Execute(label_image, intensities)
     assert [entry["organ"] for entry in volumes] == list(LABELS)
     for entry in volumes[:2]:
-        label = LABELS[entry["organ"]]
+        (label,) = LABELS[entry["organ"]]
         assert entry["ml"] == pytest.approx(shapes.GetPhysicalSize(label) / 1000)
         assert entry["mean_hu"] == pytest.approx(statistics.GetMean(label), abs=1e-3)
     assert volumes[2] == {"organ": "absent", "ml": 0, "mean_hu": None}
@@ -47,14 +47,22 @@ def test_volumes_and_means_are_those_of_simpleitk(dtype: type, image_dtype: type
 def test_the_largest_values_do_not_overflow() -> None:
     mask = np.full((40, 64, 64), 255, np.uint8)
     image = np.full(mask.shape, 32767, np.int16)
-    assert organ_volumes(mask, image, (1, 1, 1), {"all": 255}) == [{"organ": "all", "ml": 163.84, "mean_hu": 32767}]
+    assert organ_volumes(mask, image, (1, 1, 1), {"all": (255,)}) == [{"organ": "all", "ml": 163.84, "mean_hu": 32767}]
+
+
+def test_a_region_has_all_of_its_integers() -> None:
+    mask, image = random_case()
+    whole, core = organ_volumes(mask, image, (1, 1, 1), {"whole": (1, 6, 9), "core": (6,)})
+    assert whole["ml"] == pytest.approx(np.isin(mask, (1, 6)).sum() / 1000)
+    assert whole["mean_hu"] == pytest.approx(image[np.isin(mask, (1, 6))].mean())
+    assert core["ml"] == pytest.approx((mask == 6).sum() / 1000)
 
 
 def test_no_copy_of_the_volume_is_made() -> None:
     mask = np.ones((200, 64, 64), np.uint8)
     image = np.zeros(mask.shape, np.int16)
     tracemalloc.start()
-    organ_volumes(mask, image, (1, 1, 1), {"all": 1})
+    organ_volumes(mask, image, (1, 1, 1), {"all": (1,)})
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < mask.size, "less than one byte a voxel"

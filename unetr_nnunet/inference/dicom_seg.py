@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,13 @@ _EMPTY_IF_MISSING = (
 _LONGEST_LABEL = 64  # characters of DICOM's LO
 
 
-def write_dicom_seg(mask: sitk.Image, series_files: Sequence[Path], labels: Mapping[str, int], path: Path) -> None:
+def write_dicom_seg(
+    mask: sitk.Image,
+    series_files: Sequence[Path],
+    labels: Mapping[str, int],
+    path: Path,
+    regions: Mapping[str, Sequence[int]] | None = None,
+) -> None:
     """Write a binary DICOM-SEG of the labels that occur in a mask, one segment each, in the order of their integers.
 
     Labels that do not occur get no segment: viewers would list them, and a segment without a frame is something that
@@ -57,6 +63,7 @@ def write_dicom_seg(mask: sitk.Image, series_files: Sequence[Path], labels: Mapp
         series_files: the files it was made from, in any order: slices, or one multi-frame file.
         labels: integer of each label by name, without background.
         path: ``.dcm`` file to write, whole or not at all.
+        regions: all integers of each label by name, where it has more than its own; their segments may overlap.
 
     Raises:
         ValueError: there is no label, or a file has no identifier to refer to.
@@ -68,13 +75,19 @@ def write_dicom_seg(mask: sitk.Image, series_files: Sequence[Path], labels: Mapp
         raise ValueError(f"{path.name}: there are no labels to write; the model's dataset.json must name some")
     sources = _read_headers(series_files)
     array = sitk.GetArrayViewFromImage(mask)
-    found, array = _segments(array, labels)
+    found, array = _segments(array, labels, regions or {})
     affine = np.eye(4)
     affine[:3, :3] = (np.reshape(mask.GetDirection(), (3, 3)) * mask.GetSpacing())[:, ::-1]  # array axes: z, y, x
     affine[:3, 3] = mask.GetOrigin()
     segmentation = highdicom.seg.Segmentation(
         source_images=sources,
-        pixel_array=highdicom.Volume(array, affine, "PATIENT", sources[0].FrameOfReferenceUID),
+        pixel_array=highdicom.Volume(
+            array,
+            affine,
+            "PATIENT",
+            sources[0].FrameOfReferenceUID,
+            channels={"SegmentNumber": list(range(1, len(found) + 1))} if array.ndim == 4 else None,
+        ),
         segmentation_type="BINARY",
         segment_descriptions=_descriptions(found, labels),
         series_instance_uid=highdicom.UID(),
@@ -115,18 +128,25 @@ def _read_headers(files: Sequence[Path]) -> list[pydicom.FileDataset]:
 
 
 def _segments(
-    array: npt.NDArray[np.uint8 | np.uint16], labels: Mapping[str, int]
-) -> tuple[list[str], npt.NDArray[np.uint8 | np.uint16]]:
-    """Return the names of the labels that occur, and the mask (Z, Y, X) renumbered to 1, 2, ... in that order."""
+    array: npt.NDArray[np.uint8 | np.uint16], labels: Mapping[str, int], regions: Mapping[str, Sequence[int]]
+) -> tuple[list[str], npt.NDArray[Any]]:
+    """Return the names of the labels that occur, and their segments in that order.
+
+    They are the mask (Z, Y, X) renumbered to 1, 2, ..., or where some overlap one mask each, (Z, Y, X, K) uint8.
+    """
     occurs = np.zeros(np.iinfo(array.dtype).max + 1, bool)
     for labels_of_slice in array:
         occurs[np.bincount(labels_of_slice.ravel()).nonzero()] = True
-    names = [name for name, label in sorted(labels.items(), key=lambda item: item[1]) if occurs[label]]
+    integers = {name: list(regions.get(name, (label,))) for name, label in labels.items()}
+    names = [name for name in sorted(labels, key=lambda name: labels[name]) if occurs[integers[name]].any()]
     if not names:
         return [min(labels, key=lambda name: labels[name])], np.zeros_like(array[:1])
+    found = [integer for name in names for integer in integers[name]]
+    if len(set(found)) < len(found):
+        return names, np.stack([np.isin(array, integers[name]) for name in names], axis=-1).astype(np.uint8)
     numbers = np.zeros(len(occurs), array.dtype)
     for number, name in enumerate(names, start=1):
-        numbers[labels[name]] = number
+        numbers[integers[name]] = number
     return names, numbers[array]
 
 

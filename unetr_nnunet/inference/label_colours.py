@@ -62,6 +62,23 @@ def integer_labels(dataset: dict[str, Any]) -> dict[str, int]:
     return dict(zip(foreground, map(int, order), strict=True))
 
 
+def region_integers(dataset: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return all integers of a mask that lie within each label or region, in the order of `integer_labels`.
+
+    A voxel within several regions has the integer of the last of them, so that a region's voxels have its own integer
+    (which stands for what is in no later region) or one of those that its entry in ``dataset.json`` lists.
+
+    Args:
+        dataset: content of nnU-Net's ``dataset.json``.
+
+    Raises:
+        ValueError: see `integer_labels`.
+    """
+    own = integer_labels(dataset)
+    listed = {name: _integers(name, dataset["labels"][name]) for name in own}
+    return {name: tuple(sorted({label, *(set(listed[name]) & set(own.values()))})) for name, label in own.items()}
+
+
 def _integers(name: str, label: Any) -> tuple[int, ...]:
     try:
         integers = tuple(map(int, label)) if isinstance(label, list | tuple) else (int(label),)

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from unetr_nnunet.atomic import atomic_path, remove_leftovers
 from unetr_nnunet.inference.cases import Case, in_utf8
 from unetr_nnunet.inference.dicom_seg import write_dicom_seg
-from unetr_nnunet.inference.label_colours import integer_labels, write_label_tables
+from unetr_nnunet.inference.label_colours import integer_labels, region_integers, write_label_tables
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.predictor import Predictor
 from unetr_nnunet.inference.probabilities import reader_orientation, reader_properties, write_probabilities
@@ -59,7 +59,7 @@ class Outputs:
     preview: Preview | None = None
 
     def __post_init__(self) -> None:
-        self.labels = integer_labels(self.model.dataset)
+        self.labels, self.regions = integer_labels(self.model.dataset), region_integers(self.model.dataset)
 
     def mask_path(self, case: Case) -> Path:
         """Return where a case's label map goes."""
@@ -140,7 +140,7 @@ class Outputs:
         extras: dict[str, Callable[[], None]] = {}
         if self.dicom_seg and case.is_dicom:
             target = self.folder / f"{case.name}.dcm"
-            extras["DICOM-SEG"] = lambda: write_dicom_seg(mask, case.channels[0], self.labels, target)
+            extras["DICOM-SEG"] = lambda: write_dicom_seg(mask, case.channels[0], self.labels, target, self.regions)
         if (preview := self.preview) is not None:
             picture = self.folder / f"{case.name}.png"
             extras["preview"] = lambda: preview(channels[0], {"prediction": mask}, picture, self.labels)
@@ -150,7 +150,7 @@ class Outputs:
                 write()
             except Exception as error:  # the label map is what was asked for first
                 errors[name] = error
-        self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.labels))
+        self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.regions))
         write_mask(mask, self.mask_path(case))
         if errors:
             words = "; ".join(f"no {name}: {error or type(error).__name__}" for name, error in errors.items())

@@ -19,7 +19,7 @@ def organ_volumes(
     mask: npt.NDArray[np.uint8 | np.uint16],
     image: npt.NDArray[np.number[Any]],
     spacing_mm: Sequence[float],
-    labels: Mapping[str, int],
+    labels: Mapping[str, Sequence[int]],
 ) -> list[dict[str, Any]]:
     """Measure each organ of a mask.
 
@@ -29,7 +29,7 @@ def organ_volumes(
         mask: labels (Z, Y, X).
         image: intensities of the first channel on the same grid (Z, Y, X); HU for a CT.
         spacing_mm: size of a voxel along the three axes, in any order.
-        labels: integer of each organ by name.
+        labels: integers of each organ, or of each region, by name.
 
     Returns:
         One entry an organ, in the order of ``labels``: ``organ``, ``ml`` and ``mean_hu``, None where it is absent.
@@ -51,10 +51,10 @@ def organ_volumes(
     return [
         {
             "organ": organ,
-            "ml": float(voxels[label] * ml_per_voxel),
-            "mean_hu": float(sums[label] / voxels[label]) if voxels[label] else None,
+            "ml": float(voxels[integers].sum() * ml_per_voxel),
+            "mean_hu": float(sums[integers].sum() / voxels[integers].sum()) if voxels[integers].any() else None,
         }
-        for organ, label in labels.items()
+        for organ, integers in ((organ, list(integers)) for organ, integers in labels.items())
     ]
 
 
