@@ -13,6 +13,7 @@ from pydicom.uid import (
 
 from tests.inference.scans import slice_dataset, write_series
 from unetr_nnunet.inference.dicom_header import read_header
+from unetr_nnunet.inference.dicom_series import read_series
 from unetr_nnunet.inference.dicom_tree import find_series, in_slice_order
 
 VOLUMES = (".nii.gz", ".nii")
@@ -136,17 +137,68 @@ def test_a_damaged_slice_stays_in_its_series(tmp_path: Path, content: bytes) -> 
     assert words == []
 
 
-def test_a_damaged_file_among_several_series_is_said(tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        for path in write_series(tmp_path / folder):
-            path.rename(tmp_path / f"{folder}_{path.name}")
-    (tmp_path / "bad.dcm").write_bytes(b"damaged")
-    cut = tmp_path / "a_IM0003.dcm"
-    cut.write_bytes(cut.read_bytes()[:-200])
+def two_series(folder: Path, ending: str = ".dcm") -> None:
+    for name in ("a", "b"):
+        for path in write_series(folder / name):
+            path.rename(folder / f"{name}_{path.stem}{ending}")
+
+
+def test_a_damaged_file_among_several_series_breaks_them_all(tmp_path: Path) -> None:
+    two_series(tmp_path)
+    bad = tmp_path / "a_IM0003.dcm"
+    bad.write_bytes(bad.read_bytes()[:200])
     series, words = find_series(tmp_path, "CT", VOLUMES)
+    assert words == []
+    assert sorted(len(each.files) for each in series) == [6, 7]
+    for each in series:
+        assert bad in each.files
+        with pytest.raises(ValueError, match=r"a_IM0003\.dcm is .*; restore it, or move it out"):
+            read_series(each.files)
+
+
+def test_a_damaged_file_that_tells_its_series_breaks_that_one(tmp_path: Path) -> None:
+    two_series(tmp_path)
+    bad = tmp_path / "a_IM0003.dcm"
+    bad.write_bytes(bad.read_bytes()[: -2 * 8 * 10 - 12])  # all but the pixels
+    series, words = find_series(tmp_path, "CT", VOLUMES)
+    assert words == []
     assert [len(each.files) for each in series] == [6, 6]
-    assert len(words) == 1
-    assert "bad.dcm is no DICOM file, or damaged" in words[0]
+    assert sum(bad in each.files for each in series) == 1
+
+
+@pytest.mark.parametrize("ending", ["", ".123", ".img"])
+@pytest.mark.parametrize("content", [b"", bytes(100), bytes(5000)])
+def test_a_slice_without_content_whatever_its_ending(tmp_path: Path, ending: str, content: bytes) -> None:
+    two_series(tmp_path, ending)
+    bad = tmp_path / f"a_IM0001{ending}"
+    bad.write_bytes(content)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "VERSION").write_text("1")
+    series, _ = find_series(tmp_path, "CT", VOLUMES)
+    assert sorted(len(each.files) for each in series) == [6, 7]
+    assert all(bad in each.files for each in series)
+
+
+@pytest.mark.parametrize("ending", ["", ".dcm"])
+def test_a_file_that_cannot_be_read_breaks_the_series_of_its_folder(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_series(tmp_path, ending)
+    bad, real = tmp_path / f"a_IM0001{ending}", Path.open
+
+    def refuse(path: Path, *arguments: str, **more: str):
+        if path in (bad, tmp_path / "notes.txt"):
+            raise OSError(5, "Input/output error", str(path))
+        return real(path, *arguments, **more)
+
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.setattr(Path, "open", refuse)
+    series, words = find_series(tmp_path, "CT", VOLUMES)
+    assert words == []
+    assert sorted(len(each.files) for each in series) == [6, 7]
+    for each in series:
+        with pytest.raises(OSError, match=f"a_IM0001{ending}"):
+            read_series(each.files)
 
 
 def test_only_damaged_files_are_a_series_that_will_be_refused(tmp_path: Path) -> None:

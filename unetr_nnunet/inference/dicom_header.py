@@ -104,6 +104,12 @@ def is_dicom(path: Path) -> bool:
         return stream.read(4) == b"DICM"
 
 
+def is_blank(path: Path) -> bool:
+    """Whether a file is empty or begins with zeros only, as a slice does that a full disk or a lost link cut short."""
+    with path.open("rb") as stream:
+        return not stream.read(_MAGIC_OFFSET + 4).strip(b"\0")
+
+
 def read_dataset(path: Path, keywords: Sequence[str] | None = None) -> tuple[pydicom.Dataset, int]:
     """Read a file up to its pixels.
 
@@ -163,7 +169,7 @@ def frame_header(header: SliceHeader, number: int, functional_groups: pydicom.Da
 
 def _damaged(path: Path, reason: object) -> ValueError:
     words = (str(reason) or repr(reason)).splitlines()[0]
-    return ValueError(f"{path} is no DICOM file, or damaged: {words}")
+    return ValueError(f"{path} is no DICOM file, or damaged: {words}; restore it, or move it out of its folder")
 
 
 def _header(path: Path, dataset: pydicom.Dataset, data_bytes: int) -> SliceHeader:

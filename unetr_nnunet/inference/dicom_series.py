@@ -72,7 +72,9 @@ def _stacked(headers: Sequence[SliceHeader]) -> tuple[list[SliceHeader], float]:
 def _refuse_wrong_pixels(header: SliceHeader) -> None:
     path = header.path
     if header.rows < 1 or header.columns < 1 or header.frames < 1 or header.data_bytes <= 0:
-        raise ValueError(f"{path} holds no pixels; is it cut short, or no image?")
+        raise ValueError(
+            f"{path} is cut short or no image, it holds no pixels; restore it, or move it out of its folder"
+        )
     if header.samples != 1 or header.photometric not in ("MONOCHROME2", ""):
         kind = header.photometric or f"{header.samples} values a pixel"
         raise ValueError(f"{path} is no CT slice but a colour or inverted image ({kind}); remove it from the series")

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.config import IGNORE
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
-from unetr_nnunet.inference.dicom_header import SliceHeader, is_dicom, read_header
+from unetr_nnunet.inference.dicom_header import DICOM_ENDINGS, SliceHeader, is_blank, is_dicom, read_header
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """SOP class, and the beginning of those with several frames."""
@@ -39,8 +39,9 @@ def find_series(
 ) -> tuple[list[Series], list[str]]:
     """Find the series of images in a folder and below it.
 
-    Hidden files and folders are left out, links are followed once. A file that is DICOM by its ending only, and
-    cannot be read, belongs to its folder's series: that series is then found broken, not quietly short.
+    Hidden files and folders are left out, links are followed once. A file that is DICOM by its ending only, that cannot
+    be read, or that is empty and named as the slices are, belongs to every series of its folder, unless its header
+    tells which: they are then found broken, not quietly short.
 
     Args:
         root: folder to begin with.
@@ -107,42 +108,56 @@ def _series_of_folder(folder: Path, files: Sequence[Path], modality: str | None)
     series.sort(key=lambda each: (each.number.zfill(12), each.files))
     if damaged and not series:
         return [Series(folder, "", "", tuple(damaged))], words
-    for path, (uid, reason) in damaged.items():
-        index = next((i for i, each in enumerate(series) if each.uid == uid or len(series) == 1), None)
-        if index is None:
-            words.append(reason)
-        else:
-            series[index] = replace(series[index], files=(*series[index].files, path))
-    return series, words
+    known = {each.uid for each in series}
+    return [
+        replace(
+            each, files=(*each.files, *(path for path, uid in damaged.items() if uid == each.uid or uid not in known))
+        )
+        for each in series
+    ], words
 
 
 _Groups = dict[tuple[str, str, Path | None], list[SliceHeader]]
 
 
-def _grouped(files: Sequence[Path], modality: str | None) -> tuple[_Groups, dict[Path, tuple[str, str]]]:
+def _grouped(files: Sequence[Path], modality: str | None) -> tuple[_Groups, dict[Path, str]]:
     """Group DICOM files by (reason to skip it, series UID, file where it is a volume of its own).
 
-    The second result are the damaged files: (series UID as far as it is known, reason).
+    The second result are the damaged files, each with its series UID as far as it is known.
     """
     groups: _Groups = defaultdict(list)
-    damaged: dict[Path, tuple[str, str]] = {}
+    damaged: dict[Path, str] = {}
+    doubtful: list[Path] = []
     for path in files:
-        if not is_dicom(path):
-            continue
         try:
+            if not is_dicom(path):
+                doubtful += [path] if is_blank(path) else []
+                continue
             header = read_header(path)
-        except ValueError as error:
-            damaged[path] = "", str(error)
+        except ValueError:
+            damaged[path] = ""
+            continue
+        except OSError:
+            doubtful.append(path)
             continue
         if header.sop_class == MediaStorageDirectoryStorage:
             continue
         reason = _why_skipped(header, modality)
         if not reason and header.data_bytes <= 0:
-            damaged[path] = header.series_uid, f"{path} holds no pixels"
+            damaged[path] = header.series_uid
             continue
         own_volume = path if header.frames > 1 and not reason else None
         groups[reason, header.series_uid, own_volume].append(header)
+    slices = [header.path for (reason, _, _), headers in groups.items() if not reason for header in headers]
+    endings = {*DICOM_ENDINGS, *map(_ending, slices)}
+    damaged |= {path: "" for path in doubtful if _ending(path) in endings}
     return groups, damaged
+
+
+def _ending(path: Path) -> str:
+    """Return a file's ending in lower case, "" for one of digits: file names may be UIDs."""
+    ending = path.suffix.lower()
+    return "" if ending[1:].isdecimal() else ending
 
 
 def _why_skipped(header: SliceHeader, modality: str | None) -> str:
