@@ -95,6 +95,34 @@ def test_resume_leaves_done_cases_alone(cts, model, tmp_path, capsys):
     assert (tmp_path / "out" / "volumes.csv").read_text() == table
 
 
+def test_resume_makes_what_is_missing_beside_a_mask(cts, model, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise RuntimeError("no font")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("unetr_nnunet.evaluation.overlay.draw_overlay", fail)
+        assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--preview") == 1
+    assert len(masks(tmp_path / "out")) == 3
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--preview", "--resume") == 0
+    assert len(list((tmp_path / "out").glob("case?.png"))) == 3
+    assert not (tmp_path / "out" / "failed.csv").exists()
+    assert "done already" not in capsys.readouterr().out
+
+
+def test_resume_with_other_models_is_refused(cts, model, tmp_path, capsys):
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "-f", 0) == 0
+    before = masks(tmp_path / "out")
+    for words in (["-f", 1, "--resume"], ["-f", 1, "--part", "1/2"], ["--resume"]):
+        assert run("-i", cts, "-o", tmp_path / "out", "-m", model, *words) == 1
+        assert "holds label maps of another model, or other folds of it" in capsys.readouterr().err
+    after = masks(tmp_path / "out")
+    for name, mask in before.items():
+        np.testing.assert_array_equal(mask, after[name])
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "-f", 1) == 0
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "-f", 1, "--resume") == 0
+    assert "3 of 3 cases are done already" in capsys.readouterr().out
+
+
 def test_parts_together_are_the_whole(cts, model, tmp_path):
     for part in ("1/2", "2/2"):
         assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--part", part) == 0

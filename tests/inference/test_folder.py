@@ -148,10 +148,17 @@ def test_words_name_their_case(cts, model, tmp_path):
     assert said[0].endswith(" are no HU; the label map may mean nothing")
 
 
-def test_an_older_mask_of_a_failed_case_goes(cts, model, tmp_path):
+def test_all_that_is_older_of_a_failed_case_goes(cts, model, tmp_path):
     run(cts, tmp_path / "out", model)
+    for ending in (".npz", ".pkl", ".png", ".dcm"):
+        (tmp_path / "out" / f"ct1{ending}").touch()
+        (tmp_path / "out" / f"ct2{ending}").touch()
     (cts / "ct1.nii.gz").write_text("no image")
     run(cts, tmp_path / "out", model)
+    assert list((tmp_path / "out").glob("ct1*")) == []
+    assert len(list((tmp_path / "out").glob("ct2*"))) == 5
+    rows = (tmp_path / "out" / "volumes.csv").read_text().splitlines()[1:]
+    assert {row.split(",")[0] for row in rows} == {"ct0", "ct2", "ct3"}
     assert sorted(masks(tmp_path / "out")) == ["ct0.nii.gz", "ct2.nii.gz", "ct3.nii.gz"]
 
 

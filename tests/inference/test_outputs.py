@@ -104,6 +104,61 @@ def test_a_folder_that_is_not_utf8(model, tmp_path):
     assert not folder.exists()
 
 
+def test_a_case_is_done_when_all_that_is_wanted_is_there(model, case, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    table = VolumesTable(folder / "volumes.csv")
+    plain, seg, preview, arrays = (
+        Outputs(folder, model, table, **wanted)
+        for wanted in ({}, {"dicom_seg": True}, {"preview": print}, {"save_probabilities": True})
+    )
+    series = Case("ct", case.channels, is_dicom=True)
+    assert not any(each.is_done(case) for each in (plain, seg, preview, arrays))
+    (folder / "ct.nii.gz").touch()
+    assert [each.is_done(case) for each in (plain, seg, preview, arrays)] == [True, True, False, False]
+    assert not seg.is_done(series)
+    for name in ("ct.dcm", "ct.png", "ct.npz"):
+        (folder / name).touch()
+    assert seg.is_done(series)
+    assert preview.is_done(case)
+    assert not arrays.is_done(case)
+    (folder / "ct.pkl").touch()
+    assert arrays.is_done(case)
+
+
+def test_a_failed_extra_leaves_no_older_one(model, case, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "ct.png").touch()
+
+    def preview(*_):
+        raise RuntimeError("no font")
+
+    with pytest.raises(ExtraFailed):
+        write(Outputs(folder, model, VolumesTable(folder / "volumes.csv"), preview=preview), case)
+    assert not (folder / "ct.png").exists()
+
+
+def test_label_maps_of_other_models_are_not_mixed_with_these(model, case, tmp_path):
+    folder = tmp_path / "out"
+    outputs = Outputs(folder, model, VolumesTable(folder / "volumes.csv"))
+    outputs.start(True, "one", anew=None)
+    (folder / "ct.nii.gz").touch()
+    (folder / "other.nii.gz").touch()
+    outputs.start(True, "one", anew=None)
+    assert (folder / "ct.nii.gz").exists()
+    before = (folder / "plans.json").stat().st_mtime_ns
+    with pytest.raises(
+        ValueError, match=r"out holds label maps of another model, or other folds of it: choose another"
+    ):
+        outputs.start(True, "two", anew=None)
+    assert (folder / "plans.json").stat().st_mtime_ns == before
+    outputs.start(True, "two", anew=[case])
+    assert not (folder / "ct.nii.gz").exists()
+    assert (folder / "other.nii.gz").exists()
+    outputs.start(True, "two", anew=None)
+
+
 def test_leftovers_of_a_killed_run_go_unless_others_write_there(model, tmp_path):
     folder = tmp_path / "out"
     outputs = Outputs(folder, model, VolumesTable(folder / "volumes.csv"))

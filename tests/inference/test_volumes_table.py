@@ -1,5 +1,6 @@
 import csv
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,26 @@ def test_a_table_is_continued_and_rows_are_replaced(tmp_path: Path) -> None:
     assert path.read_text() == before, "an unchanged row stands as it was"
     second.replace("b", entries(5)[:1])
     assert [(row["case"], row["ml"]) for row in rows(path)] == [("a", "1.000"), ("a", "0.000"), ("b", "5.000")]
+
+
+def test_rows_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "volumes.csv"
+    table = VolumesTable(path)
+    table.remove("a")
+    assert not path.exists()
+    for case in ("a", "b"):
+        table.replace(case, entries(1))
+    table.remove("a")
+    assert {row["case"] for row in rows(path)} == {"b"}
+
+
+def test_several_threads_write(tmp_path: Path) -> None:
+    """A rename of an older table after a newer one's would lose rows."""
+    path, names = tmp_path / "volumes.csv", [f"case{number}" for number in range(40)]
+    table = VolumesTable(path)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: table.replace(name, entries(1)), names))
+    assert {row["case"] for row in rows(path)} == set(names)
 
 
 @pytest.mark.parametrize("content", [b"", b"name;value\n", b"case,organ,ml,mean_hu\na,liver\n", b"\xff\xfe\x00case"])

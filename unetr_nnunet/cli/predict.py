@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--exact", action="store_true", help="nnUNetv2_predict's own label map, slower")
     parser.add_argument("--device", help="cpu, cuda (every GPU there is) or such as cuda:1 (cuda where there is one)")
-    parser.add_argument("--resume", action="store_true", help="leave out cases that have a label map in OUTPUT")
+    parser.add_argument("--resume", action="store_true", help="leave out cases that OUTPUT holds whole")
     parser.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="the K-th of N shares of the cases")
     parser.add_argument("--preview", action="store_true", help="also draw a PNG of each case")
     parser.add_argument("--dicom-seg", action="store_true", help="also write DICOM-SEG for DICOM input")
@@ -79,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     from unetr_nnunet.inference.folder import FailedCases, predict_cases
     from unetr_nnunet.inference.model_set import ModelSet, read_model_set
     from unetr_nnunet.inference.model_zip import model_folder
+    from unetr_nnunet.inference.models_mark import models_mark
     from unetr_nnunet.inference.outputs import Outputs
     from unetr_nnunet.inference.volumes_table import VolumesTable
 
@@ -110,10 +111,11 @@ def run(arguments: argparse.Namespace) -> int:
         _refuse_overwriting(cases, outputs)
         cases = cases[number - 1 :: count]
         stack.enter_context(folder_lock(output, part))
+        mark = models_mark(predictors[0].models, sets[0].largest_only if len(sets) == 1 else ())
+        outputs.start(count == 1, mark, anew=None if arguments.resume or count > 1 else cases)
         todo = [case for case in cases if not (arguments.resume and outputs.is_done(case))]
         if len(todo) < len(cases):
             print(f"{len(cases) - len(todo)} of {len(cases)} cases are done already")
-        outputs.start(whole_folder=count == 1)
         start = time.monotonic()
         failed = FailedCases(output / f"failed{suffix}.csv")
         with _Progress(todo) as report:

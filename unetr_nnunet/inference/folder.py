@@ -77,8 +77,8 @@ def predict_cases(
     def note(case: Case, error: BaseException) -> None:
         with lock:
             if not isinstance(error, ExtraFailed):
-                with contextlib.suppress(OSError):  # such as a name too long
-                    outputs.mask_path(case).unlink(missing_ok=True)  # an older run's would look as if it were done
+                with contextlib.suppress(OSError):  # such as a full disk
+                    outputs.discard(case)
             failed.add(case, error)
         report(case, 1.0)
 

@@ -1,8 +1,9 @@
 """What is written for a case, whole or not at all; the label map comes last, so that its presence means "done"."""
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,7 @@ from unetr_nnunet.inference.volumes_table import VolumesTable, organ_volumes
 from unetr_nnunet.inference.write_mask import write_mask
 
 ENDING = ".nii.gz"
+MARK_FILE = ".models"
 _LONGEST_NAME = 255
 """Bytes of a file's name."""
 
@@ -80,24 +82,40 @@ class Outputs:
             )
 
     def is_done(self, case: Case) -> bool:
-        """Whether a case has its label map."""
+        """Whether a case has its label map and all that is wanted beside it."""
+        endings = [ENDING]
+        endings += [".dcm"] if self.dicom_seg and case.is_dicom else []
+        endings += [".png"] if self.preview else []
+        endings += [".npz", ".pkl"] if self.save_probabilities else []
         try:
-            return self.mask_path(case).is_file()
+            return all((self.folder / (case.name + ending)).is_file() for ending in endings)
         except OSError:  # a name too long
             return False
+
+    def discard(self, case: Case) -> None:
+        """Remove what an older run wrote of a case: it would look as if the case were done."""
+        for path in self.paths(case):
+            with contextlib.suppress(OSError):  # such as a name too long
+                if path.parent == self.folder:
+                    path.unlink(missing_ok=True)
+        self.volumes.remove(case.name)
 
     def paths(self, case: Case) -> list[Path]:
         """Return every file that may be written for a case."""
         return [self.folder / (case.name + ending) for ending in (ENDING, ".dcm", ".png", ".npz", ".pkl")]
 
-    def start(self, whole_folder: bool) -> None:
+    def start(self, whole_folder: bool, mark: str = "", anew: Sequence[Case] | None = None) -> None:
         """Write what belongs to the folder: labels, colours, and the model's plans and data set, as nnU-Net does.
 
         Args:
             whole_folder: nobody else writes there now, so that what a killed run left can be removed.
+            mark: of the models, see `models_mark`; "" where nothing is known of them.
+            anew: cases that are all predicted again, so that what other models left of them can be removed; None where
+                older label maps are to stay.
 
         Raises:
-            ValueError: the folder belongs to other labels, or its name is not UTF-8.
+            ValueError: the folder belongs to other labels, holds label maps of other models that are to stay, or has a
+                name that is not UTF-8.
             OSError: it cannot be written to.
         """
         if (name := in_utf8(str(self.folder))) != str(self.folder):
@@ -105,6 +123,7 @@ class Outputs:
         path = self.folder / "dataset.json"
         if path.exists() and path.read_text(encoding="utf-8") != json.dumps(self.model.dataset, indent=4):
             raise ValueError(f"{path} is of another data set or model: choose another output folder")
+        self._part_from_other_models(mark, anew)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -115,6 +134,21 @@ class Outputs:
         for name, content in (("dataset.json", self.model.dataset), ("plans.json", self.model.plans.plans)):
             with atomic_path(self.folder / name) as temporary:
                 temporary.write_text(json.dumps(content, indent=4), encoding="utf-8")
+        if mark:
+            with atomic_path(self.folder / MARK_FILE) as temporary:
+                temporary.write_text(mark, encoding="utf-8")
+
+    def _part_from_other_models(self, mark: str, anew: Sequence[Case] | None) -> None:
+        path = self.folder / MARK_FILE
+        if not mark or not path.is_file() or path.read_text(encoding="utf-8") == mark:
+            return
+        if anew is None:
+            raise ValueError(
+                f"{self.folder} holds label maps of another model, or other folds of it: choose another output folder, "
+                "or predict all cases again without --resume and --part"
+            )
+        for case in anew:
+            self.discard(case)
 
     def predict(
         self, predictor: Predictor, case: Case, channels: list[sitk.Image], progress: Progress
@@ -137,18 +171,25 @@ class Outputs:
     def _write(self, case: Case, channels: list[sitk.Image], mask: sitk.Image) -> None:
         array = sitk.GetArrayViewFromImage(mask)
         image = sitk.GetArrayViewFromImage(channels[0])
-        extras: dict[str, Callable[[], None]] = {}
+        extras: dict[str, tuple[Path, Callable[[], None]]] = {}
         if self.dicom_seg and case.is_dicom:
             target = self.folder / f"{case.name}.dcm"
-            extras["DICOM-SEG"] = lambda: write_dicom_seg(mask, case.channels[0], self.labels, target, self.regions)
+            extras["DICOM-SEG"] = (
+                target,
+                lambda: write_dicom_seg(mask, case.channels[0], self.labels, target, self.regions),
+            )
         if (preview := self.preview) is not None:
             picture = self.folder / f"{case.name}.png"
-            extras["preview"] = lambda: preview(channels[0], {"prediction": mask}, picture, self.labels)
+            extras["preview"] = (
+                picture,
+                lambda: preview(channels[0], {"prediction": mask}, picture, self.labels),
+            )
         errors = {}
-        for name, write in extras.items():
+        for name, (path, write) in extras.items():
             try:
                 write()
             except Exception as error:  # the label map is what was asked for first
+                path.unlink(missing_ok=True)  # an older run's would belong to another label map
                 errors[name] = error
         self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.regions))
         write_mask(mask, self.mask_path(case))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,8 +62,8 @@ def organ_volumes(
 class VolumesTable:
     """``volumes.csv``: one row for each case and organ, cases sorted by name; an existing file is continued.
 
-    The file is rewritten whole after each case, so it is never cut short. It must have one writer: parts of a job
-    array need a table each.
+    The file is rewritten whole after each case, so it is never cut short. It must have one process that writes, which
+    may do so from several threads: parts of a job array need a table each.
 
     Attributes:
         path: the file.
@@ -77,7 +78,7 @@ class VolumesTable:
         Raises:
             ValueError: the file is there but is no such table.
         """
-        self.path = path
+        self.path, self._lock = path, threading.Lock()
         self._text: dict[str, str] = {}  # each case's rows as they stand in the file
         if path.exists():
             for case, rows in _read(path).items():
@@ -95,12 +96,21 @@ class VolumesTable:
             case: name of the case.
             volumes: its organs, as `organ_volumes` returns them.
         """
-        self._text[case] = _format(
-            [
-                (case, row["organ"], f"{row['ml']:.3f}", "" if row["mean_hu"] is None else f"{row['mean_hu']:.2f}")
-                for row in volumes
-            ]
-        )
+        rows = [
+            (case, row["organ"], f"{row['ml']:.3f}", "" if row["mean_hu"] is None else f"{row['mean_hu']:.2f}")
+            for row in volumes
+        ]
+        with self._lock:
+            self._text[case] = _format(rows)
+            self._write()
+
+    def remove(self, case: str) -> None:
+        """Take a case's rows out, if it has any, and rewrite the file."""
+        with self._lock:
+            if self._text.pop(case, None) is not None:
+                self._write()
+
+    def _write(self) -> None:
         with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             stream.write(_format([COLUMNS]))
             stream.writelines(text for _, text in sorted(self._text.items()))
