@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.inference.scans import write_series
 from tests.inference.small_model import write_model
 from tests.inference.test_folder import masks, write_cts
 from unetr_nnunet.cli.main import main
@@ -172,6 +173,24 @@ def test_inputs_are_not_overwritten(cts, model, capsys):
     assert run("-i", cts, "-o", cts, "-m", model) == 1
     assert "holds inputs, which could be overwritten" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in cts.iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", ["tree of DICOM", "links"])
+def test_an_output_folder_that_is_the_input_is_refused(kind, cts, model, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    if kind == "links":
+        for path in cts.iterdir():
+            (folder / path.name).symlink_to(path)
+    else:
+        write_series(folder / "p1")
+    (tmp_path / "again").symlink_to(folder)
+    for output in (folder, tmp_path / "again"):
+        assert run("-i", folder, "-o", output, "-m", model) == 1
+        assert "holds inputs, which could be overwritten: choose another" in capsys.readouterr().err
+    assert not (folder / "dataset.json").exists()
+    if kind == "links":
+        assert run("-i", folder / "case0_0000.nii.gz", "-o", folder, "-m", model) == 1
 
 
 def test_another_data_sets_folder_is_refused(cts, model, tmp_path, capsys):

@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
             dicom_seg=arguments.dicom_seg,
             preview=_preview(model.is_ct) if arguments.preview else None,
         )
-        _refuse_overwriting(cases, outputs)
+        _refuse_overwriting(arguments.input, cases, outputs)
         cases = cases[number - 1 :: count]
         stack.enter_context(folder_lock(output, part))
         mark = models_mark(predictors[0].models, sets[0].largest_only if len(sets) == 1 else ())
@@ -191,9 +191,12 @@ def _preview(is_ct: bool) -> "Preview":
     return draw_overlay if is_ct else partial(draw_overlay, window=None)
 
 
-def _refuse_overwriting(cases: "list[Case]", outputs: "Outputs") -> None:
-    inputs = {path.resolve() for case in cases for paths in case.channels for path in paths}
-    if outputs.folder.resolve() in {path.parent for path in inputs}:
+def _refuse_overwriting(source: Path, cases: "list[Case]", outputs: "Outputs") -> None:
+    """Refuse an output folder that holds inputs, or links to them, or whose masks a later run would take for CTs."""
+    named = [path for case in cases for paths in case.channels for path in paths]
+    inputs = {path.resolve() for path in named}
+    folders = {source.resolve(), *(path.parent for path in inputs), *(path.parent.resolve() for path in named)}
+    if outputs.folder.resolve() in folders:
         raise ValueError(f"{outputs.folder} holds inputs, which could be overwritten: choose another output folder")
     for path in (path for case in cases for path in outputs.paths(case)):
         if path.resolve() in inputs:
