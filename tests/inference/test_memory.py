@@ -6,16 +6,54 @@ from unetr_nnunet.inference.memory import Arrays, free_bytes
 CPU = torch.device("cpu")
 
 
-def test_control_group_limits(tmp_path):
-    limit, usage = tmp_path / "max", tmp_path / "current"
-    limit.write_text("1000\n")
-    usage.write_text("400\n")
-    assert free_bytes([(str(limit), str(usage))]) == 600
-    usage.write_text("1400\n")
-    assert free_bytes([(str(limit), str(usage))]) == 0
-    limit.write_text("max\n")
-    assert free_bytes([(str(limit), str(usage))]) > 2**20
-    assert free_bytes([("/nowhere/max", "/nowhere/current")]) > 2**20
+def group(folder, limit, usage, version=2):
+    """Write a control group's files."""
+    names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in zip(names, (limit, usage), strict=True):
+        (folder / name).write_text(f"{value}\n")
+
+
+def test_the_limit_of_the_own_control_group_and_of_those_around_it(tmp_path):
+    """A tree as systemd and Slurm make it; the root has no limit of its own."""
+    own, root = tmp_path / "own", tmp_path / "cgroup"
+    own.write_text("0::/system.slice/job_7/step_0\n")
+    job, step = root / "system.slice" / "job_7", root / "system.slice" / "job_7" / "step_0"
+    assert free_bytes(own, root) > 2**20
+    group(step, "max", 300)
+    assert free_bytes(own, root) > 2**20
+    group(job, 1000, 400)
+    assert free_bytes(own, root) == 600
+    group(step, 500, 300)
+    assert free_bytes(own, root) == 200
+    group(step, 500, 700)
+    assert free_bytes(own, root) == 0
+    group(root / "system.slice" / "job_8", 10, 10)
+    group(step, "max", 300)
+    assert free_bytes(own, root) == 600
+
+
+def test_control_groups_of_version_1(tmp_path):
+    own, root = tmp_path / "own", tmp_path / "cgroup"
+    own.write_text("5:cpu,cpuacct:/other\n4:memory,hugetlb:/slurm/job_7\n0::/\n")
+    group(root / "memory" / "slurm" / "job_7", 2**63 - 4096, 400, version=1)
+    group(root / "memory" / "slurm", 1000, 400, version=1)
+    group(root / "memory" / "other", 10, 10, version=1)
+    assert free_bytes(own, root) == 600
+
+
+@pytest.mark.parametrize("name", ["/docker/3af0", "/../../outside", "/"])
+def test_in_a_container_the_outermost_group_counts(tmp_path, name):
+    own, root = tmp_path / "own", tmp_path / "cgroup"
+    own.write_text(f"0::{name}\n")
+    group(root, 1000, 400)
+    group(tmp_path / "outside", 10, 10)
+    assert free_bytes(own, root) == 600
+
+
+def test_without_control_groups(tmp_path):
+    assert free_bytes(tmp_path / "nothing", tmp_path) > 2**20
+    assert free_bytes() > 2**20
 
 
 def test_arrays_in_memory_where_there_is_enough():

@@ -8,6 +8,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from scipy import ndimage
 
 from tests.inference.small_model import DATASET, REGIONS, RESIDUAL, plans, write_model
+from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.predictor import Predictor
 from unetr_nnunet.inference.sliding_window import SlidingWindow
@@ -164,6 +165,25 @@ def test_memory_in_files_gives_the_same(tmp_path, monkeypatch):
     assert len(said) == 1
     assert "more memory than is free" in said[0]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_probabilities_in_files_are_the_same(tmp_path, monkeypatch):
+    models = [load_model(write_model(tmp_path / name, seed=seed), None) for name, seed in (("a", 0), ("b", 7))]
+    image = ct("LPS")
+    expected = Predictor(models).predict_probabilities([image], "LPS")
+    made, real = [], Arrays.zeros
+
+    def zeros(self, shape, kind, device):
+        made.append((self.in_files, tuple(shape)))
+        return real(self, shape, kind, device)
+
+    monkeypatch.setattr("unetr_nnunet.inference.memory.free_bytes", lambda: 1)
+    monkeypatch.setattr(Arrays, "zeros", zeros)
+    found = Predictor(models, scratch=tmp_path, say=print).predict_probabilities([image], "LPS")
+    np.testing.assert_array_equal(found, expected)
+    assert made.count((True, expected.shape)) == 2
+    assert all(in_files for in_files, _ in made)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_reader_of_the_file_is_not_needed(tmp_path):

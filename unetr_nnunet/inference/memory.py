@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 
@@ -12,23 +12,50 @@ import torch
 USABLE_SHARE = 0.7
 """Of what is free; the rest is for the network's own activations and for what else runs."""
 
-CGROUP_FILES = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+_LIMIT_AND_USAGE = {
+    "": ("memory.max", "memory.current"),  # version 2: one hierarchy for all that is controlled
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"),  # version 1: one for memory
+}
 
 
-def free_bytes(cgroup_files: Sequence[tuple[str, str]] = CGROUP_FILES) -> int:
-    """Return how many bytes this process may still take: of the machine's memory and of its control group's."""
+def free_bytes(own_groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many bytes this process may still take: of the machine's memory and of its control groups'.
+
+    A limit may stand in the process's own group or in any group around it (Slurm sets it for the job, say).
+
+    Args:
+        own_groups: file that names this process's control groups, see cgroups(7).
+        root: folder of all control groups.
+    """
     free = int(psutil.virtual_memory().available)
-    for limit_file, usage_file in cgroup_files:
+    for folder, limit_file, usage_file in _groups(own_groups, root):
         try:
-            limit, usage = (Path(name).read_text(encoding="ascii").strip() for name in (limit_file, usage_file))
+            limit, usage = ((folder / name).read_text(encoding="ascii").strip() for name in (limit_file, usage_file))
         except OSError:
             continue
-        if limit.isdigit():
+        if limit.isdigit() and usage.isdigit():
             free = min(free, max(0, int(limit) - int(usage)))
     return free
+
+
+def _groups(own_groups: Path, root: Path) -> Iterator[tuple[Path, str, str]]:
+    """Yield the folder of each group that this process is in, and its files of limit and usage.
+
+    In a container the groups may be named as its host sees them; then only the outermost folder is there.
+    """
+    try:
+        lines = own_groups.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        for controller, files in _LIMIT_AND_USAGE.items():
+            if controller in controllers.split(","):
+                top = root / controller
+                own = top / group.lstrip("/")
+                for folder in (own, *own.parents) if ".." not in own.parts else (top,):
+                    if folder.is_relative_to(top):
+                        yield (folder, *files)
 
 
 class Arrays:

@@ -84,7 +84,7 @@ class Predictor:
             return self.decide(self.predict_probabilities(channels, code, progress), code, channels[0])
         model = self.models[0]
         self._check_values(channels)
-        on_image, oriented = self._logits(model, channels, progress)
+        on_image, oriented, _ = self._logits(model, channels, progress)
         mask = on_image.label_map().transpose(model.plans.transpose_backward)
         return like_input(self._postprocess(mask), oriented, channels[0])
 
@@ -130,8 +130,9 @@ class Predictor:
         for number, model in enumerate(self.models):
             outputs = int(model.labels.num_segmentation_heads)
             kept = 2 * outputs * prod(channels[0].GetSize()) * (1 + (len(self.models) > 1))
-            on_image, oriented = self._logits(model, channels, self._share(progress, number), kept)
-            own = np.empty((outputs, *oriented.GetSize()[::-1]), np.float16)
+            on_image, oriented, arrays = self._logits(model, channels, self._share(progress, number), kept)
+            shape = (outputs, *oriented.GetSize()[::-1])
+            own: npt.NDArray[np.float16] = arrays.zeros(shape, torch.float16, torch.device("cpu")).numpy()
             transposed = own.transpose(0, *(axis + 1 for axis in model.plans.transpose_forward))  # a view
             for row, values in on_image.probabilities():
                 transposed[:, row] = values / len(self.models)
@@ -167,7 +168,7 @@ class Predictor:
 
     def _logits(
         self, model: Model, channels: Sequence[sitk.Image], progress: Progress | None, kept_bytes: int = 0
-    ) -> tuple[LogitsOnImage, sitk.Image]:
+    ) -> tuple[LogitsOnImage, sitk.Image, Arrays]:
         oriented = [to_orientation(channel, model.orientation) for channel in channels]
         images = [sitk.GetArrayViewFromImage(channel) for channel in oriented]
         arrays = Arrays(self._needed_bytes(model, oriented) + kept_bytes, self.scratch)
@@ -181,7 +182,7 @@ class Predictor:
                 f"{model.folder}: only nnUNetv2_predict can resample probabilities by "
                 f"{model.configuration.configuration['resampling_fn_probabilities']}, which its plans name"
             )
-        return LogitsOnImage(logits, prepared, resampling, model.labels), oriented[0]
+        return LogitsOnImage(logits, prepared, resampling, model.labels), oriented[0], arrays
 
     def _run(self, prepared: Prepared, model: Model, arrays: Arrays, progress: Progress | None) -> torch.Tensor:
         placement = Placement(self.device, self.device)
