@@ -134,9 +134,15 @@ def test_a_failed_extra_leaves_no_older_one(model, case, tmp_path):
     def preview(*_):
         raise RuntimeError("no font")
 
+    outputs = Outputs(folder, model, VolumesTable(folder / "volumes.csv"), preview=preview)
     with pytest.raises(ExtraFailed):
-        write(Outputs(folder, model, VolumesTable(folder / "volumes.csv"), preview=preview), case)
+        write(outputs, case)
     assert not (folder / "ct.png").exists()
+    (folder / "ct.nii.gz").unlink()
+    (folder / "ct.png").mkdir()
+    with pytest.raises(ExtraFailed):
+        write(outputs, case)
+    assert (folder / "ct.nii.gz").exists()
 
 
 def test_label_maps_of_other_models_are_not_mixed_with_these(model, case, tmp_path):

@@ -123,6 +123,7 @@ def read_dataset(path: Path, keywords: Sequence[str] | None = None) -> tuple[pyd
 
     Raises:
         ValueError: it is no DICOM file, or damaged.
+        OSError: it cannot be read; the error names it.
     """
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
@@ -133,7 +134,7 @@ def read_dataset(path: Path, keywords: Sequence[str] | None = None) -> tuple[pyd
             return dataset, path.stat().st_size - (0 if is_deflated else stream.tell())
     except Exception as error:  # pydicom lets through whatever its parsers meet
         if isinstance(error, OSError) and error.errno is not None:  # the file system's, not pydicom's
-            raise
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise _damaged(path, error) from error
 
 

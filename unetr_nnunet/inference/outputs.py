@@ -189,7 +189,8 @@ class Outputs:
             try:
                 write()
             except Exception as error:  # the label map is what was asked for first
-                path.unlink(missing_ok=True)  # an older run's would belong to another label map
+                with contextlib.suppress(OSError):
+                    path.unlink()  # an older run's would belong to another label map
                 errors[name] = error
         self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.regions))
         write_mask(mask, self.mask_path(case))
