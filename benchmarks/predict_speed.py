@@ -277,6 +277,12 @@ def curves(bench: Bench, model_name: str, model: Path, case: str, image: Path) -
     return [*lines, ""]
 
 
+def machine() -> str:
+    """Return processor, threads and torch in words."""
+    processor = f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{processor}{', bfloat16' if cpu_has_bfloat16() else ''}, torch {torch.__version__}"
+
+
 def main() -> None:
     """Measure and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -294,9 +300,8 @@ def main() -> None:
     lines = [
         "# unetr_nnunet predict beside nnUNetv2_predict",
         "",
-        f"Written by `benchmarks/predict_speed.py`, whose docstring says how, on {datetime.date.today()}: "
-        f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-        f"{', bfloat16' if cpu_has_bfloat16() else ''}, torch {torch.__version__}, nnunetv2 {version('nnunetv2')}, {arguments.rounds} rounds.",
+        f"Written by `benchmarks/predict_speed.py`, whose docstring says how, on {datetime.date.today()}: {machine()}, "
+        f"nnunetv2 {version('nnunetv2')}, {arguments.rounds} rounds.",
         "",
     ]
     with tempfile.TemporaryDirectory() as work:
