@@ -55,10 +55,11 @@ def test_autocast_stays_near_float32(dtype):
     expected = network(image)
     with torch.autocast("cpu", dtype):
         got = network(image)
-        got.float().square().mean().backward()
     assert got.dtype == dtype
     assert (got - expected).abs().max() < 0.1 * expected.abs().max()
-    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+    if dtype == torch.float16:  # torch's bfloat16 convolutions go backward wrongly on a CPU, see `training_autocast`
+        got.float().square().mean().backward()
+        assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
 
 
 def logits_and_gradients(network, image):
