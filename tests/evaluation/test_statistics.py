@@ -26,8 +26,9 @@ NAN = math.nan
 
 def scipy_interval(values: np.ndarray, cases: int) -> tuple[float, float]:
     """Scipy's percentile bootstrap at the confidence that Hesterberg's correction asks for."""
+    level, random = 1 - 2 * tail_share(cases), np.random.default_rng(1)
     interval = stats.bootstrap(
-        (values,), np.mean, n_resamples=20_000, method="percentile", confidence_level=1 - 2 * tail_share(cases)
+        (values,), np.mean, n_resamples=20_000, method="percentile", confidence_level=level, rng=random
     ).confidence_interval
     return float(interval.low), float(interval.high)
 
