@@ -162,6 +162,16 @@ def test_what_cannot_be_obeyed_is_refused(capsys: pytest.CaptureFixture[str], mo
     assert "--gpus-per-training 2: there is no GPU to train on" in error(capsys, *words, "--gpus-per-training", "2")
 
 
+def train_an_hour(place: Path, model: Model) -> None:
+    """Leave the data set, and the log of a training that has ended its first epoch."""
+    (place / "raw" / "Dataset017_BTCV").mkdir(parents=True)
+    (place / "raw" / "Dataset017_BTCV" / "dataset.json").write_text("{}")
+    fold = place / "results" / "Dataset017_BTCV" / model.identifier / "fold_0"
+    fold.mkdir(parents=True)
+    lines = ["2026-01-01 00:00:00.5: Epoch 0", "2026-01-01 01:00:00.5: Epoch time: 3600.0 s"]
+    (fold / "training_log_2026_1_1_00_00_00.txt").write_text("\n".join(lines))
+
+
 def test_status_from_any_place_is_that_of_the_studys_folders(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,12 +179,7 @@ def test_status_from_any_place_is_that_of_the_studys_folders(
     settings = Settings("local", "cpu", 0, 1, 2, 1, 20, False, folders=folders)
     model = Model("nnUNetTrainer_4epochs")
     crossval.write_inputs(Study(17, (model,), (0,)), settings, place / "study")
-    (place / "raw" / "Dataset017_BTCV").mkdir(parents=True)
-    (place / "raw" / "Dataset017_BTCV" / "dataset.json").write_text("{}")
-    fold = place / "results" / "Dataset017_BTCV" / model.identifier / "fold_0"
-    fold.mkdir(parents=True)
-    lines = ["2026-01-01 00:00:00.5: Epoch 0", "2026-01-01 01:00:00.5: Epoch time: 3600.0 s"]
-    (fold / "training_log_2026_1_1_00_00_00.txt").write_text("\n".join(lines))
+    train_an_hour(place, model)
     for name in folders:
         monkeypatch.setenv(name, str(place / "elsewhere"))
     assert main(["crossval", "-o", "study", "--status"]) == 0
@@ -188,12 +193,7 @@ def test_status_of_a_study(place: Path, capsys: pytest.CaptureFixture[str]) -> N
     for name in ("data", "plan", "preprocess"):
         (folder / "done").mkdir(exist_ok=True)
         (folder / "done" / name).touch()
-    (place / "raw" / "Dataset017_BTCV").mkdir(parents=True)
-    (place / "raw" / "Dataset017_BTCV" / "dataset.json").write_text("{}")
-    fold = place / "results" / "Dataset017_BTCV" / model.identifier / "fold_0"
-    fold.mkdir(parents=True)
-    lines = ["2026-01-01 00:00:00.5: Epoch 0", "2026-01-01 01:00:00.5: Epoch time: 3600.0 s"]
-    (fold / "training_log_2026_1_1_00_00_00.txt").write_text("\n".join(lines))
+    train_an_hour(place, model)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert main(["crossval", "-o", "mine", "--status"]) == 0
     out = capsys.readouterr().out.splitlines()

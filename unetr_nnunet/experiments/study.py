@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.planning.plans_file import SHARED_BY_CONFIGURATION
 
 FILE = "study.json"
 CHOICE = "choice.json"
@@ -21,19 +22,6 @@ DEFAULT_PLANS, DEFAULT_CONFIGURATION = "nnUNetPlans", "3d_fullres"
 OUR_TRAINER = "nnUNetTrainerUNETR"
 PLAN_OPTIONS = frozenset({"planner", "architecture", "size", "gpu_memory", "spacing", "patch_size", "batch_size"})
 """How plans can be made: nnU-Net's planner, or options of ``unetr_nnunet plan``."""
-PREPROCESSING = frozenset(
-    {
-        "preprocessor_name",
-        "spacing",
-        "normalization_schemes",
-        "use_mask_for_norm",
-        "resampling_fn_data",
-        "resampling_fn_data_kwargs",
-        "resampling_fn_seg",
-        "resampling_fn_seg_kwargs",
-    }
-)
-"""Settings of a configuration that its preprocessed data depend on."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +275,7 @@ def _check_name(what: str, name: str) -> None:
 
 def _refuse_others_data(name: str, configuration: Mapping[str, Any]) -> None:
     """Refuse a configuration that inherits where its data lie, but not how they are preprocessed."""
-    changed = sorted(PREPROCESSING & set(configuration))
+    changed = sorted(set(SHARED_BY_CONFIGURATION) & set(configuration))
     if changed and "inherits_from" in configuration and "data_identifier" not in configuration:
         raise ValueError(
             f"[configurations.{name}] changes {', '.join(changed)}, and its data would replace those of "

@@ -112,9 +112,11 @@ def _forget_other_plans(study: Study, folder: Path) -> None:
 def _forget_lost_trainings(study: Study, folder: Path) -> None:
     """Train again what has been removed from nnU-Net's results since, and choose again."""
     results = results_folder(study)
-    for model in study.models if results else ():
+    if results is None:
+        return
+    for model in study.models:
         for fold in study.folds:
-            trained = results / model.identifier / f"fold_{fold}" if results else folder
+            trained = results / model.identifier / f"fold_{fold}"
             if not all((trained / name).is_file() for name in ("checkpoint_final.pth", "validation/summary.json")):
                 mark = folder / "done" / "train" / model.identifier / f"fold_{fold}"
                 if mark.exists():  # what is made from it would else keep it from being made

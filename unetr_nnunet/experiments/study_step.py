@@ -83,10 +83,11 @@ class StudyStep:
         """Return a path as seen from the study's folder: what a page shows of it stays true where both are moved."""
         return os.path.relpath(path, self.folder)
 
-    def take_one_gpu(self) -> None:
-        """Wait for a GPU that no training of this machine has; on a cluster the job has its own."""
+    def take_gpus(self, count: int = 1) -> None:
+        """Wait for GPUs that no other step on this machine has; on a cluster the job has its own."""
         if self.device == "cuda" and self.local:
-            self.environment["CUDA_VISIBLE_DEVICES"] = take_gpus(locks_folder(), 1, visible_gpus())[0]
+            mine = take_gpus(locks_folder(), count, visible_gpus())
+            self.environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
 
     def run(self, *command: str) -> None:
         """Say a command, and run it; its failure is the step's."""
@@ -182,9 +183,7 @@ def _train(step: StudyStep, arguments: argparse.Namespace) -> None:
     words += ["-p", model.plans, "-device", step.device, "--c"]
     if step.device == "cuda":
         words += ["-num_gpus", str(step.gpus)] if step.gpus > 1 else []
-        if step.local:
-            mine = take_gpus(locks_folder(), step.gpus, visible_gpus())
-            step.environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+        step.take_gpus(step.gpus)
     elif step.threads == 1:
         step.environment["nnUNet_n_proc_DA"] = "0"  # a process for augmentation would only get in the way
     sys.stdout.write(f"$ {shlex.join(words)}\n")
@@ -205,7 +204,7 @@ def _probabilities(step: StudyStep, arguments: argparse.Namespace) -> None:
         for channel in sorted((step.raw / "imagesTr").glob(f"{case}_????.*")):
             (images / channel.name).symlink_to(channel)
     words = ("-m", str(step.results / model.identifier), "-f", fold, "-i", str(images), "-o", str(output))
-    step.take_one_gpu()
+    step.take_gpus()
     step.run("unetr_nnunet", "predict", *words, "--exact", "--save-probabilities", "--device", step.device)
     shutil.rmtree(images)
 
@@ -237,7 +236,7 @@ def _test(step: StudyStep, arguments: argparse.Namespace) -> None:
     model = step.folder / "best_model" / step.dataset
     _forget_other_predictions(step.folder / "predictions", (model / BEST_MODEL).read_text(encoding="utf-8"))
     words = ("-m", str(model), "-i", str(images))
-    step.take_one_gpu()
+    step.take_gpus()
     step.run("unetr_nnunet", "predict", *words, "-o", "predictions", "--device", step.device, "--resume")
     if labels.is_dir() and any(labels.iterdir()):
         scored = ("predictions", "--labels", str(labels), "--images", str(images), "-o", "test_report.html")
