@@ -152,10 +152,11 @@ def fingerprint(pair: tuple[Path, Path]) -> dict[str, str]:
     Raises:
         OSError: a file cannot be read.
     """
-    return {side: _sha256(path) for side, path in zip(("prediction", "label"), pair, strict=True)}
+    return {side: hash_file(path) for side, path in zip(("prediction", "label"), pair, strict=True)}
 
 
-def _sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """Return a file's SHA-256, as ``sha256sum`` prints it."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -10,13 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from unetr_nnunet.evaluation.label_files import hash_file
 from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.evaluation.predicted_folders import METRICS, SUMMARY
 from unetr_nnunet.evaluation.report.study import Study, protocol_of
 from unetr_nnunet.evaluation.report.training import Training
 
 PACKAGES = ("unetr_nnunet", "nnunetv2", "torch", "numpy", "scipy", "SimpleITK", "nibabel")
-CHUNK = 1 << 22
 
 
 def context(study: Study, trainings: Mapping[str, Training], command: Sequence[str] | None) -> dict[str, Any]:
@@ -123,15 +123,6 @@ def image_folder(models: Iterable[ModelResults]) -> Path | None:
         if isinstance(source, str) and Path(source).is_dir():
             return Path(source)
     return None
-
-
-def hash_file(path: Path) -> str:
-    """Return a file's SHA-256, as ``sha256sum`` prints it."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def hash_files(paths: Iterable[Path]) -> str | None:
