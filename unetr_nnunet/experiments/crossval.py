@@ -21,7 +21,7 @@ from pathlib import Path
 from unetr_nnunet.experiments import slurm
 from unetr_nnunet.experiments.requests import FIRST_TRAINING_MINUTES, case_voxels, labels
 from unetr_nnunet.experiments.step_time import training_seconds
-from unetr_nnunet.experiments.study import CHOICE, FILE, Study, write_json
+from unetr_nnunet.experiments.study import CHOICE, FILE, Study, write_choice, write_json
 from unetr_nnunet.experiments.study_plans import read_plans, write_json_file
 from unetr_nnunet.experiments.study_start import check, forget_what_is_lost, refuse_other_folders, results_folder
 from unetr_nnunet.experiments.study_status import Status, read_status
@@ -150,6 +150,7 @@ def write_inputs(study: Study, settings: Settings, folder: Path) -> None:
     """Write what the workflow reads."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(study, folder / FILE)
+    write_choice(study, folder / CHOICE)
     write_json_file(asdict(settings), folder / SETTINGS)
 
 

@@ -293,17 +293,22 @@ def _check_trainer(trainer: str) -> None:
 
 
 def write_json(study: Study, path: Path) -> None:
-    """Write a study for its steps, and beside it what the choice of the best model depends on.
+    """Write a study for its steps."""
+    _write_where_changed(asdict(study), path)
 
-    A file that holds it already stays, since steps depend on its time.
-    """
+
+def write_choice(study: Study, path: Path) -> None:
+    """Write what the choice of the best model depends on."""
     content = asdict(study)
-    choice = {name: content[name] for name in ("dataset", "models", "folds", "candidates")}
-    for file, each in ((path, content), (path.with_name(CHOICE), choice)):
-        text = json.dumps(each, indent=1)
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:
-            with atomic_path(file) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+    _write_where_changed({name: content[name] for name in ("dataset", "models", "folds", "candidates")}, path)
+
+
+def _write_where_changed(content: Mapping[str, Any], path: Path) -> None:
+    """Write a JSON file; one that holds the content already stays, since steps depend on its time."""
+    text = json.dumps(content, indent=1)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Study:
