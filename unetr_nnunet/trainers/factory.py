@@ -2,7 +2,7 @@
 
 import functools
 
-from unetr_nnunet.trainers.names import TrainerName, parse_trainer_name
+from unetr_nnunet.trainers.names import BASE_NAME, TrainerName, parse_trainer_name
 from unetr_nnunet.trainers.unetr_trainer import nnUNetTrainerUNETR
 
 
@@ -20,3 +20,13 @@ def trainer_class(name: str) -> type[nnUNetTrainerUNETR]:
     if settings == TrainerName():
         return nnUNetTrainerUNETR
     return type(name, (nnUNetTrainerUNETR,), {"settings": settings, "__module__": __name__})
+
+
+def __getattr__(name: str) -> type[nnUNetTrainerUNETR]:
+    """Return the trainer class of any valid name: pickle looks a class up in its module, also in another process."""
+    if name.startswith(BASE_NAME):
+        try:
+            return trainer_class(name)
+        except ValueError as error:
+            raise AttributeError(str(error)) from error
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
