@@ -94,6 +94,16 @@ def test_several_for_one_training(start: Holder) -> None:
     assert line(start(2, "4,GPU-abc,6")) == "4,GPU-abc"
 
 
+def test_parts_of_a_gpu_have_slots_of_their_own(tmp_path: Path, start: Holder) -> None:
+    """As drivers before 470 name them: MIG-GPU-<uuid>/<GPU instance>/<compute instance>."""
+    parts = ["MIG-GPU-8932f937-d72c-4106-c12f-20bd9faed9f6/1/0", "MIG-GPU-8932f937-d72c-4106-c12f-20bd9faed9f6/1/1"]
+    first, second = start(visible=",".join(parts)), start(visible=",".join(parts))
+    assert {line(first), line(second)} == set(parts)
+    slots = list((tmp_path / "gpus").iterdir())
+    assert len(slots) == 2
+    assert not any(is_free(slot) for slot in slots)
+
+
 def test_more_than_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"2 GPUs wanted for one training, 1 here: lower --gpus-per-training"):
         take_gpus(tmp_path, 2, ["0"])

@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 POLL_S = 5.0
 
@@ -36,7 +37,8 @@ def take_gpus(folder: Path, count: int, visible: list[str]) -> list[str]:
     while True:
         taken: dict[str, int] = {}
         for name in visible:
-            descriptor = os.open(folder / f"gpu_{name}", os.O_RDWR | os.O_CREAT, 0o666)
+            file_name = quote(f"gpu_{name}", safe="")  # a part of a GPU can be called MIG-GPU-<uuid>/1/0
+            descriptor = os.open(folder / file_name, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
