@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from unetr_nnunet.trainers import precision
+from unetr_nnunet.trainers.precision import PRECISION_VARIABLE, training_autocast, training_dtype
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="reads the processor's flags from /proc/cpuinfo")
@@ -13,6 +16,62 @@ def test_bfloat16_is_claimed_only_where_the_processor_lists_it() -> None:
         assert flags & {"avx512_bf16", "amx_bf16", "amx_tile"}
 
 
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A GPU with or without bfloat16; emulated, every GPU has it."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or has)
+    has: bool = request.param
+
+
+@pytest.mark.parametrize(
+    ("gpu", "asked", "expected", "words"),
+    [
+        (True, None, torch.float16, "in float16"),
+        (True, "float16", torch.float16, "in float16"),
+        (True, "bfloat16", torch.bfloat16, "in bfloat16"),
+        (False, "bfloat16", torch.float16, f"no bfloat16, which {PRECISION_VARIABLE} asks for: training in float16"),
+        (False, None, torch.float16, "in float16"),
+    ],
+    indirect=["gpu"],
+)
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_trains_in_what_is_asked_for_and_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, expected: torch.dtype, words: str
+) -> None:
+    monkeypatch.delenv(PRECISION_VARIABLE, raising=False)
+    if asked:
+        monkeypatch.setenv(PRECISION_VARIABLE, asked)
+    dtype, line = training_dtype(CUDA)
+    assert dtype == expected
+    assert words in line
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA])
+@pytest.mark.parametrize("text", ["float32", "bf16", "BFLOAT16", ""])
+def test_an_unknown_precision_is_refused(monkeypatch: pytest.MonkeyPatch, device: torch.device, text: str) -> None:
+    monkeypatch.setenv(PRECISION_VARIABLE, text)
+    with pytest.raises(ValueError, match=f"{PRECISION_VARIABLE}='{text}' is not .*float16 or bfloat16"):
+        training_dtype(device)
+
+
+def test_the_variable_does_not_reach_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PRECISION_VARIABLE, raising=False)
+    assert training_dtype(CPU) == (None, "Training in float32 on cpu.")
+    monkeypatch.setenv(PRECISION_VARIABLE, "bfloat16")
+    assert training_dtype(CPU) == (None, f"Training in float32 on cpu; {PRECISION_VARIABLE} is for CUDA.")
+
+
+def test_contexts_inside_keep_the_precision() -> None:
+    """nnU-Net's validation opens an autocast context of its own, which names no type."""
+    data = torch.ones(2, 2)
+    with training_autocast(CPU, torch.float16), torch.autocast("cpu", enabled=True):
+        assert (data @ data).dtype == torch.float16
+    with torch.autocast("cpu", enabled=True):
+        assert (data @ data).dtype == torch.bfloat16, "torch's own default on a CPU"
+    with training_autocast(CPU, None):
+        assert (data @ data).dtype == torch.float32
+
+
 def test_on_a_cpu_a_step_is_in_float32() -> None:
     """In bfloat16 the weight gradient of a convolution over two slices is garbage on processors that multiply it."""
     weight = torch.ones(16, 16, 3, 3, 3, requires_grad=True)
@@ -20,7 +79,8 @@ def test_on_a_cpu_a_step_is_in_float32() -> None:
         used_before = [torch.full((size,), torch.inf) for size in (500, 7000, 60_000, 300_000)]
         del used_before
         weight.grad = None
-        with precision.training_autocast(torch.device("cpu")):
+        dtype, _ = training_dtype(CPU)
+        with training_autocast(CPU, dtype):
             maps = torch.nn.functional.conv3d(torch.ones(2, 16, 2, 8, 8), weight, padding=1)
         assert maps.dtype == torch.float32
         maps.sum().backward()

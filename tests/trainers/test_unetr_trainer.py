@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unetr_nnunet.architectures.build import PLANNED_NETWORK
+from unetr_nnunet.trainers import unetr_trainer
 
 pytestmark = pytest.mark.xdist_group("blobs")
 Make = Callable[..., Any]
@@ -62,23 +64,156 @@ def test_gradients_are_clipped_and_the_rate_follows_the_iteration(make_trainer: 
     assert trainer.optimizer.param_groups[0]["lr"] == trainer.lr_scheduler.learning_rate(1 / 4)
 
 
-@pytest.mark.parametrize(
-    ("where", "reason"), [("data", "voxels"), ("weights", "learning rate"), ("loss", "overflowed")]
-)
-def test_a_loss_that_is_not_finite_stops_with_the_reason(make_trainer: Make, where: str, reason: str) -> None:
+class NoValues(TorchDispatchMode):
+    """Refuses to read a tensor's value, which ``if`` and ``.item()`` do, and for which a host waits for its GPU."""
+
+    def __torch_dispatch__(self, called: Any, types: Any, given: Any = (), named: Any = None) -> Any:
+        if called in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            raise AssertionError(f"{called} waits for the device")
+        return called(*given, **(named or {}))
+
+
+def test_a_training_step_never_waits_for_the_device(make_trainer: Make) -> None:
+    trainer = make_trainer("nnUNetTrainerUNETR_Modified_Tiny_seed0")
+    trainer.initialize()
+    scales = trainer.network.decoder.output_scales
+    sizes = [[round(axis * part) for axis, part in zip((16, 32, 32), scale, strict=True)] for scale in scales]
+    batch = {"data": torch.randn(2, 1, 16, 32, 32), "target": [torch.zeros(2, 1, *size) for size in sizes]}
+    with NoValues():
+        for _ in range(3):
+            trainer.optimisation_step(batch)
+        with pytest.raises(AssertionError, match="waits for the device"):
+            bool(torch.isfinite(batch["data"].sum()))
+
+
+def test_a_gpu_takes_its_precision_from_the_environment(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(NAME)
+    trainer.device, trainer.grad_scaler = torch.device("cuda", 0), torch.amp.GradScaler("cpu")
+    trainer.configure()
+    assert trainer.autocast_dtype == torch.float16
+    assert trainer.grad_scaler is not None
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setenv("UNETR_NNUNET_PRECISION", "bfloat16")
+    trainer.configure()
+    assert trainer.autocast_dtype == torch.bfloat16
+    assert trainer.grad_scaler is None, "a checkpoint then holds no scaler, and nnU-Net loads none"
+    monkeypatch.setenv("UNETR_NNUNET_PRECISION", "half")
+    with pytest.raises(ValueError, match="float16 or bfloat16"):
+        make_trainer(NAME)
+
+
+def test_step_and_validation_compute_in_the_precision(make_trainer: Make) -> None:
     trainer = make_trainer(NAME)
     trainer.initialize()
+    trainer.autocast_dtype = torch.float16  # slow on a CPU, hence the small network
+    trainer.network = torch.nn.Conv3d(1, 3, 1)
+    trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
+    seen: list[torch.dtype] = []
+    trainer.network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     batch = {"data": torch.randn(2, 1, 16, 32, 32), "target": torch.zeros(2, 1, 16, 32, 32)}
     trainer.train_step(batch)
-    if where == "data":
-        batch["data"][0, 0, 0, 0, 0] = torch.nan
-    elif where == "weights":
-        with torch.no_grad():
-            next(iter(trainer.network.parameters())).fill_(torch.inf)
-    else:
-        trainer.loss = lambda output, target: output.sum() * torch.inf
-    with pytest.raises(RuntimeError, match=f"epoch 0, iteration 1: .*{reason}"):
+    trainer.validation_step(batch)
+    assert seen == [torch.float16, torch.float16]
+
+
+def spoil(trainer: Any, bad: set[int]) -> None:
+    """Make the loss infinite at these iterations."""
+    if not trainer.was_initialized:
+        trainer.initialize()
+    loss = trainer.loss
+    trainer.loss = lambda *given: loss(*given) * (torch.inf if trainer.iteration in bad else 1.0)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_skipped_step_is_logged_with_its_cases_and_changes_nothing(make_trainer: Make, scaled: bool) -> None:
+    trainer = make_trainer(NAME + "_seed1")
+    trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=4.0) if scaled else None
+    spoil(trainer, {1, 3, 6})
+    weights: list[dict[str, torch.Tensor]] = []
+    cases: list[list[str]] = []
+    step = trainer.optimisation_step
+
+    def watched(batch: dict[str, Any]) -> dict[str, Any]:
+        weights.append({name: value.clone() for name, value in trainer.network.state_dict().items()})
+        cases.append(batch["keys"])
+        return step(batch)
+
+    trainer.optimisation_step = watched
+    trainer.run_training()
+    for number in (1, 3, 6):
+        torch.testing.assert_close(weights[number], weights[number + 1], rtol=0, atol=0)
+    assert not torch.equal(weights[2]["stem.projection.weight"], weights[3]["stem.projection.weight"])
+    log = Path(trainer.log_file).read_text()
+    for number, name in ((1, "Epoch 0, iteration 1"), (3, "Epoch 0, iteration 3"), (6, "Epoch 1, iteration 2")):
+        assert f"{name} was skipped, loss inf, cases {', '.join(cases[number])}: the network's output over" in log
+    assert log.count("was skipped") == 3
+    assert log.count("train_loss is the mean of the 2 of 4 losses that are finite") == 1
+    assert log.count("train_loss is the mean of the 3 of 4 losses that are finite") == 1
+    assert np.isfinite(trainer.logger.get_value("train_losses", None)).all()
+    assert "Training in float32 on cpu." in log
+
+
+@pytest.mark.parametrize("bad", [{2, 3, 4}, {5, 6, 7}], ids=["within an epoch", "at its end"])
+def test_a_stopped_run_goes_on_past_the_batches_that_stopped_it(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch, bad: set[int]
+) -> None:
+    def train_on(trainer: Any) -> Any:
+        trainer.num_iterations_per_epoch = 8
+        spoil(trainer, bad)
+        trainer.run_training()
+        return trainer
+
+    monkeypatch.setattr(unetr_trainer, "MOST_SKIPPED", 100)
+    patient = train_on(make_trainer(NAME + "_seed1"))
+    monkeypatch.setattr(unetr_trainer, "MOST_SKIPPED", 3)
+    stopped = make_trainer(NAME + "_seed1")
+    with pytest.raises(RuntimeError, match=rf"iteration {max(bad)}: this is the 3th step in a row .* --c goes on"):
+        train_on(stopped)
+    resumed = make_trainer(NAME + "_seed1")
+    resumed.load_checkpoint(str(Path(stopped.output_folder) / "checkpoint_latest.pth"))
+    assert resumed.iteration > max(bad)
+    train_on(resumed)
+    torch.testing.assert_close(resumed.network.state_dict(), patient.network.state_dict(), rtol=0, atol=0)
+    for key in ("train_losses", "val_losses"):
+        assert resumed.logger.get_value(key, None) == patient.logger.get_value(key, None)
+
+
+def test_twenty_steps_in_a_row_stop_with_the_likely_reason(make_trainer: Make) -> None:
+    trainer = make_trainer(NAME)
+    trainer.initialize()
+    trainer.num_iterations_per_epoch = 50
+    good = {"data": torch.randn(2, 1, 16, 32, 32), "target": torch.zeros(2, 1, 16, 32, 32), "keys": ["a", "b"]}
+    bad = good | {"data": good["data"].clone()}
+    bad["data"][0, 0, 0, 0, 0] = torch.nan
+    for batch in [bad] * 19 + [good] + [bad] * 20:
         trainer.train_step(batch)
+    with pytest.raises(RuntimeError, match=r"iteration 39: .* the batch holds NaN .* check the preprocessed images"):
+        trainer.train_step(good)
+    saved = torch.load(Path(trainer.output_folder) / "checkpoint_latest.pth", weights_only=False)
+    assert len(saved["finished_steps"]) == 41
+
+
+def test_weights_that_are_not_finite_stop_at_once_and_are_not_saved(make_trainer: Make) -> None:
+    trainer = make_trainer(NAME)
+    trainer.initialize()
+    with torch.no_grad():
+        next(iter(trainer.network.parameters())).fill_(torch.inf)
+    batch = {"data": torch.randn(2, 1, 16, 32, 32), "target": torch.zeros(2, 1, 16, 32, 32), "keys": ["a", "b"]}
+    trainer.train_step(batch)
+    with pytest.raises(RuntimeError, match="Epoch 0, iteration 0: the weights are not finite"):
+        trainer.train_step(batch)
+    assert not list(Path(trainer.output_folder).glob("*.pth"))
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_seed_leaves_the_speed_of_cudnn_alone(make_trainer: Make) -> None:
+    """Deterministic convolutions are slower and make no run on a GPU repeat: attention and interpolation do not."""
+    trainer = make_trainer(NAME + "_seed0")
+    trainer.initialize()
+    with torch.backends.cudnn.flags(benchmark=True, deterministic=False):
+        trainer.get_dataloaders()
+        assert torch.backends.cudnn.benchmark
+        assert not torch.backends.cudnn.deterministic
 
 
 @pytest.mark.parametrize("fold", [5, -1])
@@ -124,7 +259,7 @@ def test_outputs_and_targets_have_the_same_scales(make_trainer: Make, architectu
         assert [x.shape[2:] for x in outputs] == [x.shape[2:] for x in batch["target"]]
         assert len(outputs) == 4
     trainer.on_train_epoch_start()
-    assert np.isfinite(trainer.train_step(batch)["loss"])
+    assert trainer.train_step(batch)["loss"].isfinite()
     assert np.isfinite(trainer.validation_step(batch)["loss"])
     trainer.set_deep_supervision_enabled(False)
     assert trainer.network(batch["data"]).shape == (2, 3, 16, 32, 32)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -153,7 +154,13 @@ class ResumableTrainer(nnUNetTrainer):
         """Log the mean loss over all iterations of the epoch, those before an interruption included."""
         self.num_iterations_per_epoch += self._resumed_steps
         self._resumed_steps = 0
-        super().on_train_epoch_end(self._finished_steps)
+        steps = _on_host(self._finished_steps)
+        finite = [step for step in steps if np.isfinite(step["loss"])]
+        if len(finite) < len(steps):
+            self.print_to_log_file(
+                f"train_loss is the mean of the {len(finite)} of {len(steps)} losses that are finite"
+            )
+        super().on_train_epoch_end(finite or steps)
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Validate on one batch as nnU-Net does."""
@@ -218,7 +225,7 @@ class ResumableTrainer(nnUNetTrainer):
             "init_args": self.my_init_kwargs,
             "trainer_name": type(self).__name__,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
-            "finished_steps": self._finished_steps,
+            "finished_steps": _on_host(self._finished_steps),
             "array_orientation": self.array_orientation,
         }
         with atomic_path(Path(filename)) as temporary:
@@ -243,6 +250,14 @@ class ResumableTrainer(nnUNetTrainer):
         self._finished_steps = list(checkpoint.get("finished_steps", []))
         for values in self.logger.local_logger.my_fantastic_logging.values():
             del values[self.current_epoch :]  # the running epoch's entries are written again when it ends
+
+
+def _on_host(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what steps returned with numpy arrays in place of tensors, as nnU-Net collects it."""
+    return [
+        {key: value.numpy(force=True) if isinstance(value, torch.Tensor) else value for key, value in step.items()}
+        for step in steps
+    ]
 
 
 def _checkpoint_interval_s() -> float:

@@ -4,7 +4,7 @@ Everything that differs between our trainers is data on the class (`settings`, p
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,12 @@ from unetr_nnunet.trainers.augmentation import (
 from unetr_nnunet.trainers.mirroring import common_left_right_axis, spatial_axes_without
 from unetr_nnunet.trainers.names import TrainerName
 from unetr_nnunet.trainers.network import build_named_network
-from unetr_nnunet.trainers.precision import training_autocast
+from unetr_nnunet.trainers.precision import training_autocast, training_dtype
 from unetr_nnunet.trainers.recipes import WarmupDecay, recipe_for
 from unetr_nnunet.trainers.resumable import ResumableTrainer
 from unetr_nnunet.trainers.seeding import no_augmentation_workers, seed_everything, seeded_augmenter
+from unetr_nnunet.trainers.step import optimisation_step
+from unetr_nnunet.trainers.step_watch import MOST_SKIPPED, SkippedStep, StepWatch
 
 TRAINING_STREAM, VALIDATION_STREAM, NETWORK_STREAM = range(3)
 
@@ -41,7 +43,7 @@ class nnUNetTrainerUNETR(ResumableTrainer):
     settings = TrainerName()
 
     def configure(self) -> None:
-        """Take recipe, length and deep supervision from the settings."""
+        """Take recipe, length and deep supervision from the settings, and the precision from the environment."""
         self.recipe = recipe_for(self.settings.recipe, self.settings.size)
         self.initial_lr = self.recipe.learning_rate
         self.weight_decay = self.recipe.weight_decay
@@ -50,6 +52,10 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         if self.policy is not None:
             self.oversample_foreground_percent = FOREGROUND_SHARE
         self.enable_deep_supervision = "FPN" in ARCHITECTURES[self.settings.architecture]
+        self.autocast_dtype, self.precision = training_dtype(self.device)
+        if self.autocast_dtype != torch.float16:
+            self.grad_scaler = None  # the others reach as far as float32
+        self.step_watch = StepWatch(self.autocast_dtype, several=self.is_ddp)
         if self.device.type == "cpu" and "OMP_NUM_THREADS" in os.environ:
             # nnUNetv2_train takes all cores whatever the user said; several folds side by side need a share each
             torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -106,10 +112,7 @@ class nnUNetTrainerUNETR(ResumableTrainer):
                 deep supervision a list of targets, highest resolution first.
 
         Returns:
-            The batch's loss, under "loss".
-
-        Raises:
-            RuntimeError: if the loss is not finite.
+            The batch's loss, a scalar on the device, under "loss".
         """
         step = self.iteration
         self.lr_scheduler.step(step / self.iterations_per_epoch)
@@ -118,37 +121,70 @@ class nnUNetTrainerUNETR(ResumableTrainer):
                 int(np.random.SeedSequence([self.settings.seed, NETWORK_STREAM, step]).generate_state(1)[0])
             )
         data = batch["data"].to(self.device, non_blocking=True)
-        target = _for_each(batch["target"], lambda scale: scale.to(self.device, non_blocking=True))
-        self.optimizer.zero_grad(set_to_none=True)
-        with training_autocast(self.device):
-            output = self.network(data)
-        loss = self.loss(_for_each(output, torch.Tensor.float), target)
-        self._stop_unless_finite(loss, data, "loss")
-        scaler = self.grad_scaler or torch.amp.GradScaler(enabled=False)
-        scaler.scale(loss).backward()
-        scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.max_gradient_norm)
-        if not scaler.is_enabled():  # a scaler skips such a step by itself
-            self._stop_unless_finite(norm, data, "gradient's norm")
-        scaler.step(self.optimizer)
-        scaler.update()
-        return {"loss": loss.detach().cpu().numpy()}
-
-    def _stop_unless_finite(self, value: torch.Tensor, data: torch.Tensor, what: str) -> None:
-        if torch.isfinite(value):
-            return
-        if not torch.isfinite(data).all():
-            reason = "the batch itself holds NaN or infinite voxels: check the preprocessed images"
-        elif not all(torch.isfinite(parameter).all() for parameter in self.network.parameters()):
-            reason = "the weights are no longer finite: the learning rate is too high for this data"
-        elif self.device.type == "cuda":
-            reason = "the network overflowed in half precision: the activations have grown too large"
+        target = batch["target"]
+        if isinstance(target, list):
+            target = [scale.to(self.device, non_blocking=True) for scale in target]
         else:
-            reason = "the network's output overflowed"
-        raise RuntimeError(
-            f"The {what} is {value.item()} in epoch {self.current_epoch}, iteration {len(self._finished_steps)}: "
-            f"{reason}. The last checkpoint is kept; go on from it with --c, or start anew with another recipe token."
+            target = target.to(self.device, non_blocking=True)
+        loss, norm = optimisation_step(
+            self.network,
+            self.loss,
+            self.optimizer,
+            data,
+            target,
+            max_norm=self.recipe.max_gradient_norm,
+            scaler=self.grad_scaler,
+            autocast_dtype=self.autocast_dtype,
         )
+        name = f"Epoch {self.current_epoch}, iteration {len(self._finished_steps)}"
+        self.step_watch.note(name, batch.get("keys", ()), data, loss, norm)
+        return {"loss": loss}
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Run one iteration, and log it if the one before was skipped.
+
+        Raises:
+            RuntimeError: the weights are not finite, or `MOST_SKIPPED` steps in a row were skipped.
+        """
+        output = super().train_step(batch)
+        for step in self.step_watch.skipped(but_last=1):
+            self._log_skipped(step)
+        return output
+
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        """Log the mean loss of the epoch, and its last step if that was skipped."""
+        for step in self.step_watch.skipped(but_last=0):
+            self._log_skipped(step)
+        super().on_train_epoch_end(train_outputs)
+
+    def _log_skipped(self, step: SkippedStep) -> None:
+        self.print_to_log_file(str(step))
+        if not all(torch.isfinite(parameter).all() for parameter in self.network.parameters()):
+            raise RuntimeError(
+                f"{step.name}: the weights are not finite. Start again, or from other weights; a checkpoint written "
+                "now would hold them, so the one before is kept."
+            )
+        if step.in_a_row == MOST_SKIPPED:
+            self._save_within_epoch(f"{MOST_SKIPPED} steps in a row were skipped")
+            raise RuntimeError(
+                f"{step.name}: this is the {MOST_SKIPPED}th step in a row that was skipped, because {step.reason}. The "
+                f"weights are finite and saved, and --c goes on with other batches. If it stops again, {step.remedy}."
+            )
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Validate on one batch as nnU-Net does, in the precision of the training."""
+        with training_autocast(self.device, self.autocast_dtype):
+            return super().validation_step(batch)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Predict and score the validation cases as nnU-Net does, in the precision of the training."""
+        with training_autocast(self.device, self.autocast_dtype):
+            super().perform_actual_validation(save_probabilities)
+
+    def on_train_start(self) -> None:
+        """Prepare the training as nnU-Net does, and log its precision."""
+        super().on_train_start()
+        self.print_to_log_file(self.precision)
 
     # ---- data ----
 
@@ -228,8 +264,6 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         if seed is None:
             training, validation = super().get_dataloaders()
             return training, validation
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
         with no_augmentation_workers():
             training, validation = super().get_dataloaders()
         workers = get_allowed_n_proc_DA()
@@ -246,8 +280,3 @@ class nnUNetTrainerUNETR(ResumableTrainer):
                 pin_memory,
             ),
         )
-
-
-def _for_each(scales: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Apply ``change`` to a tensor, or to each of a list of tensors."""
-    return [change(scale) for scale in scales] if isinstance(scales, list) else change(scales)
