@@ -142,15 +142,6 @@ def test_presets_build(size):
         assert network(torch.empty(1, 1, 48, 192, 192)).shape == (1, 14, 48, 192, 192)
 
 
-@pytest.mark.long
-def test_compiled_network_gives_the_same_logits_and_gradients():
-    network = build_small((16, 32, 32)).double()
-    image = torch.randn(2, 1, 16, 32, 32, dtype=torch.float64)
-    expected = logits_and_gradients(network, image)
-    got = logits_and_gradients(torch.compile(network, fullgraph=True), image)
-    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
-
-
 def test_a_size_of_ones_own_and_planned_arguments():
     fields = {"width": 24, "layers": 4, "heads": 2, "mlp_width": 24, "feature_size": 2, "fpn_channels": 6}
     modern = {"width": 12, "layers": 4, "heads": 2, "mlp_width": 16, "drop_path": 0.0}
