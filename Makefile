@@ -6,7 +6,7 @@ DEMO_DIR ?= demo_workdir
 # Continuous integration sets CI=true; then the slow tests run too.
 MARKERS := $(if $(CI),not long,not slow and not long)
 
-.PHONY: demo test test-long lint fmt
+.PHONY: demo test test-long gpu lint fmt
 
 demo: $(VENV)/.installed
 	$(BIN)/unetr_nnunet demo $(DEMO_DIR)
@@ -17,6 +17,10 @@ test: lint
 # The tutorial, from a download to its table, and torch.compile: some twenty minutes on two cores.
 test-long: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist loadgroup -m long
+
+# Everything that a GPU changes, in about ten minutes: docs/how-to/gpu.md. Without $(VENV) it runs $(PYTHON).
+gpu:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(GPU_OPTIONS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
