@@ -48,9 +48,15 @@ class Plan:
     seconds: float
 
     def command(self, settings: "Settings", results: Path, seconds: float) -> list[str]:
-        """Return the command of the stage's process, which will be stopped after so many seconds."""
+        """Return the command of the stage's process, which will be stopped so many seconds from now."""
         words = ["--name", self.name, "--device", settings.device, "--work", str(settings.work)]
-        words += ["--results", str(results), "--seconds", str(seconds), *(["--tiny"] if settings.tiny else [])]
+        words += [
+            "--results",
+            str(results),
+            "--ends",
+            str(time.monotonic() + seconds),
+            *(["--tiny"] if settings.tiny else []),
+        ]
         return [sys.executable, "-m", f"benchmarks.gpu_{self.name}", *words]
 
 

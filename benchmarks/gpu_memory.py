@@ -6,7 +6,7 @@ On a GPU, torch's allocator is given less and less memory. On a CPU the errors a
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
@@ -111,15 +111,31 @@ def _limit(share: float) -> Iterator[None]:
 
 @contextmanager
 def _no_room_for_the_label_map(whole: int) -> Iterator[None]:
-    real: Callable[..., Any] = LogitsOnImage.label_map
+    real: Callable[..., Any] = LogitsOnImage._label_map
 
     def label_map(self: LogitsOnImage) -> Any:
+        if self.room.device.type != "cuda":
+            return real(self)
         torch.cuda.empty_cache()
         with _limit(torch.cuda.memory_reserved() / whole):
-            return real(self)
+            ballast = _ballast()
+            try:
+                return real(self)
+            finally:
+                ballast.clear()
 
-    with patch.object(LogitsOnImage, "label_map", label_map):
+    with patch.object(LogitsOnImage, "_label_map", label_map):
         yield
+
+
+def _ballast() -> list[torch.Tensor]:
+    """Return what fills the gaps of a megabyte or more in the memory that torch's allocator has."""
+    ballast: list[torch.Tensor] = []
+    for megabytes in (64, 8, 1):
+        with suppress(torch.OutOfMemoryError):
+            while True:
+                ballast.append(torch.empty(megabytes * 2**20, dtype=torch.uint8, device="cuda"))
+    return ballast
 
 
 @contextmanager

@@ -192,10 +192,9 @@ def run_stage(main: Callable[[Stage], None], words: Sequence[str] | None = None)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--ends", type=float, required=True)
     given = parser.parse_args(words)
-    ends = time.monotonic() + given.seconds
-    stage = Stage(given.name, given.device, given.tiny, given.work, given.results, ends)
+    stage = Stage(given.name, given.device, given.tiny, given.work, given.results, given.ends)
     try:
         main(stage)
     except Exception as error:

@@ -74,7 +74,7 @@ def test_an_error_in_a_stage_becomes_a_result(tmp_path: Path, capsys: pytest.Cap
         stage.report({"done": 1})
         raise ValueError("no such thing")
 
-    words = ["--name", "train", "--device", "cpu", "--work", str(tmp_path), "--seconds", "9"]
+    words = ["--name", "train", "--device", "cpu", "--work", str(tmp_path), "--ends", "9"]
     assert run_stage(fail, [*words, "--results", str(tmp_path / "results")]) == 1
     expected = [Result("train", {"done": 1}), Result("train", {}, "ValueError: no such thing")]
     assert read(tmp_path / "results") == expected
