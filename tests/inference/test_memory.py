@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from unetr_nnunet.inference.memory import Arrays, free_bytes
+from tests.inference.simulated_gpu import MIB, SimulatedGPU
+from unetr_nnunet.inference.memory import Arrays, free_bytes, free_on
 
 CPU = torch.device("cpu")
 
@@ -54,6 +55,26 @@ def test_in_a_container_the_outermost_group_counts(tmp_path, name):
 def test_without_control_groups(tmp_path):
     assert free_bytes(tmp_path / "nothing", tmp_path) > 2**20
     assert free_bytes() > 2**20
+
+
+def test_free_on_a_gpu(monkeypatch):
+    gpu = SimulatedGPU(monkeypatch, 1000 * MIB, taken=300 * MIB)
+    assert free_on(torch.device("cuda")) == free_on(torch.device("cuda", 0)) == 700 * MIB
+    gpu.allocate(400 * MIB)
+    assert free_on(torch.device("cuda")) == 300 * MIB
+    gpu.free(100 * MIB)  # PyTorch keeps it for the next array
+    assert free_on(torch.device("cuda")) == 400 * MIB
+    gpu.share = 0.5
+    assert free_on(torch.device("cuda")) == 200 * MIB
+    gpu.share = 0.2
+    assert free_on(torch.device("cuda")) == 0
+    monkeypatch.delattr(torch.cuda, "get_per_process_memory_fraction")  # an older PyTorch
+    assert free_on(torch.device("cuda")) == 400 * MIB
+
+
+def test_free_on_a_cpu_is_main_memory(monkeypatch):
+    monkeypatch.setattr("unetr_nnunet.inference.memory.free_bytes", lambda: 12345)
+    assert free_on(CPU) == 12345
 
 
 def test_arrays_in_memory_where_there_is_enough():

@@ -1,4 +1,4 @@
-"""How much memory there is, and arrays that lie in a file where it is not enough."""
+"""How much memory is free, and arrays that lie in a file where it is not enough."""
 
 import os
 import tempfile
@@ -56,6 +56,26 @@ def _groups(own_groups: Path, root: Path) -> Iterator[tuple[Path, str, str]]:
                 for folder in (own, *own.parents) if ".." not in own.parts else (top,):
                     if folder.is_relative_to(top):
                         yield (folder, *files)
+
+
+def free_on(device: torch.device) -> int:
+    """Return how many bytes of a device's memory this process may still take.
+
+    On a GPU that is what its driver has to give and what PyTorch holds without using it, within the share that
+    `torch.cuda.set_per_process_memory_fraction` grants; elsewhere `free_bytes`.
+
+    Args:
+        device: a GPU or the CPU.
+    """
+    if device.type != "cuda":
+        return free_bytes()
+    index = torch.cuda.current_device() if device.index is None else device.index
+    used = torch.cuda.memory_allocated(index)
+    free = torch.cuda.mem_get_info(index)[0] + torch.cuda.memory_reserved(index) - used
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(index)  # from torch 2.7 on
+    if share < 1:
+        free = min(free, int(share * torch.cuda.get_device_properties(index).total_memory) - used)
+    return max(0, free)
 
 
 class Arrays:
