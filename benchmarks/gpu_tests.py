@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from benchmarks.gpu_stage import GIB, NOT_ON_A_CPU, ROOT, Stage, run_stage
 
 GIB_A_PROCESS = 16
-MOST_PROCESSES = 4
+MOST_PROCESSES = 6
 
 
 def run_tests(stage: Stage) -> None:
