@@ -77,7 +77,7 @@ class Settings:
     @property
     def factor(self) -> float:
         """Return by how much limits are longer: a machine that tries the script may be slow and busy."""
-        return 3.0 if self.tiny else 1.0
+        return 4.0 if self.tiny else 1.0
 
 
 DATA = Plan("data", "Data", 90)

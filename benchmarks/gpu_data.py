@@ -11,14 +11,14 @@ from unetr_nnunet.experiments.demo import CONFIGURATION
 from unetr_nnunet.experiments.steps import Step, run_steps
 
 CASES = 6
-"""Nnu-Net's five folds need five."""
+"""For the five folds of nnU-Net."""
 
 
 def make_data(stage: Stage) -> None:
     """Make, convert, plan and preprocess the phantoms, as a user would."""
     start = time.perf_counter()
     work, (patch, spacing) = stage.work, stage.sizes.training
-    processes = str(min(CASES, os.cpu_count() or 1))
+    processes = "1" if stage.tiny else str(min(CASES, os.cpu_count() or 1))
     size = json.dumps({"patch_size": patch, "batch_size": 2, "spacing_mm": spacing})
 
     def step(name: str, *words: str) -> Step:
