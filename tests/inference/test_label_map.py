@@ -5,7 +5,8 @@ from nnunetv2.preprocessing.resampling.default_resampling import resample_data_o
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from scipy import ndimage
 
-from unetr_nnunet.inference.label_map import LogitsOnImage
+from unetr_nnunet.inference.label_map import BYTES_PER_VOXEL, LogitsOnImage
+from unetr_nnunet.inference.memory import USABLE_SHARE, Arrays
 from unetr_nnunet.inference.preparation import Prepared
 from unetr_nnunet.inference.resampling import Resampling
 
@@ -19,7 +20,9 @@ def smooth_logits(outputs, shape, seed=0):
     return (ndimage.gaussian_filter(noise, (0, 1.5, 1.5, 1.5)) * 100).astype(np.float16)
 
 
-def on_image(values, image_shape, spacing, network_spacing, labels=LABELS, part=None, crop=None, network_shape=None):
+def on_image(
+    values, image_shape, spacing, network_spacing, labels=LABELS, part=None, crop=None, network_shape=None, said=None
+):
     prepared = Prepared(
         data=torch.zeros(0),
         part=part or tuple((0, length) for length in values.shape[1:]),
@@ -29,7 +32,8 @@ def on_image(values, image_shape, spacing, network_spacing, labels=LABELS, part=
         image_shape=image_shape,
         spacing_mm=spacing,
     )
-    return LogitsOnImage(torch.from_numpy(values), prepared, LINEAR, labels)
+    say = pytest.fail if said is None else said.append
+    return LogitsOnImage(torch.as_tensor(values), prepared, LINEAR, labels, Arrays(0), say)
 
 
 CASES = [
@@ -96,3 +100,113 @@ def test_nothing_found():
     values = np.zeros((5, 4, 4, 4), np.float16)
     values[0] = 1
     assert not on_image(values, (8, 8, 8), (1, 1, 1), (2, 2, 2)).label_map().any()
+
+
+UPSAMPLED = ((20, 71, 64), (1.5, 1, 1), (2.5, 2.4, 2.3))
+
+
+class OnGPU(torch.Tensor):
+    """Logits that claim to lie on a GPU."""
+
+    device = torch.device("cuda", 0)
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
+def rows_decided(monkeypatch):
+    """Return a list that takes the number of rows of each later decision."""
+    rows, real = [], LogitsOnImage._decide
+
+    def decide(self, found, boxes):
+        rows.append(max(box[0][1] for box in boxes.values()) - min(box[0][0] for box in boxes.values()))
+        real(self, found, boxes)
+
+    monkeypatch.setattr(LogitsOnImage, "_decide", decide)
+    return rows
+
+
+def test_fewer_rows_are_decided_at_once_where_memory_is_short(monkeypatch):
+    values = smooth_logits(5, (12, 30, 28))
+    expected = on_image(values, *UPSAMPLED).label_map()
+    rows = rows_decided(monkeypatch)
+    for free, most in ((2**30, 20), (6.5 * 71 * 64 * BYTES_PER_VOXEL / USABLE_SHARE, 6), (1, 1)):
+        monkeypatch.setattr("unetr_nnunet.inference.memory.free_bytes", lambda free=free: int(free))
+        np.testing.assert_array_equal(on_image(values, *UPSAMPLED).label_map(), expected)
+        assert max(rows) == most
+        rows.clear()
+
+
+def test_rows_of_logits_on_a_finer_grid_take_more_memory(monkeypatch):
+    """Eight logits a voxel."""
+    values = smooth_logits(5, (20, 40, 40))
+    rows = rows_decided(monkeypatch)
+    monkeypatch.setattr(
+        "unetr_nnunet.inference.memory.free_bytes", lambda: int(4.5 * 20 * 20 * 8 * BYTES_PER_VOXEL / USABLE_SHARE)
+    )
+    on_image(values, (10, 20, 20), (2, 2, 2), (1, 1, 1)).label_map()
+    assert max(rows) == 4
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDNN_STATUS_ALLOC_FAILED")]
+)
+def test_a_gpu_without_room_for_the_label_map_leaves_it_to_the_cpu(monkeypatch, error):
+    values = smooth_logits(5, (12, 30, 28))
+    expected, real, said = on_image(values, *UPSAMPLED).label_map(), Arrays.zeros, []
+
+    def zeros(self, shape, kind, device):
+        if device.type == "cuda":
+            raise error
+        return real(self, shape, kind, device)
+
+    monkeypatch.setattr(Arrays, "zeros", zeros)
+    found = on_image(torch.from_numpy(values).as_subclass(OnGPU), *UPSAMPLED, said=said)
+    np.testing.assert_array_equal(found.label_map(), expected)
+    assert found.values.device.type == "cpu"
+    assert len(said) == 1
+    assert said[0].startswith("cuda:0 is out of memory")
+    assert said[0].endswith(": resampling the logits on the CPU")
+
+
+def test_a_cpu_without_room_works_row_by_row_in_files(monkeypatch):
+    values = smooth_logits(5, (12, 30, 28))
+    expected, said = on_image(values, *UPSAMPLED).label_map(), []
+    rows, real = rows_decided(monkeypatch), LogitsOnImage._resampled
+
+    def resampled(self, output, box):
+        if box[0][1] - box[0][0] > 1:
+            raise MemoryError("Unable to allocate 2.00 GiB")
+        return real(self, output, box)
+
+    monkeypatch.setattr(LogitsOnImage, "_resampled", resampled)
+    found = on_image(values, *UPSAMPLED, said=said)
+    np.testing.assert_array_equal(found.label_map(), expected)
+    assert said == ["cpu is out of memory: resampling the logits row by row, in files"]
+    assert found.arrays.in_files
+    assert len(rows) == 21, "all at once, and then each by itself"
+
+
+def test_probabilities_go_on_from_the_row_that_did_not_fit(monkeypatch):
+    values = smooth_logits(5, (12, 30, 28)) / 10
+    expected, said = list(on_image(values, *UPSAMPLED).probabilities()), []
+    real = LogitsOnImage._probabilities
+
+    def probabilities(self, box):
+        if box[0][0] == 7 and self.room.device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, box)
+
+    monkeypatch.setattr(LogitsOnImage, "_probabilities", probabilities)
+    found = list(on_image(torch.from_numpy(values).as_subclass(OnGPU), *UPSAMPLED, said=said).probabilities())
+    assert [row for row, _ in found] == list(range(20))
+    for (_, ours), (_, theirs) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert said == ["cuda:0 is out of memory: resampling the logits on the CPU"]
+
+
+def test_other_errors_are_raised(monkeypatch):
+    def decide(self, found, boxes):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(LogitsOnImage, "_decide", decide)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        on_image(smooth_logits(5, (12, 30, 28)), *UPSAMPLED).label_map()

@@ -1,5 +1,7 @@
 """Against stock nnU-Net in the same process, on models whose label maps are noise."""
 
+import weakref
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -11,7 +13,7 @@ from tests.inference.small_model import DATASET, REGIONS, RESIDUAL, plans, write
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.predictor import Predictor
-from unetr_nnunet.inference.sliding_window import SlidingWindow
+from unetr_nnunet.inference.sliding_window import Placement, SlidingWindow
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, trainer_folder
 
 SPACING = (0.9, 0.8, 3.0)
@@ -206,14 +208,24 @@ def test_progress_reaches_its_end(tmp_path):
     assert reports[-1][0] == reports[-1][1] > 2
 
 
-def test_out_of_gpu_memory_falls_back_in_steps(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: out of memory"),
+    ],
+    ids=["torch", "cudnn", "cublas", "cuda"],
+)
+def test_out_of_gpu_memory_falls_back_in_steps(tmp_path, monkeypatch, error):
     tried = []
 
     class NoRoomOnTheGPU(SlidingWindow):
         def __init__(self, data, part, model, placement, *arguments):
             tried.append((placement.device.type, placement.results.type, placement.batch_voxels))
             if placement.device.type == "cuda":
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                raise error
             super().__init__(data, part, model, placement, *arguments)
 
     model = load_model(write_model(tmp_path), None)
@@ -228,6 +240,60 @@ def test_out_of_gpu_memory_falls_back_in_steps(tmp_path, monkeypatch):
     assert [size > 1 for _, _, size in tried][:3] == [True, True, False]
     assert len(said) == 3
     assert all("out of memory" in words for words in said)
+
+
+class _LikeAGPU(Placement):
+    """A placement on the CPU that has a smaller one, of a window at a time."""
+
+    def smaller(self):
+        return Placement(self.device, self.results, 1), "running one window at a time"
+
+
+def test_a_network_that_fails_on_larger_batches_runs_on_smaller_ones(tmp_path, monkeypatch):
+    model = load_model(write_model(tmp_path), None)
+    expected = sitk.GetArrayFromImage(Predictor([model]).predict([ct()]))
+    sizes, forward = [], model.network.forward
+
+    def run(inputs):
+        sizes.append(len(inputs))
+        if len(inputs) > 2:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return forward(inputs)
+
+    model.network.forward = run
+    monkeypatch.setattr(Placement, "on", lambda device, one_by_one: _LikeAGPU(device, device))
+    said = []
+    mask = sitk.GetArrayFromImage(Predictor([model], say=said.append).predict([ct()]))
+    assert np.mean(mask == expected) > 0.99, "another batch size rounds otherwise"
+    assert sizes[0] > 2
+    assert set(sizes[1:]) == {1}
+    assert said == [
+        "cpu is out of memory (RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED): running one window at a time"
+    ]
+
+
+def test_other_errors_of_a_gpu_are_raised(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("unetr_nnunet.inference.predictor.SlidingWindow", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        Predictor([load_model(write_model(tmp_path), None)], "cuda", say=pytest.fail).predict([ct()])
+
+
+def test_only_one_models_logits_are_in_memory(tmp_path, monkeypatch):
+    models = [load_model(write_model(tmp_path / name, seed=seed), None) for name, seed in (("a", 0), ("b", 7))]
+    made, alive, real = [], [], SlidingWindow.run
+
+    def run(self, parameters):
+        alive.append(sum(each() is not None for each in made))
+        logits = real(self, parameters)
+        made.append(weakref.ref(logits))
+        return logits
+
+    monkeypatch.setattr(SlidingWindow, "run", run)
+    Predictor(models).predict_probabilities([ct()], "RAS")
+    assert alive == [0, 0]
 
 
 def test_out_of_memory_on_the_cpu_is_an_error(tmp_path, monkeypatch):

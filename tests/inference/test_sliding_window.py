@@ -1,10 +1,14 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
+from tests.inference.simulated_gpu import MIB, NetworkOn, SimulatedGPU
 from tests.inference.small_model import plans, write_model
+from unetr_nnunet.inference.batch_sizes import BatchSizes
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.sliding_window import Placement, SlidingWindow
@@ -101,9 +105,59 @@ def test_regions_are_suspicious_above_zero(tmp_path):
 
 
 def test_smaller_placements_end_on_the_cpu():
-    placement, words = Placement(torch.device("cuda"), torch.device("cuda")), []
+    placement, words = Placement.on(torch.device("cuda")), []
+    assert placement.results.type == "cuda"
     while (smaller := placement.smaller()) is not None:
         placement = smaller[0]
         words.append(smaller[1])
-    assert placement.device.type == "cpu"
-    assert len(words) == 3
+    assert placement == Placement.on(torch.device("cpu"))
+    assert words == ["keeping the logits in main memory", "running one window at a time", "running on the CPU"]
+
+
+def test_windows_that_run_one_by_one_skip_that_step():
+    in_main_memory, _ = Placement.on(torch.device("cuda"), one_by_one=True).smaller()
+    assert in_main_memory.smaller()[1] == "running on the CPU"
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_batches_measured_on_a_gpu_give_the_same_logits(flat, tmp_path, monkeypatch):
+    """The GPU is simulated; the network takes 100 MiB, and 200 more a window, of its 2 GiB."""
+    plan = plans(patch=(32, 32), spacing=(1.5, 1.5)) if flat else plans()
+    model = load_model(write_model(tmp_path, plan, folds=2, mirror_axes=(0, 1)), None)
+    monkeypatch.setattr("unetr_nnunet.inference.sliding_window.cpu_has_bfloat16", lambda: False)
+    data = noise(1, 20, 60, 50)
+    expected = run(model, data)
+    gpu = SimulatedGPU(monkeypatch, 2048 * MIB)
+    monkeypatch.setattr(
+        "unetr_nnunet.inference.sliding_window.BatchSizes", lambda _, most: BatchSizes(torch.device("cuda", 0), most)
+    )
+    network = model.network = NetworkOn(gpu, model.network, 100 * MIB, 200 * MIB, search=500 * MIB)
+    reports = []
+    found = run(model, data, progress=lambda *report: reports.append(report))
+    np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
+    assert network.sizes[:4] == [1, 1, 2, 2]
+    assert max(network.sizes) == 4
+    assert sum(network.sizes) == reports[-1][0] == reports[-1][1]
+    network.sizes.clear()
+    run(model, data, exact=True)
+    assert set(network.sizes) == {1}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_cudnn_searches_while_the_network_runs_on_a_gpu(fails, tmp_path, monkeypatch):
+    model = load_model(write_model(tmp_path), None)
+    seen = []
+
+    def record(self, parameters):
+        seen.append(torch.backends.cudnn.benchmark)
+        if fails:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(SlidingWindow, "_run", record)
+    windows = SlidingWindow(noise(1, 20, 40, 40), [(0, 20), (0, 40), (0, 40)], model, CPU, Arrays(0))
+    windows.placement = Placement(torch.device("cuda"), torch.device("cpu"))
+    with contextlib.suppress(torch.OutOfMemoryError):
+        windows.run(model.parameters)
+    assert seen == [True]
+    assert torch.backends.cudnn.benchmark is False

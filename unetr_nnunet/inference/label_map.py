@@ -2,24 +2,54 @@
 
 nnU-Net resamples the logits of all classes to the image's grid and then takes the largest: 14 classes of a CT are
 2 GiB several times over. Here one class after the other is resampled, only in the box where it wins somewhere, against
-the best so far.
+the best so far. This is done on the device that holds the logits, as many slices at a time as its memory allows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from unetr_nnunet.inference.memory import USABLE_SHARE, Arrays, free_on
+from unetr_nnunet.inference.out_of_memory import until_it_fits
 from unetr_nnunet.inference.preparation import Prepared
 from unetr_nnunet.inference.resampling import Resampling, Stretch, resample
 
 CHUNK_VOXELS = 2**26
-"""So many voxels of the image are decided at once."""
+"""At most so many voxels of the image are decided at once."""
+
+BYTES_PER_VOXEL = 32
+"""Memory for deciding a voxel: up to 19 bytes were measured, with as many logits as voxels or fewer."""
 
 Box = tuple[tuple[int, int], ...]
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where logits are resampled.
+
+    Attributes:
+        device: of the logits.
+        by_row: whether to decide one row of the image's first axis at a time, and to put new arrays into files.
+    """
+
+    device: torch.device
+    by_row: bool = False
+
+    def smaller(self) -> tuple["Room", str] | None:
+        """Return what to try when memory is not enough, with a description; None if nothing is left."""
+        if self.device.type != "cpu":
+            return Room(torch.device("cpu")), "resampling the logits on the CPU"
+        if not self.by_row:
+            return Room(self.device, by_row=True), "resampling the logits row by row, in files"
+        return None
 
 
 class LogitsOnImage:
@@ -30,25 +60,59 @@ class LogitsOnImage:
         prepared: where that part lies.
         resampling: how the plans resample logits.
         labels: what the logits stand for.
+        arrays: makes the array of labels, and that of the logits if they have to be moved.
+        say: called with a line for each fall-back for lack of memory.
     """
 
-    def __init__(self, logits: torch.Tensor, prepared: Prepared, resampling: Resampling, labels: LabelManager) -> None:
+    def __init__(
+        self,
+        logits: torch.Tensor,
+        prepared: Prepared,
+        resampling: Resampling,
+        labels: LabelManager,
+        arrays: Arrays,
+        say: Callable[[str], None],
+    ) -> None:
         self.values, self.labels, self.prepared = logits, labels, prepared
+        self.arrays, self.say, self.room = arrays, say, Room(logits.device)
         self.shape = tuple(box.stop - box.start for box in prepared.crop)
         self.orders = resampling.orders(prepared.network_spacing_mm, prepared.spacing_mm)
 
     def label_map(self) -> npt.NDArray[np.uint8 | np.uint16]:
         """Return the label of each voxel of the transposed image, (Z, Y, X)."""
+        return self._where_it_fits(self._label_map)
+
+    def _where_it_fits(self, work: Callable[[], Found]) -> Found:
+        """Do some work on the logits; if memory runs out, move them, for this and for later work."""
+
+        def attempt(room: Room) -> Found:
+            self.room = room
+            self.arrays.in_files |= room.by_row
+            if self.values.device != room.device:
+                copy = self.arrays.zeros(self.values.shape, self.values.dtype, room.device)
+                self.values = copy.copy_(self.values)
+            return work()
+
+        return until_it_fits(attempt, self.room, self.say)
+
+    def _label_map(self) -> npt.NDArray[np.uint8 | np.uint16]:
         small = max(self._written_labels()) < 256
-        found = torch.zeros(self.shape, dtype=torch.uint8 if small else torch.int16, device=self.values.device)
-        boxes = self._boxes()
-        rows = max(1, CHUNK_VOXELS * self.shape[0] // prod(self.shape))
+        found = self.arrays.zeros(self.shape, torch.uint8 if small else torch.int16, self.room.device)
+        boxes, rows = self._boxes(), self._rows_at_once()
         for start in range(0, self.shape[0], rows):
             inside = {output: _rows(box, start, start + rows) for output, box in boxes.items()}
             self._decide(found, {output: box for output, box in inside.items() if box[0][0] < box[0][1]})
         result = np.zeros(self.prepared.image_shape, np.uint8 if small else np.uint16)
         result[self.prepared.crop] = found.cpu().numpy()
         return result
+
+    def _rows_at_once(self) -> int:
+        """Return how many rows of the image's first axis fit in memory together, at least one."""
+        if self.room.by_row:
+            return 1
+        logits_per_voxel = max(1.0, prod(self.prepared.network_shape) / prod(self.shape))
+        fitting = int(USABLE_SHARE * free_on(self.room.device) / (BYTES_PER_VOXEL * logits_per_voxel))
+        return max(1, min(CHUNK_VOXELS, fitting) * self.shape[0] // prod(self.shape))
 
     def _decide(self, found: torch.Tensor, boxes: dict[int, Box]) -> None:
         """Write the winner of each voxel of the boxes, by output, into a label map of zeros."""
@@ -73,42 +137,46 @@ class LogitsOnImage:
         Outside what was looked at, everything is background.
         """
         crop, whole = self.prepared.crop, self.prepared.image_shape
-        outputs = range(self.values.shape[0])
         looked_at = self._image_box(tuple((0, stop - start) for start, stop in self.prepared.part))
         inside = tuple(
             slice(span.start + start, span.start + stop)
             for span, (start, stop) in zip(crop[1:], looked_at[1:], strict=True)
         )
         for row in range(whole[0]):
-            values = np.zeros((len(outputs), *whole[1:]), np.float32)
+            values = np.zeros((self.values.shape[0], *whole[1:]), np.float32)
             if not self.labels.has_regions:
                 values[0] = 1
             place = row - crop[0].start
             if looked_at[0][0] <= place < looked_at[0][1]:
                 box = ((place, place + 1), *looked_at[1:])
-                logits = torch.stack([self._resampled(output, box)[0] for output in outputs])
-                values[(slice(None), *inside)] = self.labels.apply_inference_nonlin(logits).cpu().numpy()
+                values[(slice(None), *inside)] = self._where_it_fits(partial(self._probabilities, box))
             yield row, values
+
+    def _probabilities(self, box: Box) -> npt.NDArray[np.float32]:
+        """Return each output's probabilities on a row of the image, (K, Y, X)."""
+        logits = torch.stack([self._resampled(output, box)[0] for output in range(self.values.shape[0])])
+        return np.asarray(self.labels.apply_inference_nonlin(logits).cpu())
 
     def _written_labels(self) -> list[int]:
         return list(self.labels.regions_class_order) if self.labels.has_regions else list(self.labels.all_labels)
 
     def _boxes(self) -> dict[int, Box]:
         """Return the box of the image in which each output wins somewhere, the background left out."""
-        rows = {
-            axis: torch.zeros((self.values.shape[0], length), dtype=torch.bool)
-            for axis, length in enumerate(self.values.shape[1:])
-        }
+        rows = [
+            torch.zeros((self.values.shape[0], length), dtype=torch.bool, device=self.values.device)
+            for length in self.values.shape[1:]
+        ]
         for z in range(self.values.shape[1]):
             plane = self.values[:, z]
             wins = plane > 0 if self.labels.has_regions else _one_hot(plane.argmax(0), plane.shape[0])
-            along_y = wins.any(2).cpu()
+            along_y = wins.any(2)
             rows[0][:, z] = along_y.any(1)
             rows[1] |= along_y
-            rows[2] |= wins.any(1).cpu()
+            rows[2] |= wins.any(1)
+        rows = [each.cpu() for each in rows]
         boxes = {}
         for output in range(0 if self.labels.has_regions else 1, self.values.shape[0]):
-            places = [torch.nonzero(rows[axis][output])[:, 0] for axis in range(3)]
+            places = [torch.nonzero(each[output])[:, 0] for each in rows]
             if len(places[0]):
                 boxes[output] = self._image_box(tuple((int(each[0]) - 1, int(each[-1]) + 2) for each in places))
         return boxes

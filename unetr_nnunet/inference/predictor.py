@@ -16,6 +16,7 @@ from unetr_nnunet.inference.label_map import LogitsOnImage
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.orientation import like_input, to_orientation
+from unetr_nnunet.inference.out_of_memory import until_it_fits
 from unetr_nnunet.inference.preparation import Prepared, prepare
 from unetr_nnunet.inference.resampling import planned_resampling
 from unetr_nnunet.inference.sliding_window import Placement, Progress, SlidingWindow
@@ -30,7 +31,7 @@ class Predictor:
         device: "cpu", "cuda", "cuda:1", ...
         exact: do as nnU-Net does, view by view, in full precision and with air.
         scratch: folder for the files of cases that need more memory than is free; None for the system's.
-        say: called with words on what had to be done differently.
+        say: called with a line on what had to be done differently, among it each fall-back for lack of memory.
         postprocess: applied to each label map (Z, Y, X), such as `ModelSet.postprocess`.
 
     Raises:
@@ -136,6 +137,7 @@ class Predictor:
             transposed = own.transpose(0, *(axis + 1 for axis in model.plans.transpose_forward))  # a view
             for row, values in on_image.probabilities():
                 transposed[:, row] = values / len(self.models)
+            del on_image  # the next model's logits take its place
             own = own if model.orientation == code else _reoriented(own, model.orientation, code)
             total = own if total is None else np.add(total, own, out=total)
         return np.asarray(total)
@@ -182,22 +184,14 @@ class Predictor:
                 f"{model.folder}: only nnUNetv2_predict can resample probabilities by "
                 f"{model.configuration.configuration['resampling_fn_probabilities']}, which its plans name"
             )
-        return LogitsOnImage(logits, prepared, resampling, model.labels), oriented[0], arrays
+        return LogitsOnImage(logits, prepared, resampling, model.labels, arrays, self.say), oriented[0], arrays
 
     def _run(self, prepared: Prepared, model: Model, arrays: Arrays, progress: Progress | None) -> torch.Tensor:
-        placement = Placement(self.device, self.device)
-        while True:
-            try:
-                return SlidingWindow(prepared.data, prepared.part, model, placement, arrays, self.exact, progress).run(
-                    model.parameters
-                )
-            except torch.OutOfMemoryError:
-                smaller = placement.smaller()
-                if smaller is None:
-                    raise
-            placement, words = smaller
-            self.say(f"{self.device} is out of memory: {words}")
-            torch.cuda.empty_cache()
+        def run(placement: Placement) -> torch.Tensor:
+            windows = SlidingWindow(prepared.data, prepared.part, model, placement, arrays, self.exact, progress)
+            return windows.run(model.parameters)
+
+        return until_it_fits(run, Placement.on(self.device, self.exact), self.say)
 
     @staticmethod
     def _needed_bytes(model: Model, channels: Sequence[sitk.Image]) -> int:

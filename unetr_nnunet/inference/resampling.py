@@ -3,7 +3,8 @@
 nnU-Net hands the whole volume, and then the logits of all classes, to ``skimage.transform.resize`` (or to torch's
 ``interpolate``). Both map voxel centres alike, and both are separable: a spline of order 0, 1 or 3 along each axis in
 turn. Done that way, any part of the result costs what the part costs, and equals that part of nnU-Net's own result.
-Cubic splines need SciPy's recursive prefilter (Unser, IEEE Signal Processing Magazine 1999), as skimage's do.
+All of it runs on the values' device except the recursive prefilter of cubic splines (Unser, IEEE Signal Processing
+Magazine 1999), which is SciPy's, as in skimage, and runs on the CPU. nnU-Net interpolates logits linearly, without it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ import torch
 from nnunetv2.configuration import ANISO_THRESHOLD
 from nnunetv2.preprocessing.resampling.default_resampling import determine_do_sep_z_and_axis
 from scipy import ndimage
+
+from unetr_nnunet.inference.device import to_device
 
 PREFILTER_MARGIN = 12
 """Voxels by which SciPy continues an image before it filters it; a part takes as many of its neighbours."""
@@ -151,7 +154,7 @@ def _along(values: torch.Tensor, dim: int, offset: int, stretch: Stretch, order:
     result: torch.Tensor | None = None
     for index, weight in taps:
         picked = _pick(values, dim, index - offset).float()
-        factor = torch.from_numpy(weight.astype(np.float32)).view(shape).to(values.device)
+        factor = to_device(torch.from_numpy(weight.astype(np.float32)).view(shape), values.device)
         result = picked.mul_(factor) if result is None else result.addcmul_(picked, factor)
     return values if result is None else result
 
@@ -159,7 +162,7 @@ def _along(values: torch.Tensor, dim: int, offset: int, stretch: Stretch, order:
 def _pick(values: torch.Tensor, dim: int, index: npt.NDArray[np.float64]) -> torch.Tensor:
     """Return the voxels of these places along an axis, those at the ends in place of any beyond; a copy."""
     chosen = np.clip(index, 0, values.shape[dim] - 1).astype(np.int64)
-    return values.index_select(dim, torch.from_numpy(chosen).to(values.device))
+    return values.index_select(dim, to_device(torch.from_numpy(chosen), values.device))
 
 
 def _prefiltered(values: torch.Tensor, dim: int, offset: int, length: int) -> tuple[torch.Tensor, int]:
@@ -169,4 +172,4 @@ def _prefiltered(values: torch.Tensor, dim: int, offset: int, length: int) -> tu
     padding = [(before, after) if axis == dim else (0, 0) for axis in range(values.dim())]
     array = np.pad(values.float().cpu().numpy(), padding, mode="edge")
     coefficients = ndimage.spline_filter1d(array, 3, axis=dim, output=np.float32, mode="mirror")
-    return torch.from_numpy(coefficients).to(values.device), offset - before
+    return to_device(torch.from_numpy(coefficients), values.device), offset - before
