@@ -2,9 +2,12 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tests.planning.conftest import instant_memory, make_dataset
+from unetr_nnunet.cli import plan
 from unetr_nnunet.cli.main import main
+from unetr_nnunet.planning.measured import Measurement
 from unetr_nnunet.trainers.names import parse_trainer_name
 
 __all__ = ["instant_memory", "make_dataset"]
@@ -26,9 +29,10 @@ def test_reports_and_names_the_next_commands(preprocessed, capsys):
     lines = printed.splitlines()
     assert lines[0] == f"wrote {preprocessed / name}.json"
     assert lines[1].startswith("3d_fullres: patch ")
-    assert lines[2].startswith("2d: patch 512 x 512, token 16 x 16, batch ")
-    assert "memory is predicted, for float16 on CUDA, not measured; 15% more" in printed
-    assert "GFLOP" not in printed
+    assert lines[2].startswith("3d_lowres: patch ")
+    assert lines[3].startswith("2d: patch 512 x 512, token 16 x 16, batch ")
+    assert "memory is predicted, for half precision on CUDA, not measured; 1 GiB and 10% are kept" in printed
+    assert "forward and backward" not in printed
     assert next_commands(printed) == [
         'eval "$(unetr_nnunet env)"',
         f"nnUNetv2_preprocess -d 17 -plans_name {name} -c 3d_fullres",
@@ -44,15 +48,17 @@ def test_the_trainer_that_is_named_exists(preprocessed, capsys):
 
 
 def test_options_reach_the_plans(preprocessed, capsys):
-    words = "--name Mine --spacing 3 1 1 --patch-size 96 96 16 --batch-size 3 --explain --gpu-memory 24"
+    sizes = "--patch-size 96 96 16 --token-size 4 4 4 --batch-size 3"
+    words = f"--name Mine --spacing 3 1 1 {sizes} --explain --gpu-memory 24 --tflop-per-step 7"
     assert main(["plan", "-d", "17", *words.split()]) == 0
     printed = capsys.readouterr().out
     configuration = json.loads((preprocessed / "Mine.json").read_text())["configurations"]["3d_fullres"]
     assert (configuration["patch_size"], configuration["batch_size"]) == ([96, 96, 16], 3)
     assert configuration["spacing"] == [3.0, 1.0, 1.0]
+    assert configuration["architecture"]["arch_kwargs"] == {"token_size": [4, 4, 4]}
     assert "3.000 x 1.000 x 1.000 mm, given by --spacing" in printed
     assert "as you asked" in printed
-    assert "GFLOP a step" in printed
+    assert "TFLOP a step, forward and backward, of 7.0 TFLOP: as you asked" in printed
 
 
 def test_shared_data_needs_no_preprocessing(preprocessed, capsys):
@@ -63,7 +69,7 @@ def test_shared_data_needs_no_preprocessing(preprocessed, capsys):
     capsys.readouterr()
     main(["plan", "-d", "17", "--gpu-memory", "24"])
     printed = capsys.readouterr().out
-    assert "shares the preprocessed data of nnUNetPlans: 2d, 3d_fullres" in printed
+    assert "shares the preprocessed data of nnUNetPlans: 2d, 3d_lowres, 3d_fullres" in printed
     assert len(next_commands(printed)) == 2
     assert "nnUNetv2_preprocess" not in printed
 
@@ -98,29 +104,83 @@ def test_wrong_usage_exits_with_2(capsys):
         assert caught.value.code == 2
 
 
+VERIFY = ["plan", "-d", "17", "--verify", "--gpu-memory"]
+
+
 def test_verify_prints_predicted_against_measured(preprocessed, capsys, monkeypatch):
     asked = []
 
-    def verify(step, device, dtype):
-        asked.append((step.patch_size, device.type, dtype))
-        return 2**30, 2**30 + 2**29
+    def verify(step, training):
+        asked.append((step.patch_size, training.device.type, training.autocast_dtype, training.compiled))
+        return 2**30, Measurement(2**30 + 2**29, None)
 
     monkeypatch.setattr("unetr_nnunet.planning.measured.verify", verify)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    words = ["plan", "-d", "17", "--verify", "--gpu-memory", "1", "--patch-size", "16", "64", "64"]
-    assert main(words) == 0
+    assert main([*VERIFY, "2", "--patch-size", "16", "64", "64"]) == 0
     printed = capsys.readouterr().out
-    assert "on this CPU in torch.float32: predicted 1.00 GiB, measured 1.50 GiB (+50.0%)" in printed
-    assert asked == [((16, 64, 64), "cpu", None)]
+    assert "on this CPU in torch.float32: predicted 1.00 GiB, allocated 1.50 GiB (+50.0%)\n" in printed
+    assert asked == [((16, 64, 64), "cpu", None, False)]
 
 
-@pytest.mark.parametrize(("gib", "code"), [("1", 1), ("2", 0)])
-def test_what_a_gpu_measures_is_held_against_the_target(preprocessed, capsys, monkeypatch, gib, code):
-    cuda = SimpleNamespace(is_available=lambda: True, get_device_name=lambda device: "Some GPU")
-    monkeypatch.setattr("torch.cuda", cuda)
-    monkeypatch.setattr("unetr_nnunet.planning.measured.verify", lambda *arguments: (2**30, int(1.1 * 2**30)))
-    words = ["plan", "-d", "17", "--verify", "--gpu-memory", gib, "--patch-size", "16", "64", "64"]
-    assert main(words) == code
+@pytest.fixture
+def some_gpu(monkeypatch):
+    """A GPU that is not there, in float16."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "Some GPU")
+    monkeypatch.setattr("torch.amp.GradScaler", lambda device: SimpleNamespace(device=device))
+
+
+@pytest.mark.parametrize(("gib", "code"), [("2", 1), ("2.3", 0)])
+def test_what_a_gpu_reserves_is_held_against_the_target(preprocessed, some_gpu, capsys, monkeypatch, gib, code):
+    """1.25 GiB, and 1 GiB for the context."""
+    measured = Measurement(int(1.1 * 2**30), int(1.25 * 2**30))
+    monkeypatch.setattr("unetr_nnunet.planning.measured.verify", lambda *arguments: (2**30, measured))
+    assert main([*VERIFY, gib, "--patch-size", "16", "64", "64"]) == code
     printed = capsys.readouterr().out
-    assert "on Some GPU in torch.float16: predicted 1.00 GiB, measured 1.10 GiB (+10.0%)" in printed
-    assert ("plan again with a smaller one" in printed) == bool(code)
+    assert "on Some GPU in torch.float16, compiled: predicted 1.00 GiB, allocated 1.10 GiB (+10.0%), res" in printed
+    assert "reserved 1.25 GiB" in printed
+    assert ("this is more than the 1.00 GiB that --gpu-memory 2 leaves" in printed) == bool(code)
+
+
+def test_a_step_on_a_gpu_is_the_trainers(some_gpu, monkeypatch):
+    steps = []
+    monkeypatch.setattr("unetr_nnunet.trainers.step.optimisation_step", lambda *batch, **how: steps.append(how))
+    training = plan._training()
+    assert (training.device.type, training.autocast_dtype, training.compiled) == ("cuda", torch.float16, True)
+    training.update()
+    assert steps[0].pop("scaler").device == "cuda"
+    assert steps == [{"max_norm": 1.0, "autocast_dtype": torch.float16}]
+    monkeypatch.setenv("nnUNet_compile", "f")
+    assert not plan._training().compiled
+
+
+def test_bfloat16_needs_no_scaler(some_gpu, monkeypatch):
+    monkeypatch.setenv("UNETR_NNUNET_PRECISION", "bfloat16")
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
+    training = plan._training()
+    assert training.autocast_dtype == torch.bfloat16
+    assert training.update.keywords == {"max_norm": 1.0, "scaler": None, "autocast_dtype": torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")]
+)
+def test_a_step_that_runs_out_of_memory_says_what_to_do(preprocessed, some_gpu, capsys, monkeypatch, error):
+    def verify(step, training):
+        raise error
+
+    monkeypatch.setattr("unetr_nnunet.planning.measured.verify", verify)
+    assert main([*VERIFY, "24", "--patch-size", "16", "64", "64"]) == 1
+    message = capsys.readouterr().err
+    assert "--verify: the step ran out of memory on cuda" in message
+    assert "plan again with a smaller --gpu-memory" in message
+    assert message.count("\n") == 1
+
+
+def test_other_errors_of_the_step_are_not_taken_for_a_lack_of_memory(preprocessed, some_gpu, capsys, monkeypatch):
+    def verify(step, training):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("unetr_nnunet.planning.measured.verify", verify)
+    assert main([*VERIFY, "24"]) == 1
+    assert capsys.readouterr().err == "error: mat1 and mat2 shapes cannot be multiplied\n"

@@ -1,24 +1,59 @@
 """A data set as the planner sees it: names of images, dataset.json, fingerprint; no voxels."""
 
+import contextlib
+import io
 import json
+from functools import partial
 from math import prod
 
 import pytest
+import torch
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
 from tests.conftest import set_nnunet_folders
+from unetr_nnunet.planning.measured import Training
 from unetr_nnunet.planning.memory import MemoryEstimate
+from unetr_nnunet.trainers.step import optimisation_step
 
 MIB = 2**20
 BYTES_PER_VOXEL = 1000
+FLOP_PER_TOKEN = 5 * 10**8
 FIXED = 300 * MIB
 
 
+def on_cpu():
+    """Return how the trainer runs a step on a CPU."""
+    return Training(torch.device("cpu"), None, partial(optimisation_step, max_norm=1.0))
+
+
+def on_gpu():
+    """Return how the trainer runs a step on a GPU, but for the compiler, which is not predicted."""
+    update = partial(optimisation_step, max_norm=1.0, scaler=torch.amp.GradScaler("cuda"), autocast_dtype=torch.float16)
+    return Training(torch.device("cuda"), torch.float16, update)
+
+
 def linear_memory(step):
-    """Return memory that grows with the voxels, in place of a prediction that takes seconds."""
+    """Return memory that grows with the voxels and operations that grow with the tokens, without seconds of tracing."""
     voxels = prod(step.patch_size) * step.batch_size
+    tokens = voxels // prod(step.token_size)
     at_peak = {"parameters": FIXED // 3, "optimizer state": FIXED - FIXED // 3, "workspace": 50 * MIB}
     at_peak["saved activations"] = BYTES_PER_VOXEL * voxels
-    return MemoryEstimate(BYTES_PER_VOXEL * voxels, at_peak, sum(at_peak.values()), flop=voxels)
+    return MemoryEstimate(BYTES_PER_VOXEL * voxels, at_peak, sum(at_peak.values()), flop=FLOP_PER_TOKEN * tokens)
+
+
+class SilentPlanner(ExperimentPlanner):
+    """nnU-Net's default planner, without its plans file."""
+
+    def save_plans(self, plans):
+        pass
+
+
+def stock_configurations():
+    """Return the configurations that nnU-Net plans for data set 17."""
+    planner = SilentPlanner(17)
+    with contextlib.redirect_stdout(io.StringIO()), torch.device("meta"):  # without weights, in less time
+        planner.plan_experiment()
+    return planner.plans["configurations"]
 
 
 @pytest.fixture

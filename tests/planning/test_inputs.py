@@ -10,6 +10,7 @@ from unetr_nnunet.planning.inputs import (
     has_ct,
     read_labels,
 )
+from unetr_nnunet.planning.sizing import Given
 
 
 def refused(call, *words):
@@ -110,24 +111,38 @@ def test_labels_and_regions():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((0, None, None, None), "--gpu-memory 0"),
-        ((float("nan"), None, None, None), "--gpu-memory nan"),
-        ((float("inf"), None, None, None), "--gpu-memory inf"),
-        ((8, (1.0, 0.0, 1.0), None, None), "--spacing 1 0 1: must"),
-        ((8, (1.0, float("inf"), 1.0), None, None), "--spacing 1 inf 1: must"),
-        ((8, (1.0, 1.0), None, None), "--spacing"),
-        ((8, None, (96, 96, 96, 96), None), "--patch-size"),
-        ((8, None, (96, 0, 96), None), "--patch-size 96 0 96: three"),
-        ((8, None, None, 0), "--batch-size 0"),
+        ({"gib": 0}, "--gpu-memory 0"),
+        ({"gib": float("nan")}, "--gpu-memory nan"),
+        ({"gib": float("inf")}, "--gpu-memory inf"),
+        ({"tflop": 0}, "--tflop-per-step 0"),
+        ({"tflop": float("nan")}, "--tflop-per-step nan"),
+        ({"spacing_mm": (1.0, 0.0, 1.0)}, "--spacing 1 0 1: must"),
+        ({"spacing_mm": (1.0, float("inf"), 1.0)}, "--spacing 1 inf 1: must"),
+        ({"spacing_mm": (1.0, 1.0)}, "--spacing"),
+        ({"patch_size": (96, 96, 96, 96)}, "--patch-size"),
+        ({"patch_size": (96, 0, 96)}, "--patch-size 96 0 96: three"),
+        ({"token_size": (16,)}, "--token-size 16: Z Y X"),
+        ({"token_size": (12, 16, 16)}, "--token-size 12 16 16: Z Y X, or Y X for 2d, each one of 1, 2, 4, 8, 16"),
+        ({"token_size": (16, 16), "patch_size": (96, 96, 96)}, "--token-size 16 16 and --patch-size 96 96 96: must"),
+        ({"batch_size": 0}, "--batch-size 0"),
     ],
 )
 def test_senseless_numbers_are_refused(options, message):
-    assert refused(check_options, *options).startswith(message)
+    assert refused(check, options).startswith(message)
 
 
 def test_sensible_numbers_are_not():
-    check_options(8, None, None, None)
-    check_options(0.5, (3.0, 0.8, 0.8), (512, 512), 1)
+    check({})
+    check({"gib": 0.5, "tflop": 0.1, "spacing_mm": (3.0, 0.8, 0.8), "patch_size": (512, 512), "batch_size": 1})
+    check({"token_size": (4, 16, 16)})
+
+
+def check(options):
+    gib, spacing_mm, tflop = (options.pop(name, default) for name, default in DEFAULTS.items())
+    check_options(gib, spacing_mm, Given(**options), tflop)
+
+
+DEFAULTS = {"gib": 8, "spacing_mm": None, "tflop": None}
 
 
 def test_the_name_of_plans(tmp_path):

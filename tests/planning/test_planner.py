@@ -10,6 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from scipy.ndimage import gaussian_filter
 
 from tests.conftest import DATASET, nnunet_command
+from tests.planning.conftest import stock_configurations
 from unetr_nnunet.planning.planner import UNETRPlanner
 from unetr_nnunet.trainers.factory import trainer_class
 
@@ -62,12 +63,13 @@ def test_patch_token_and_network(plan):
     flat = plans["configurations"]["2d"]
     assert flat["patch_size"] == [512, 512]
     assert planner.choices["2d"].max_batch_size == round(30 * 130 * 0.05)
-    assert flat["batch_size"] == planner.choices["2d"].step.batch_size > 50
+    assert flat["batch_size"] == planner.choices["2d"].step.batch_size > 12
     assert flat["architecture"]["arch_kwargs"] == {"token_size": [16, 16]}
 
 
 def test_stock_classes_read_the_plans_and_the_trainer_obeys_them(plan):
-    plans, planner = plan(gib=2, architecture="original", size="Tiny", overwrite_target_spacing=(3, 1.5, 1.5))
+    words = {"architecture": "original", "size": "Tiny", "overwrite_target_spacing": (3, 1.5, 1.5)}
+    plans, planner = plan(gib=3, **words)
     assert planner.plans_file.stem == "UNETRPlans_original_Tiny"
     manager = PlansManager(str(planner.plans_file))
     configuration = manager.get_configuration("3d_fullres")
@@ -93,16 +95,42 @@ def test_the_coarsest_axis_comes_first(plan):
     assert configuration["architecture"]["arch_kwargs"] == {"token_size": [4, 16, 16]}
 
 
-def test_a_small_target_gives_a_low_resolution_cascade_too(plan):
+def test_patches_are_measured_by_nnunets_own(plan):
+    _, planner = plan()
+    stock = planner.choices["3d_fullres"]
+    assert stock.nnunet_patch == (48, 192, 192)
+    assert stock.budget.flop == pytest.approx(2 * 5.7e12, rel=0.01)
+    planner = UNETRPlanner(17, 24, tflop_per_step=3)
+    planner.plan_experiment()
+    choice = planner.choices["3d_fullres"]
+    assert (choice.budget.flop, choice.patch_limit) == (3e12, "compute")
+
+
+def test_a_low_resolution_has_nnunets_own_spacing(plan):
+    """So that its preprocessed data can be shared."""
     plans, planner = plan(gib=8)
     assert set(plans["configurations"]) == {"2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"}
     coarse = plans["configurations"]["3d_lowres"]
     assert np.prod(coarse["patch_size"]) >= 0.25 * np.prod(coarse["median_image_size_in_voxels"])
     assert "quarter" in planner.spacing_source("3d_lowres")
     assert set(planner.choices) == {"2d", "3d_fullres", "3d_lowres"}
-    planner = UNETRPlanner(17, 24)
-    planner.plan_experiment()
-    assert set(json.loads(planner.plans_file.read_text())["configurations"]) == {"2d", "3d_fullres"}
+
+    theirs = stock_configurations()["3d_lowres"]
+    assert coarse["spacing"] == list(theirs["spacing"])
+    assert planner.choices["3d_lowres"].nnunet_patch == tuple(theirs["patch_size"])
+
+
+def test_memory_that_is_too_small_for_nnunets_patch_makes_the_low_resolution_coarser(plan):
+    _, planner = plan(gib=3)
+    choice = planner.choices["3d_lowres"]
+    assert choice.patch_limit == "memory"
+    assert np.prod(choice.step.patch_size) < np.prod(choice.nnunet_patch)
+    assert choice.step.spacing_mm[1] > 1.55, "nnU-Net's is 1.545 mm"
+
+
+def test_a_patch_that_holds_a_quarter_needs_no_low_resolution(plan):
+    plans, _ = plan(dataset={"shape": (60, 250, 250)})
+    assert set(plans["configurations"]) == {"2d", "3d_fullres"}
 
 
 def test_given_patch_and_batch_are_for_3d_fullres(plan):
@@ -111,6 +139,16 @@ def test_given_patch_and_batch_are_for_3d_fullres(plan):
     configuration = plans["configurations"]["3d_fullres"]
     assert (configuration["patch_size"], configuration["batch_size"]) == ([96, 96, 16], 3)
     assert plans["configurations"]["2d"]["patch_size"] == [512, 512]
+
+
+def test_a_given_token_is_for_the_same_configuration(plan):
+    plans, _ = plan(patch_size=(96, 96, 96), token_size=(16, 16, 16))
+    assert plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"] == {"token_size": [16, 16, 16]}
+    assert plans["configurations"]["2d"]["architecture"]["arch_kwargs"] == {"token_size": [16, 16]}
+    planner = UNETRPlanner(17, token_size=(8, 8))
+    plans = planner.plan_experiment()
+    assert planner.main_configuration == "2d"
+    assert plans["configurations"]["2d"]["architecture"]["arch_kwargs"] == {"token_size": [8, 8]}
 
 
 def test_a_given_patch_of_two_axes_is_for_2d(plan):
@@ -126,8 +164,16 @@ def test_two_dimensional_images(plan):
     assert set(plans["configurations"]) == {"2d"}
     assert planner.main_configuration == "2d"
     assert plans["configurations"]["2d"]["batch_size"] == 4
-    with pytest.raises(ValueError, match="images of Dataset017_Abdomen are 2-D; give two numbers"):
-        UNETRPlanner(17, patch_size=(16, 64, 64))
+    for option in ("patch", "token"):
+        with pytest.raises(
+            ValueError, match=f"--{option}-size: the images of Dataset017_Abdomen are 2-D; give two num"
+        ):
+            UNETRPlanner(17, **{f"{option}_size": (16, 16, 16)})
+
+
+def test_a_spacing_wider_than_the_image_is_refused(plan):
+    with pytest.raises(ValueError, match=r"--spacing: the median image has no voxel at 1000\.00 x 1\.00 x 1\.00 mm"):
+        plan(overwrite_target_spacing=(1000, 1, 1))
 
 
 def test_regions_and_ignored_voxels_reach_the_prediction(plan):
@@ -212,7 +258,7 @@ def test_torchs_resampling_gives_the_default_ones_label_map(plan, from_mm, from_
 @pytest.mark.slow
 def test_stock_commands_preprocess_train_and_predict_with_the_plans(blobs):
     """Other than nnU-Net's own spacing, so that preprocessing is needed."""
-    words = ("--size", "tiny", "--spacing", "2", "1.25", "1.25", "--gpu-memory", "0.5", "--verify")
+    words = ("--size", "tiny", "--spacing", "2", "1.25", "1.25", "--gpu-memory", "1.5", "--verify")
     printed = nnunet_command("unetr_nnunet", "plan", "-d", "917", *words)
     assert "verified 3d_fullres on this CPU" in printed
     name, trainer_name = "UNETRPlans_Modified_Tiny", "nnUNetTrainerUNETR_Modified_Tiny"

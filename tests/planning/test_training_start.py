@@ -115,7 +115,7 @@ def test_plans_that_name_the_network_are_used_as_they_are(released, tmp_path):
         (
             {"patch_size": [14, 64, 64]},
             "3d_fullres",
-            r"3d_fullres in \S+ has tokens of 2 x 16 x 16 voxels at a patch of 14 x 64 x 64, .*such as 16 x 64 x 64; ",
+            r"3d_fullres in \S+ has tokens of 2 x 16 x 16 voxels at a patch of 14 x 64 x 64, .*such as 16 x 64 x 64 \(",
         ),
         (
             {
@@ -127,7 +127,7 @@ def test_plans_that_name_the_network_are_used_as_they_are(released, tmp_path):
                 },
             },
             "3d_fullres",
-            r"has tokens of 4 x 16 x 16 voxels at a patch of 40 x 64 x 32, .* such as 32 x 64 x 32 or 48 x 64 x 32; ",
+            r"has tokens of 4 x 16 x 16 voxels at a patch of 40 x 64 x 32, .* 48 x 64 x 32 \(unetr_nnunet plan",
         ),
         ({}, "2d", "is 2-D, and the UNETR in released.pth is 3-D: .*-c"),
         ({}, "3d_lowres", r"has no configuration 3d_lowres: choose one of 3d_fullres, 2d with -c"),

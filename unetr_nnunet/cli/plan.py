@@ -1,6 +1,6 @@
-"""Plan token, patch and batch size of a UNETR for the memory of a GPU, as a plans file for nnU-Net's own commands.
+"""Plan token, patch and batch size of a UNETR for a GPU, as a plans file for nnU-Net's own commands.
 
-Memory is predicted from the network itself; no GPU is needed. The data set's fingerprint must be there
+Memory and operations are predicted from the network itself; no GPU is needed. The data set's fingerprint must be there
 (nnUNetv2_plan_and_preprocess -d ID, or nnUNetv2_extract_fingerprint -d ID).
 
 example:
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unetr_nnunet.planning.measured import Training
     from unetr_nnunet.planning.planner import UNETRPlanner
 
 
@@ -35,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpu-memory", type=float, default=8, metavar="GIB", help="of the GPU that will train (default: %(default)s)"
     )
     parser.add_argument(
+        "--tflop-per-step",
+        type=float,
+        metavar="N",
+        help="operations of a training step, forward and backward (default: twice what nnU-Net's own plan takes)",
+    )
+    parser.add_argument(
         "--spacing",
         type=float,
         nargs=3,
@@ -47,13 +54,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="N",
         help="patch Z Y X of 3d_fullres, or Y X of 2d, in voxels, in the order of the plans' axes "
-        "(default: the largest that fits)",
+        "(default: the largest that fits, up to twice nnU-Net's own)",
+    )
+    parser.add_argument(
+        "--token-size",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="token of the same configuration, such as 16 16 16 for released weights (default: the finest that fits)",
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="batch size of the same configuration")
     parser.add_argument("--name", help="name of the plans (default: UNETRPlans_<architecture>[_<size>])")
     parser.add_argument("--explain", action="store_true", help="print the reasoning behind each configuration")
     parser.add_argument(
-        "--verify", action="store_true", help="train two steps on this machine's GPU or CPU and compare the memory"
+        "--verify",
+        action="store_true",
+        help="run two steps of the trainer on this machine's GPU or CPU and compare the memory",
     )
 
 
@@ -72,7 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
             architecture=arguments.architecture,
             size=arguments.size,
             patch_size=arguments.patch_size,
+            token_size=arguments.token_size,
             batch_size=arguments.batch_size,
+            tflop_per_step=arguments.tflop_per_step,
             progress=lambda step: bar.update(),
         )
         planner.plan_experiment()
@@ -97,31 +115,76 @@ def _report_lines(planner: "UNETRPlanner", *, explain: bool) -> list[str]:
     for name, choice in planner.choices.items():
         lines.append(summary(name, choice))
         if explain:
-            lines += explanation(choice, planner.spacing_source(name), planner.sizing.gpu_memory_gib)
+            lines += explanation(choice, planner.spacing_source(name))
     if planner.shared_data:
         lines.append(f"shares the preprocessed data of nnUNetPlans: {', '.join(planner.shared_data)}")
     return [*lines, NOT_MEASURED]
 
 
 def _verify(planner: "UNETRPlanner") -> bool:
-    """Print predicted against measured memory; return whether the step fits, where that can be said."""
+    """Print predicted against measured memory; return whether the step fits, where that can be said.
+
+    Raises:
+        ValueError: if less memory is free than the step is predicted to need, or it runs out.
+    """
     import torch
 
+    from unetr_nnunet.inference.out_of_memory import is_out_of_memory
+    from unetr_nnunet.planning.explain import gib
     from unetr_nnunet.planning.measured import verify
+    from unetr_nnunet.planning.memory import CONTEXT, GIB
+
+    training = _training()
+    try:
+        predicted, measured = verify(planner.choices[planner.main_configuration].step, training)
+    except RuntimeError as error:
+        if not is_out_of_memory(error, training.device):
+            raise
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"--verify: the step ran out of memory on {training.device} ({reason}): plan again with a smaller "
+            "--gpu-memory"
+        ) from error
+    on_gpu = training.device.type == "cuda"
+    where = torch.cuda.get_device_name(training.device) if on_gpu else "this CPU"
+    difference = measured.allocated / predicted - 1
+    print(
+        f"verified {planner.main_configuration} on {where} in {training.autocast_dtype or torch.float32}"
+        f"{', compiled' if training.compiled else ''}: predicted {gib(predicted)}, allocated {gib(measured.allocated)} "
+        f"({difference:+.1%})" + ("" if measured.reserved is None else f", reserved {gib(measured.reserved)}")
+    )
+    limit = planner.sizing.gpu_memory_gib * GIB - CONTEXT
+    fits = measured.reserved is None or measured.reserved <= limit
+    if not fits:
+        print(
+            f"this is more than the {gib(limit)} that --gpu-memory {planner.sizing.gpu_memory_gib:g} leaves beside the "
+            "CUDA context: plan again with a smaller one"
+        )
+    return fits
+
+
+def _training() -> "Training":
+    """Return how nnU-Net's trainer of ours runs a step on this machine's GPU, or else on the CPU."""
+    import os
+    from functools import partial
+
+    import torch
+
+    from unetr_nnunet.planning.measured import Training
+    from unetr_nnunet.trainers.precision import training_dtype
+    from unetr_nnunet.trainers.recipes import RECIPES
+    from unetr_nnunet.trainers.step import optimisation_step
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    on_gpu = device.type == "cuda"
-    autocast_dtype = torch.float16 if on_gpu else None
-    predicted, measured = verify(planner.choices[planner.main_configuration].step, device, autocast_dtype)
-    where = torch.cuda.get_device_name(device) if on_gpu else "this CPU"
-    print(
-        f"verified {planner.main_configuration} on {where} in {autocast_dtype or torch.float32}: predicted "
-        f"{predicted / 2**30:.2f} GiB, measured {measured / 2**30:.2f} GiB ({measured / predicted - 1:+.1%})"
+    dtype, _ = training_dtype(device)
+    update = partial(
+        optimisation_step,
+        max_norm=RECIPES["recommended"].max_gradient_norm,
+        scaler=torch.amp.GradScaler(device.type) if dtype == torch.float16 else None,
+        autocast_dtype=dtype,
     )
-    fits = not on_gpu or measured <= planner.sizing.gpu_memory_gib * 2**30
-    if not fits:
-        print(f"this is more than --gpu-memory {planner.sizing.gpu_memory_gib:g}: plan again with a smaller one")
-    return fits
+    wants_compiling = os.environ.get("nnUNet_compile", "true").lower() in ("true", "1", "t")  # as nnU-Net reads it
+    return Training(device, dtype, update, compiled=device.type == "cuda" and wants_compiling)
 
 
 def _next_commands(planner: "UNETRPlanner") -> list[str]:

@@ -3,51 +3,55 @@
 from math import prod
 
 from unetr_nnunet.architectures.token_geometry import token_grid
-from unetr_nnunet.planning.memory import UNCERTAINTY, MemoryEstimate
-from unetr_nnunet.planning.patch_search import by
-from unetr_nnunet.planning.sizing import GIB, MAX_SHARE_OF_DATASET, Choice
+from unetr_nnunet.planning.budget import TFLOP
+from unetr_nnunet.planning.memory import GIB, RESERVE, MemoryEstimate
+from unetr_nnunet.planning.patch_search import FINEST_TOKEN_MM, by
+from unetr_nnunet.planning.sizing import MAX_SHARE_OF_DATASET, Choice
 
 KINDS = ("parameters", "optimizer state", "saved activations", "gradients", "workspace")
 
 NOT_MEASURED = (
-    f"memory is predicted, for float16 on CUDA, not measured; {UNCERTAINTY:.0%} more are kept in reserve for what "
+    f"memory is predicted, for half precision on CUDA, not measured; {RESERVE} are kept in reserve for what CUDA, "
     "cuDNN and the allocator add (`--verify` measures a step on this machine)"
 )
 
+BUDGETS = {"memory": "--gpu-memory", "compute": "--tflop-per-step"}
+
 
 def summary(name: str, choice: Choice) -> str:
-    """Return one line: patch, token, batch and memory of a configuration."""
+    """Return one line: patch, token, batch, memory and operations of a configuration."""
     step = choice.step
     return (
         f"{name}: patch {by(step.patch_size)}, token {by(step.token_size)}, batch {step.batch_size}, "
-        f"{gib(choice.estimate.peak)} predicted"
+        f"{gib(choice.estimate.peak)} and {tflop(choice.estimate.flop)} a step predicted"
     )
 
 
-def explanation(choice: Choice, spacing_source: str, gpu_memory_gib: float) -> list[str]:
+def explanation(choice: Choice, spacing_source: str) -> list[str]:
     """Return the reasoning behind a configuration, line by line.
 
     Args:
         choice: what was chosen.
         spacing_source: where the target spacing comes from.
-        gpu_memory_gib: the memory target.
     """
-    step = choice.step
+    step, budget = choice.step, choice.budget
     grid = token_grid(step.patch_size, step.token_size)
     extent = [length * spacing for length, spacing in zip(step.token_size, step.spacing_mm, strict=True)]
     patch_mm = [length * spacing for length, spacing in zip(step.patch_size, step.spacing_mm, strict=True)]
     covered = prod(step.patch_size) / prod(choice.median_shape)
     return [
         f"  spacing  {by(step.spacing_mm, 3)} mm, {spacing_source}",
-        f"  token    {by(step.token_size)} voxels = {by(extent, 1)} mm, about as thick as wide",
+        f"  token    {by(step.token_size)} voxels = {by(extent, 1)} mm; {_why_this_token(choice)}",
         f"  patch    {by(step.patch_size)} voxels = {by(patch_mm)} mm, {min(covered, 1):.0%} of the median image "
         f"({by(choice.median_shape)})",
         f"           {by(grid)} = {prod(grid)} tokens",
-        f"           {_why_this_patch(choice, gpu_memory_gib)}",
+        f"           {_why_this_patch(choice)}",
         f"  batch    {step.batch_size}; {_why_this_batch(choice)}",
         f"  memory   {memory_parts(choice.estimate)}",
-        f"  cost     {choice.estimate.flop / 1e9:.0f} GFLOP a step, forward and backward "
-        f"({choice.estimate.flop / 1e9 / step.batch_size:.0f} for each patch)",
+        f"           of {gib(budget.memory)}: {budget.gpu_memory_gib:g} GiB less {RESERVE} in reserve",
+        f"           with several GPUs {gib(choice.estimate.exchange)} more on each, to exchange gradients",
+        f"  compute  {tflop(choice.estimate.flop)} a step, forward and backward, of {tflop(budget.flop)}: "
+        f"{budget.flop_source}",
     ]
 
 
@@ -62,20 +66,44 @@ def gib(count: float) -> str:
     return f"{count / GIB:.2f} GiB"
 
 
-def _why_this_patch(choice: Choice, gpu_memory_gib: float) -> str:
-    if choice.patch_given:
+def tflop(count: float) -> str:
+    """Return operations as TFLOP, with two digits or more."""
+    return f"{count / TFLOP:.{1 if count >= TFLOP else 2}f} TFLOP"
+
+
+def _why_this_token(choice: Choice) -> str:
+    if choice.given.token_size:
         return "as you asked"
-    if choice.step.patch_size == choice.largest:
-        return "it covers the median image, in whole tokens"
+    if choice.refused is None:
+        return f"about as thick as wide; a finer one would be below {FINEST_TOKEN_MM:.1f} mm"
+    step, estimate = choice.refused
+    budget = choice.budget.exceeded(estimate)
+    need = gib(estimate.peak) if budget == "memory" else tflop(estimate.flop)
+    which = "this one" if step.token_size == choice.step.token_size else by(step.token_size)
     return (
-        f"the largest with a batch of {choice.step.batch_size} in {gpu_memory_gib:g} GiB less {UNCERTAINTY:.0%} in "
-        f"reserve; without the limit it would be {by(choice.largest)}"
+        f"limited by {BUDGETS[budget]}: {which} would take {need} at patch {by(step.patch_size)}, batch "
+        f"{step.batch_size}"
     )
 
 
-def _why_this_batch(choice: Choice) -> str:
-    if choice.batch_given:
+def _why_this_patch(choice: Choice) -> str:
+    if choice.given.patch_size:
         return "as you asked"
-    if choice.patch_given or choice.step.patch_size != choice.largest:
-        return "memory goes to the batch only once the planned patch covers the median image"
-    return f"the largest that fits; at most {choice.max_batch_size}, {MAX_SHARE_OF_DATASET:.0%} of the training voxels"
+    if choice.patch_limit == "image":
+        return "it covers the median image, in whole tokens"
+    if choice.patch_limit == "nnU-Net":
+        return (
+            f"limited by nnU-Net's own patch, {by(choice.nnunet_patch)}: no more than twice its voxels are planned, "
+            "since the CPU has to augment them"
+        )
+    return f"limited by {BUDGETS[choice.patch_limit]}; nnU-Net's own patch is {by(choice.nnunet_patch)}"
+
+
+def _why_this_batch(choice: Choice) -> str:
+    if choice.given.batch_size:
+        return "as you asked"
+    if choice.batch_limit == "patch":
+        return "only a patch that covers the median image gets a larger one"
+    if choice.batch_limit == "data set":
+        return f"limited by the data set: {MAX_SHARE_OF_DATASET:.0%} of its voxels"
+    return f"limited by {BUDGETS[choice.batch_limit]}"

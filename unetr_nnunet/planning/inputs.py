@@ -12,7 +12,9 @@ from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization impo
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from unetr_nnunet.architectures.token_geometry import TOKEN_LENGTHS
 from unetr_nnunet.planning.plans_file import read_plans
+from unetr_nnunet.planning.sizing import Given
 
 FINGERPRINT_KEYS = (
     "spacings",
@@ -24,10 +26,7 @@ DATASET_KEYS = ("labels", "numTraining", "file_ending")
 
 
 def check_options(
-    gpu_memory_gib: float,
-    spacing_mm: Sequence[float] | None,
-    patch_size: Sequence[int] | None,
-    batch_size: int | None,
+    gpu_memory_gib: float, spacing_mm: Sequence[float] | None, given: Given, tflop_per_step: float | None
 ) -> None:
     """Refuse numbers that make no sense.
 
@@ -36,12 +35,27 @@ def check_options(
     """
     if not 0 < gpu_memory_gib < math.inf:
         raise ValueError(f"--gpu-memory {gpu_memory_gib:g}: must be a positive number of GiB")
+    if tflop_per_step is not None and not 0 < tflop_per_step < math.inf:
+        raise ValueError(f"--tflop-per-step {tflop_per_step:g}: must be a positive number")
     if spacing_mm is not None and (len(spacing_mm) != 3 or not all(0 < axis < math.inf for axis in spacing_mm)):
         raise ValueError(f"--spacing {_words(spacing_mm)}: must be three positive lengths in mm, Z Y X")
+    patch_size, token_size, batch_size = given.patch_size, given.token_size, given.batch_size
     if patch_size is not None and (len(patch_size) not in (2, 3) or min(patch_size) < 1):
         raise ValueError(f"--patch-size {_words(patch_size)}: three positive numbers, Z Y X, or two for 2d, Y X")
+    if token_size is not None:
+        _check_token(token_size, patch_size)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"--batch-size {batch_size}: must be at least 1")
+
+
+def _check_token(token_size: Sequence[int], patch_size: Sequence[int] | None) -> None:
+    if len(token_size) not in (2, 3) or not set(token_size) <= set(TOKEN_LENGTHS):
+        lengths = ", ".join(map(str, TOKEN_LENGTHS))
+        raise ValueError(f"--token-size {_words(token_size)}: Z Y X, or Y X for 2d, each one of {lengths}")
+    if patch_size is not None and len(patch_size) != len(token_size):
+        raise ValueError(
+            f"--token-size {_words(token_size)} and --patch-size {_words(patch_size)}: must have the same axes"
+        )
 
 
 def check_plans_name(plans_file: Path, planner: str) -> None:

@@ -1,51 +1,84 @@
 """Memory of a training step, measured by running it: the check of the prediction."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import psutil
 import torch
+from torch import nn
 
-from unetr_nnunet.planning.memory import predict_memory
-from unetr_nnunet.planning.training_step import TrainingStep, forward_and_loss
+from unetr_nnunet.planning.memory import GIB, predict_memory
+from unetr_nnunet.planning.training_step import TrainingStep
 
 STEPS = 2
 """The second has the optimizer's state from its start."""
 
+Update = Callable[[nn.Module, nn.Module, torch.optim.Optimizer, torch.Tensor, Any], object]
+"""Changes a network's weights by one batch: network, loss, optimizer, images (B, C, *S), targets."""
 
-def measure_memory(step: TrainingStep, device: torch.device, autocast_dtype: torch.dtype | None) -> int:
-    """Train for two steps on zeros and return the most bytes that torch's allocator had given out at one time.
 
-    On CUDA the workspace of libraries is among them, the context of the device and unused cached blocks are not. On a
-    CPU the libraries' own workspace is not among them either.
+@dataclass(frozen=True)
+class Training:
+    """How the trainer runs its steps.
 
-    Args:
-        step: what is trained.
+    Attributes:
         device: a CPU or CUDA device of this machine.
         autocast_dtype: of the network's arithmetic; None for float32.
+        update: the trainer's own step, in that arithmetic.
+        compiled: whether network and Dice loss go through ``torch.compile``, as nnU-Net's trainer has it on CUDA.
     """
+
+    device: torch.device
+    autocast_dtype: torch.dtype | None
+    update: Update
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Most bytes at one time.
+
+    Attributes:
+        allocated: given out by torch's allocator. Workspace of libraries is among them on CUDA, on a CPU it is not.
+        reserved: what the allocator took from the GPU, fragments and all; None on a CPU. The device's context comes
+            on top.
+    """
+
+    allocated: int
+    reserved: int | None
+
+
+def measure_memory(step: TrainingStep, training: Training) -> Measurement:
+    """Train for two steps on zeros, with cuDNN choosing its algorithms as in a training, and return the peak."""
+    device = training.device
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        _train(step, device, autocast_dtype)
-        return torch.cuda.max_memory_allocated(device) - before
+        allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+        with torch.backends.cudnn.flags(benchmark=True):
+            _train(step, training)
+        return Measurement(
+            torch.cuda.max_memory_allocated(device) - allocated, torch.cuda.max_memory_reserved(device) - reserved
+        )
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports its start and end on stderr
     with torch.autograd.profiler.profile(profile_memory=True, use_kineto=False) as profile:
-        _train(step, device, autocast_dtype)
-    return _peak([(event.start_ns(), event.nbytes()) for event in profile.kineto_results.events() if event.nbytes()])
+        _train(step, training)
+    events = profile.kineto_results.events()
+    return Measurement(_peak([(event.start_ns(), event.nbytes()) for event in events if event.nbytes()]), None)
 
 
-def _train(step: TrainingStep, device: torch.device, autocast_dtype: torch.dtype | None) -> None:
-    with device:
+def _train(step: TrainingStep, training: Training) -> None:
+    with training.device:
         network = step.build_network()
-    loss = step.build_loss(network)
+    loss = step.build_loss(network, compiled=training.compiled)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-    data, target = step.make_batch(network, device)
+    data, target = step.make_batch(network, training.device)
+    if training.compiled:
+        network.compile()
     for _ in range(STEPS):
-        optimizer.zero_grad(set_to_none=True)
-        output = forward_and_loss(network, loss, data, target, autocast_dtype)
-        output[1].backward()
-        optimizer.step()
-        del output
+        training.update(network, loss, optimizer, data, target)
 
 
 def _peak(events: list[tuple[int, int]]) -> int:
@@ -57,17 +90,18 @@ def _peak(events: list[tuple[int, int]]) -> int:
     return peak
 
 
-def verify(step: TrainingStep, device: torch.device, autocast_dtype: torch.dtype | None) -> tuple[int, int]:
-    """Return the predicted and the measured bytes of a training step on a device of this machine.
+def verify(step: TrainingStep, training: Training) -> tuple[int, Measurement]:
+    """Return the predicted bytes of a training step, and those measured on a device of this machine.
 
     Raises:
         ValueError: if the device has not that much memory free.
     """
-    predicted = predict_memory(step, device.type, autocast_dtype).peak
+    device = training.device
+    predicted = predict_memory(step, device.type, training.autocast_dtype).peak
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if predicted > free:
         raise ValueError(
-            f"--verify: the step is predicted to need {predicted / 2**30:.1f} GiB on {device.type}, {free / 2**30:.1f} "
+            f"--verify: the step is predicted to need {predicted / GIB:.1f} GiB on {device.type}, {free / GIB:.1f} "
             "GiB are free here: verify on a larger machine, or with a smaller --patch-size or --batch-size"
         )
-    return predicted, measure_memory(step, device, autocast_dtype)
+    return predicted, measure_memory(step, training)

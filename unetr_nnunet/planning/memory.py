@@ -8,10 +8,11 @@ What fake tensors do not show is added or left out as follows:
 
 - attention runs as one fused kernel on a GPU, which keeps no matrix of weights; fake CUDA tensors would take the other
   path, so the fused operation is put in its place;
-- cuDNN copies the operands of a half-precision convolution to its own layout: both are counted once while a convolution
-  runs;
+- cuDNN copies the operands of a half-precision convolution to its own layout: while it runs, input and output are
+  counted twice, and on the way back the input and both gradients;
 - the optimizer is AdamW: two moments for each weight, and no temporary memory in its fused form;
-- not counted: the CUDA context, what the allocator loses to fragments, further workspace of cuDNN.
+- not counted: the CUDA context, what the allocator loses to fragments, further workspace of cuDNN, for which
+  `with_reserve` leaves room, and the buckets in which several GPUs exchange gradients, see `MemoryEstimate.exchange`.
 """
 
 import weakref
@@ -32,8 +33,16 @@ from torch.utils.flop_counter import flop_registry
 from unetr_nnunet.planning.backward import run_backward
 from unetr_nnunet.planning.training_step import TrainingStep, forward_and_loss
 
-UNCERTAINTY = 0.15
-"""Share by which the peak on a GPU may exceed the predicted one; plans leave it free."""
+GIB = 2**30
+
+CONTEXT = GIB
+"""Bytes kept free for the CUDA context and the libraries' own memory, which do not grow with the network."""
+
+UNCERTAINTY = 0.10
+"""Share by which the peak on a GPU may exceed the predicted one; plans leave it free too."""
+
+RESERVE = f"{CONTEXT / GIB:g} GiB and {UNCERTAINTY:.0%}"
+"""What plans keep free, for messages."""
 
 _CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
 
@@ -59,6 +68,16 @@ class MemoryEstimate:
     def fixed(self) -> int:
         """Bytes at the peak that depend on the network alone, not on patch and batch."""
         return self.at_peak["parameters"] + self.at_peak["optimizer state"]
+
+    @property
+    def exchange(self) -> int:
+        """Bytes that each of several GPUs needs on top, for DistributedDataParallel's copy of all gradients."""
+        return self.at_peak["optimizer state"] // 2
+
+
+def with_reserve(peak: float) -> float:
+    """Return the bytes that a GPU should have for a predicted peak."""
+    return peak * (1 + UNCERTAINTY) + CONTEXT
 
 
 def predict_memory(
@@ -184,6 +203,7 @@ class _StorageTracker(TorchDispatchMode):
         if operation in flop_registry:
             self.flop += flop_registry[operation](*args, **(kwargs or {}), out_val=result)
         if self.convolution_copies and operation in _CONVOLUTIONS:
-            moved = (args[0], result) if operation is torch.ops.aten.convolution else args[:2]
-            self._update_peak(sum(tensor.nbytes for tensor in moved))
+            backward = operation is torch.ops.aten.convolution_backward
+            copied = (*args[:2], result[0]) if backward else (args[0], result)
+            self._update_peak(sum(tensor.nbytes for tensor in copied if tensor is not None))
         return result

@@ -1,130 +1,139 @@
-"""Token, patch and batch size for a memory budget. Pure functions, no torch.
+"""Which tokens and patches a configuration may have, and the largest of several that a budget allows. No torch.
 
-The order of things is nnU-Net's own (Isensee et al., "nnU-Net", Nature Methods 2021; its ``ExperimentPlanner``): the
-patch has the same extent in mm along each axis, at most the median image; while it does not fit, the axis that covers
-most of the median image gives way; memory that is left makes the batch larger, up to 5 % of the data set's voxels.
-Deviations: an axis changes by one token instead of the U-Net's pooling factor, and patches beyond nnU-Net's largest,
-256 x 256 x 256 voxels, are considered too.
+The start is the patch that nnU-Net itself would plan (Isensee et al., "nnU-Net", Nature Methods 2021; its
+``ExperimentPlanner``), in whole tokens. Its rule for patches that are too large is kept: the axis that covers most of
+the median image gives way, here by one token. Patches grow by the reverse rule. Small tokens come before large patches:
+they are what transformers for segmentation gain most from (Wald et al., "Primus", 2025, https://arxiv.org/abs/2503.01835).
 
 Axes are in array order, (Z, Y, X) or (Y, X), throughout.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from unetr_nnunet.architectures.token_geometry import derive_token_size, nearest_patch_sizes
 
 TOKEN_WIDTHS = (16, 8, 4)
-"""Token lengths along the axis of the finest spacing, in order of preference."""
+"""Token lengths along the axis of the finest spacing, coarsest first."""
+
+FINEST_TOKEN_MM = 8 / math.sqrt(2)
+"""Tokens are not halved below this length: 8 mm, to the nearest power of two."""
 
 MIN_TOKENS = 4
 """Fewest tokens along an axis, where the image is not smaller: nnU-Net's smallest feature map."""
 
-NNUNET_LARGEST = {2: 2048**2, 3: 256**3}
-"""Axes → voxels of the patch from which nnU-Net begins to shrink."""
+NNUNET_MULTIPLE = 2
+"""A step may be this many times as large as that of nnU-Net's own plan, in operations and in voxels of a patch."""
 
 
-class Estimate(Protocol):
-    """What the search needs to know of a memory estimate."""
+def sensible_tokens(spacing_mm: Sequence[float], extent: Sequence[float]) -> list[tuple[int, ...]]:
+    """Return tokens about as thick as they are wide, coarsest first.
 
-    @property
-    def peak(self) -> int:
-        """Bytes at the peak."""
-
-    @property
-    def fixed(self) -> int:
-        """Those of them that do not depend on patch and batch."""
-
-
-def near_isotropic_token(spacing_mm: Sequence[float], extent: Sequence[float]) -> tuple[int, ...]:
-    """Return the token for images of a spacing: about as thick as wide in mm, at least four along the longest axis.
+    The coarsest has 16 voxels along the axis of the finest spacing, or fewer so that there are four along the longest
+    axis. The others are each half as long, down to about 8 mm.
 
     Args:
         spacing_mm: voxel spacing per axis.
         extent: voxels per axis that are to be covered.
     """
-    tokens = _tokens(spacing_mm)
-    return next((token for token in tokens if _most_tokens(extent, token) >= MIN_TOKENS), tokens[-1])
+    tokens = {width: derive_token_size([width] * len(spacing_mm), spacing_mm) for width in TOKEN_WIDTHS}
+    enough = [width for width, token in tokens.items() if _most_tokens(extent, token) >= MIN_TOKENS]
+    coarsest = max(enough, default=TOKEN_WIDTHS[-1])
+    finer = [width for width in TOKEN_WIDTHS if width < coarsest and width * min(spacing_mm) >= FINEST_TOKEN_MM]
+    return [tokens[width] for width in (coarsest, *finer)]
 
 
-def token_that_tiles(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> tuple[int, ...]:
-    """Return the token for a given patch: the near-isotropic one, or where it does not divide the patch, one like it.
+def tokens_that_tile(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> list[tuple[int, ...]]:
+    """Return the sensible tokens that divide a given patch, coarsest first, or where none does, one like them.
 
     Raises:
         ValueError: if no token of 16 or 8 voxels divides the patch; the message names the nearest patches.
     """
-    preferred, (wide, middle, _) = near_isotropic_token(spacing_mm, patch_size), _tokens(spacing_mm)
-    for token in (preferred, wide, middle):
-        if nearest_patch_sizes(patch_size, token)[0] == tuple(patch_size):
-            return token
-    smaller, larger = nearest_patch_sizes(patch_size, preferred)
+    sensible = sensible_tokens(spacing_mm, patch_size)
+    others = [derive_token_size([width] * len(spacing_mm), spacing_mm) for width in TOKEN_WIDTHS[:2]]
+    tiling = [token for token in sensible if _tiles(token, patch_size)]
+    tiling = tiling or [token for token in others if _tiles(token, patch_size)][:1]
+    if tiling:
+        return tiling
+    smaller, larger = nearest_patch_sizes(patch_size, sensible[0])
     raise ValueError(
         f"--patch-size {_words(patch_size)}: no token can tile it; at a spacing of {by(spacing_mm, 2)} mm a token has "
-        f"{by(preferred)} voxels: take {_words(smaller)} or {_words(larger)}"
+        f"{by(sensible[0])} voxels: take {_words(smaller)} or {_words(larger)}"
+    )
+
+
+def in_whole_tokens(
+    patch_size: Sequence[int], median_shape: Sequence[float], token_size: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the patch nearest to nnU-Net's that the token divides, no larger than the image in whole tokens."""
+    counts = zip(patch_size, median_shape, token_size, strict=True)
+    return tuple(
+        max(1, min(math.floor(axis / length + 0.5), _tokens_to_cover(shape, length))) * length
+        for axis, shape, length in counts
     )
 
 
 def candidate_patches(
-    spacing_mm: Sequence[float], median_shape: Sequence[float], token_size: Sequence[int]
+    nnunet_patch: Sequence[int], median_shape: Sequence[float], token_size: Sequence[int]
 ) -> list[tuple[int, ...]]:
-    """Return the patches that make sense, from the whole median image down to four tokens along each axis.
+    """Return the patches that make sense, largest first.
+
+    They reach from twice the voxels of nnU-Net's own patch, or the whole median image, down to four tokens along each
+    axis, and nnU-Net's patch in whole tokens is among them.
 
     Args:
-        spacing_mm: voxel spacing per axis.
-        median_shape: voxels per axis of the median image at that spacing.
+        nnunet_patch: voxels per axis of the patch that nnU-Net would plan.
+        median_shape: voxels per axis of the median image at the same spacing.
         token_size: voxels per axis of one token.
     """
-    patch = _patch_of_extent(math.inf, spacing_mm, median_shape, token_size)
-    patches = [patch]
-    while math.prod(patch) > NNUNET_LARGEST[len(patch)]:  # of equal extent in mm
-        lengths = zip(patch, token_size, spacing_mm, strict=True)
-        next_extent_mm = max((axis - token) * spacing for axis, token, spacing in lengths)
-        patch = _patch_of_extent(next_extent_mm, spacing_mm, median_shape, token_size)
-        patches.append(patch)
-    smallest = [min(axis, MIN_TOKENS * length) for axis, length in zip(patch, token_size, strict=True)]
-    while shrinkable := [axis for axis in range(len(patch)) if patch[axis] > smallest[axis]]:
-        shrunk = max(shrinkable, key=lambda axis: patches[-1][axis] / median_shape[axis])
-        patch = tuple(length - token_size[axis] * (axis == shrunk) for axis, length in enumerate(patch))
-        patches.append(patch)
+    start = in_whole_tokens(nnunet_patch, median_shape, token_size)
+    whole = [_tokens_to_cover(shape, length) * length for shape, length in zip(median_shape, token_size, strict=True)]
+    smallest = [min(axis, MIN_TOKENS * length) for axis, length in zip(start, token_size, strict=True)]
+    largest = max(NNUNET_MULTIPLE * math.prod(nnunet_patch), math.prod(start))
+
+    def covered(patch: Sequence[int], axis: int) -> float:
+        return patch[axis] / median_shape[axis]
+
+    def changed(patch: Sequence[int], axis: int, sign: int) -> tuple[int, ...]:
+        return tuple(length + sign * token_size[place] * (place == axis) for place, length in enumerate(patch))
+
+    patches = [start]
+    while growable := [axis for axis in range(len(start)) if patches[0][axis] < whole[axis]]:
+        larger = changed(patches[0], min(growable, key=lambda axis: covered(patches[0], axis)), 1)
+        if math.prod(larger) > largest:
+            break
+        patches.insert(0, larger)
+    while shrinkable := [axis for axis in range(len(start)) if patches[-1][axis] > smallest[axis]]:
+        patches.append(changed(patches[-1], max(shrinkable, key=lambda axis: covered(patches[-1], axis)), -1))
     return patches
 
 
-def _patch_of_extent(
-    extent_mm: float, spacing_mm: Sequence[float], median_shape: Sequence[float], token_size: Sequence[int]
-) -> tuple[int, ...]:
-    """Return the patch of an extent along each axis, at most the median image's, in whole tokens."""
-    covered = [min(extent_mm / spacing, shape) for spacing, shape in zip(spacing_mm, median_shape, strict=True)]
-    tokens = [math.ceil(round(axis / length, 6)) for axis, length in zip(covered, token_size, strict=True)]
-    return tuple(max(1, count) * length for count, length in zip(tokens, token_size, strict=True))
-
-
-def largest_that_fits(sizes: Sequence[int], estimate: Callable[[int], Estimate], budget: float) -> int | None:
-    """Return the first index whose peak is within the budget, with few estimates: memory grows nearly linearly.
+def largest_that_fits(sizes: Sequence[int], used: Callable[[int], float], first: int) -> int | None:
+    """Return the first index that the budget allows, with few estimates: what a step uses grows nearly linearly.
 
     Args:
-        sizes: what memory grows with, descending.
-        estimate: index → memory; expensive.
-        budget: bytes.
+        sizes: what a step uses grows with, descending.
+        used: index → share of the budget, at most 1 where it is allowed; expensive.
+        first: the index to begin with.
 
     Returns:
         An index, or None where even the last is too large.
     """
-    known: dict[int, Estimate] = {}
+    known: dict[int, float] = {}
 
     def fits(index: int) -> bool:
         if index not in known:
-            known[index] = estimate(index)
-        return known[index].peak <= budget
+            known[index] = used(index)
+        return known[index] <= 1
 
-    index = len(sizes) - 1
+    index = first
     while index not in known:
-        if not fits(index) and index == len(sizes) - 1:
-            return None
-        slope = (known[index].peak - known[index].fixed) / sizes[index]
-        expected = [known[index].fixed + slope * size <= budget for size in sizes]
+        fits(index)
+        expected = [size * known[index] <= sizes[index] for size in sizes]
         index = expected.index(True) if True in expected else len(sizes) - 1
     while not fits(index):
+        if index == len(sizes) - 1:
+            return None
         index += 1
     while index > 0 and fits(index - 1):
         index -= 1
@@ -136,8 +145,12 @@ def by(values: Sequence[float], digits: int = 0) -> str:
     return " x ".join(f"{value:.{digits}f}" for value in values)
 
 
-def _tokens(spacing_mm: Sequence[float]) -> list[tuple[int, ...]]:
-    return [derive_token_size([width] * len(spacing_mm), spacing_mm) for width in TOKEN_WIDTHS]
+def _tiles(token_size: Sequence[int], patch_size: Sequence[int]) -> bool:
+    return nearest_patch_sizes(patch_size, token_size)[0] == tuple(patch_size)
+
+
+def _tokens_to_cover(shape: float, length: int) -> int:
+    return max(1, math.ceil(round(shape / length, 6)))
 
 
 def _most_tokens(extent: Sequence[float], token_size: Sequence[int]) -> float:

@@ -1,4 +1,4 @@
-"""`UNETRPlanner`: nnU-Net's planner, with a transformer's token, patch and batch in place of a U-Net's topology.
+"""`UNETRPlanner`: nnU-Net's planner with a transformer's token, patch and batch in place of a U-Net's topology.
 
 Target spacing, transposition, reader, normalisation, resampling of images and labels, and which configurations there
 are come from nnU-Net's own code. Probabilities are resampled by nnU-Net's torch function with the settings of its
@@ -8,6 +8,7 @@ are come from nnU-Net's own code. Probabilities are resampled by nnU-Net's torch
 import contextlib
 import io
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,15 @@ from unetr_nnunet.planning.inputs import (
     has_ct,
     read_labels,
 )
+from unetr_nnunet.planning.nnunet_plan import NNUNetPlanner
+from unetr_nnunet.planning.patch_search import by
 from unetr_nnunet.planning.plans_file import DEFAULT_PLANS, read_plans, share_preprocessed_data, write_plans
-from unetr_nnunet.planning.sizing import Choice, Sizing
+from unetr_nnunet.planning.sizing import Choice, Given, Sizing
 from unetr_nnunet.planning.training_step import TrainingStep
 
 
 class UNETRPlanner(ExperimentPlanner):
-    """Plans for one architecture, size and memory target.
+    """Plans for one architecture, size, memory and compute budget.
 
     Args:
         dataset_name_or_id: number of the data set.
@@ -44,11 +47,13 @@ class UNETRPlanner(ExperimentPlanner):
         architecture: a key of `unetr_nnunet.architectures.presets.ARCHITECTURES`.
         size: a key of `unetr_nnunet.architectures.presets.SIZES`.
         patch_size: of 3d_fullres, or with two axes of 2d, in the order of the plans' axes; None to choose.
+        token_size: of the same configuration; None to choose.
         batch_size: of the same configuration; None to choose.
+        tflop_per_step: compute budget of a training step; None for twice what nnU-Net's own plan costs.
         progress: called with each training step whose memory is predicted, which takes a second or two.
 
     Attributes:
-        main_configuration: the one that ``patch_size`` and ``batch_size`` are meant for.
+        main_configuration: the one that ``patch_size``, ``token_size`` and ``batch_size`` are meant for.
         choices: configuration → what was chosen, once `plan_experiment` is done.
         shared_data: configurations that use the preprocessed data of nnU-Net's own plans.
 
@@ -68,10 +73,17 @@ class UNETRPlanner(ExperimentPlanner):
         architecture: str = "Modified",
         size: str = "base",
         patch_size: Sequence[int] | None = None,
+        token_size: Sequence[int] | None = None,
         batch_size: int | None = None,
+        tflop_per_step: float | None = None,
         progress: Callable[[TrainingStep], object] = lambda step: None,
     ) -> None:
-        check_options(gpu_memory_target_in_gb, overwrite_target_spacing, patch_size, batch_size)
+        given = Given(
+            None if patch_size is None else tuple(patch_size),
+            None if token_size is None else tuple(token_size),
+            batch_size,
+        )
+        check_options(gpu_memory_target_in_gb, overwrite_target_spacing, given, tflop_per_step)
         name = check_dataset(int(dataset_name_or_id))
         plans_name = plans_name or "_".join(["UNETRPlans", architecture, *([] if size == "base" else [size])])
         self.plans_file = Path(nnUNet_preprocessed) / name / f"{plans_name}.json"
@@ -95,11 +107,12 @@ class UNETRPlanner(ExperimentPlanner):
             regions=labels.has_regions,
             ignore_label=labels.has_ignore_label,
         )
-        self.sizing = Sizing(template, gpu_memory_target_in_gb, progress)
+        self.sizing = Sizing(template, gpu_memory_target_in_gb, tflop_per_step, progress)
+        self._nnunet = NNUNetPlanner(name, template.in_channels, template.out_channels)
         self.choices: dict[str, Choice] = {}
         self.shared_data: list[str] = []
-        self.main_configuration = self._main_configuration(patch_size)
-        self._wanted = {self.main_configuration: (patch_size, batch_size)}
+        self.main_configuration = self._main_configuration(given)
+        self._given = {self.main_configuration: given}
 
     def plan_experiment(self) -> dict[str, Any]:
         """Plan all configurations as nnU-Net does, without its print-out; write the plans file and return it."""
@@ -124,10 +137,24 @@ class UNETRPlanner(ExperimentPlanner):
             data_identifier: folder of the preprocessed data; ends with the name of the configuration.
             approximate_n_voxels_dataset: voxels of all training images at that spacing.
             _cache: nnU-Net's; not used.
+
+        Raises:
+            ValueError: if an axis of the image is shorter than the spacing, or a budget is too small.
         """
+        if min(median_shape) < 1:
+            raise ValueError(f"--spacing: the median image has no voxel at {by(list(spacing), 2)} mm: take a finer one")
         name = data_identifier.removeprefix(f"{self.plans_identifier}_")
-        patch_size, batch_size = self._wanted.get(name, (None, None))
-        choice = self.sizing.choose(list(spacing), median_shape, approximate_n_voxels_dataset, patch_size, batch_size)
+        nnunet = self._nnunet.plan(list(spacing), median_shape, approximate_n_voxels_dataset)
+        if name == "3d_fullres":
+            self._fullres_mm = np.array(spacing) * np.array(median_shape)
+        elif name == "3d_lowres":
+            # nnU-Net coarsens the spacing until the patch holds a quarter of the image. Until its own patch does, only
+            # that is returned: the spacing then is nnU-Net's, so data can be shared, and a choice takes seconds.
+            image_voxels = np.prod(self._fullres_mm / spacing)
+            if prod(nnunet.patch_size) < self.lowres_creation_threshold * image_voxels:
+                return {"patch_size": list(nnunet.patch_size)}
+        given = self._given.get(name)
+        choice = self.sizing.choose(list(spacing), median_shape, approximate_n_voxels_dataset, nnunet, given)
         self.choices[name] = choice
         data, data_kwargs, seg, seg_kwargs = self.determine_resampling()
         probabilities, probabilities_kwargs = self.determine_segmentation_softmax_export_fn()
@@ -176,7 +203,7 @@ class UNETRPlanner(ExperimentPlanner):
     def spacing_source(self, configuration: str) -> str:
         """Return in words where the target spacing of a configuration comes from."""
         if configuration == "3d_lowres":
-            return "coarser until the patch holds a quarter of the median image, nnU-Net's rule"
+            return "nnU-Net's rule: coarser until the patch holds a quarter of the median image"
         if self.overwrite_target_spacing is not None:
             return "given by --spacing"
         return "nnU-Net's rule: the images' median; their 10th percentile along a much thicker axis"
@@ -186,11 +213,13 @@ class UNETRPlanner(ExperimentPlanner):
         identifier = self.plans["configurations"][configuration]["data_identifier"]
         return configuration in self.shared_data and self.plans_file.with_name(identifier).is_dir()
 
-    def _main_configuration(self, patch_size: Sequence[int] | None) -> str:
-        """Return 3d_fullres, or 2d for 2-D images and where the given patch has two axes."""
+    def _main_configuration(self, given: Given) -> str:
+        """Return 3d_fullres, or 2d for 2-D images and where the given patch or token has two axes."""
         slices = np.median(self.dataset_fingerprint["shapes_after_crop"], 0)[self.determine_transpose()[0][0]]
-        if patch_size is None:
+        sizes = given.patch_size or given.token_size
+        if sizes is None:
             return "2d" if slices == 1 else "3d_fullres"
-        if slices == 1 and len(patch_size) == 3:
-            raise ValueError(f"--patch-size: the images of {self.dataset_name} are 2-D; give two numbers, Y X")
-        return "2d" if len(patch_size) == 2 else "3d_fullres"
+        if slices == 1 and len(sizes) == 3:
+            option = "--patch-size" if given.patch_size else "--token-size"
+            raise ValueError(f"{option}: the images of {self.dataset_name} are 2-D; give two numbers, Y X")
+        return "2d" if len(sizes) == 2 else "3d_fullres"

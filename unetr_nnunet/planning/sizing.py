@@ -1,48 +1,88 @@
-"""Choose token, patch and batch of one configuration so that its training step fills the memory target."""
+"""Choose token, patch and batch of one configuration within a memory and a compute budget."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Protocol
 
-from unetr_nnunet.architectures.token_geometry import stage_kernels, stage_strides
-from unetr_nnunet.planning.memory import UNCERTAINTY, MemoryEstimate, predict_memory
+from unetr_nnunet.architectures.token_geometry import check_token_size, stage_kernels, stage_strides
+from unetr_nnunet.planning.budget import TFLOP, Budget
+from unetr_nnunet.planning.memory import GIB, RESERVE, MemoryEstimate, predict_memory, with_reserve
 from unetr_nnunet.planning.patch_search import (
-    by,
+    NNUNET_MULTIPLE,
     candidate_patches,
+    in_whole_tokens,
     largest_that_fits,
-    near_isotropic_token,
-    token_that_tiles,
+    sensible_tokens,
+    tokens_that_tile,
 )
 from unetr_nnunet.planning.training_step import TrainingStep
 
 MIN_BATCH_SIZE = 2
+
+USUAL_BATCH_SIZE = {2: 12, 3: 2}
+"""Axes → nnU-Net's reference batch, with which tokens are compared."""
+
 MAX_SHARE_OF_DATASET = 0.05
 """nnU-Net's: a batch holds at most this share of the data set's voxels."""
 
-GIB = 2**30
+
+class NNUNetPlan(Protocol):
+    """What matters of nnU-Net's own plan; see `unetr_nnunet.planning.nnunet_plan.NNUNetPlan`."""
+
+    @property
+    def patch_size(self) -> tuple[int, ...]:
+        """Voxels per axis."""
+
+    @property
+    def flop(self) -> int:
+        """Operations of a training step."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user has decided; the planner chooses what is None.
+
+    Attributes:
+        patch_size: voxels per axis.
+        token_size: voxels per axis of a token.
+        batch_size: patches of a batch.
+    """
+
+    patch_size: tuple[int, ...] | None = None
+    token_size: tuple[int, ...] | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen for a configuration, and what it was chosen from.
+    """What was chosen for a configuration, and what kept it from being finer or larger.
 
     Attributes:
         step: the training step.
         estimate: its memory and cost.
         median_shape: voxels per axis of the median image at the configuration's spacing.
-        largest: the largest patch that was considered.
+        nnunet_patch: voxels per axis of the patch that nnU-Net would plan.
         max_batch_size: the largest batch that was considered.
-        patch_given: whether the user chose the patch.
-        batch_given: whether the user chose the batch.
+        budget: of memory and operations.
+        given: what the user has decided.
+        refused: a step at nnU-Net's patch, or the given one, with the next finer token, and its estimate, if a budget
+            does not allow it; if none allows even the coarsest token there, the step with that.
+        patch_limit: the budget that a larger patch exceeds, "memory" or "compute", or else "image" or "nnU-Net".
+        batch_limit: the budget that a larger batch exceeds, or else "data set", or "patch" if that is smaller than the
+            image.
     """
 
     step: TrainingStep
     estimate: MemoryEstimate
     median_shape: tuple[float, ...]
-    largest: tuple[int, ...]
+    nnunet_patch: tuple[int, ...]
     max_batch_size: int
-    patch_given: bool
-    batch_given: bool
+    budget: Budget
+    given: Given
+    refused: tuple[TrainingStep, MemoryEstimate] | None
+    patch_limit: str
+    batch_limit: str
 
 
 class Sizing:
@@ -51,75 +91,133 @@ class Sizing:
     Args:
         template: a step with the network and the labels; its sizes do not matter.
         gpu_memory_gib: memory of the GPU.
+        tflop_per_step: compute budget of a step; None for twice what nnU-Net's own plan takes, or what the network
+            takes at nnU-Net's patch with its coarsest tokens, where that is more.
         progress: called with each step whose memory is predicted, which takes a second or two.
     """
 
     def __init__(
-        self, template: TrainingStep, gpu_memory_gib: float, progress: Callable[[TrainingStep], object]
+        self,
+        template: TrainingStep,
+        gpu_memory_gib: float,
+        tflop_per_step: float | None,
+        progress: Callable[[TrainingStep], object],
     ) -> None:
         self.template = template
         self.gpu_memory_gib = gpu_memory_gib
+        self.tflop_per_step = tflop_per_step
         self.progress = progress
         self._estimates: dict[TrainingStep, MemoryEstimate] = {}
-
-    @property
-    def budget(self) -> float:
-        """Bytes that a predicted peak may have."""
-        return self.gpu_memory_gib * GIB / (1 + UNCERTAINTY)
 
     def choose(
         self,
         spacing_mm: Sequence[float],
         median_shape: Sequence[float],
         dataset_voxels: float,
-        patch_size: Sequence[int] | None = None,
-        batch_size: int | None = None,
+        nnunet: NNUNetPlan,
+        given: Given | None = None,
     ) -> Choice:
-        """Return the largest patch that fits with a batch of two, and for a whole image the largest batch.
+        """Return the finest token that fits at nnU-Net's patch, with it the largest patch, and for a whole image batch.
 
         Args:
             spacing_mm: voxel spacing per axis.
             median_shape: voxels per axis of the median image at that spacing.
             dataset_voxels: voxels of all training images.
-            patch_size: voxels per axis of the patch to take; None to choose.
-            batch_size: patches of a batch to take; None to choose.
+            nnunet: nnU-Net's own plan for the same images.
+            given: what the user has decided.
 
         Raises:
-            ValueError: if the memory cannot hold the smallest patch, or the given one, no token tiles the given one, or
-                an axis of the image is shorter than the spacing.
+            ValueError: if a budget cannot hold the smallest patch, or the given one, or the given patch and token do
+                not go together, or no token tiles the patch.
         """
-        spacing_mm = tuple(float(length) for length in spacing_mm)
-        if min(median_shape) < 1:
-            raise ValueError(f"--spacing: the median image has no voxel at {by(spacing_mm, 2)} mm: take a finer one")
-        if patch_size is None:
-            token_size = near_isotropic_token(spacing_mm, median_shape)
-            patches = candidate_patches(spacing_mm, median_shape, token_size)
-        else:
-            token_size = token_that_tiles(patch_size, spacing_mm)
-            patches = [tuple(patch_size)]
-        wanted = replace(
-            self.template, spacing_mm=spacing_mm, token_size=token_size, batch_size=batch_size or MIN_BATCH_SIZE
-        )
-        step = self._largest([replace(wanted, patch_size=patch) for patch in patches])
-        max_batch_size = max(MIN_BATCH_SIZE, round(dataset_voxels * MAX_SHARE_OF_DATASET / prod(step.patch_size)))
-        if batch_size is None and patch_size is None and step.patch_size == patches[0]:
-            step = self._largest([replace(step, batch_size=size) for size in range(max_batch_size, 1, -1)])
+        given = given or Given()
+        starts = self._starts(tuple(map(float, spacing_mm)), median_shape, dataset_voxels, nnunet, given)
+        budget = self._budget(nnunet, starts[0], given)
+        start, refused = self._finest(starts, budget)
+        patches = [start.patch_size]
+        if given.patch_size is None:
+            patches = candidate_patches(nnunet.patch_size, median_shape, start.token_size)
+        steps = [replace(start, patch_size=patch, batch_size=given.batch_size or MIN_BATCH_SIZE) for patch in patches]
+        step, patch_limit = self._largest(steps, patches.index(start.patch_size), budget)
+        is_whole = all(axis >= shape for axis, shape in zip(step.patch_size, median_shape, strict=True))
+        max_batch_size, batch_limit = _max_batch_size(dataset_voxels, step.patch_size), "patch"
+        if is_whole and not given.patch_size and not given.batch_size:
+            batches = [replace(step, batch_size=size) for size in range(max_batch_size, 1, -1)]
+            step, batch_limit = self._largest(batches, len(batches) - 1, budget)
         return Choice(
             step,
             self._estimate(step),
             tuple(median_shape),
-            patches[0],
+            nnunet.patch_size,
             max_batch_size,
-            patch_given=patch_size is not None,
-            batch_given=batch_size is not None,
+            budget,
+            given,
+            refused,
+            patch_limit or ("image" if is_whole else "nnU-Net"),
+            batch_limit or "data set",
         )
 
-    def _largest(self, steps: list[TrainingStep]) -> TrainingStep:
+    def _starts(
+        self,
+        spacing_mm: tuple[float, ...],
+        median_shape: Sequence[float],
+        dataset_voxels: float,
+        nnunet: NNUNetPlan,
+        given: Given,
+    ) -> list[TrainingStep]:
+        """Return a step for each token, coarsest first, at nnU-Net's patch or the given one."""
+        if given.token_size is not None:
+            tokens = [check_token_size(given.patch_size or given.token_size, given.token_size)]
+        elif given.patch_size is not None:
+            tokens = tokens_that_tile(given.patch_size, spacing_mm)
+        else:
+            tokens = sensible_tokens(spacing_mm, median_shape)
+        starts = []
+        for token in tokens:
+            patch = given.patch_size or in_whole_tokens(nnunet.patch_size, median_shape, token)
+            usual = min(USUAL_BATCH_SIZE[len(patch)], _max_batch_size(dataset_voxels, patch))
+            starts.append(
+                replace(
+                    self.template,
+                    spacing_mm=spacing_mm,
+                    token_size=token,
+                    patch_size=patch,
+                    batch_size=given.batch_size or usual,
+                )
+            )
+        return starts
+
+    def _budget(self, nnunet: NNUNetPlan, coarsest: TrainingStep, given: Given) -> Budget:
+        if self.tflop_per_step is not None:
+            return Budget(self.gpu_memory_gib, self.tflop_per_step * TFLOP)
+        default = NNUNET_MULTIPLE * nnunet.flop
+        if given.token_size is None or given.patch_size is not None:  # else the patch can follow the token
+            least = self._estimate(coarsest).flop
+            if least > default:
+                return Budget(
+                    self.gpu_memory_gib, least, "what the coarsest tokens take, more than twice nnU-Net's own plan"
+                )
+        return Budget(self.gpu_memory_gib, default, "twice what nnU-Net's own plan takes")
+
+    def _finest(
+        self, starts: list[TrainingStep], budget: Budget
+    ) -> tuple[TrainingStep, tuple[TrainingStep, MemoryEstimate] | None]:
+        """Return the last step before the first that exceeds the budget, and that one with its estimate."""
+        chosen = starts[0]
+        for start in starts:
+            estimate = self._estimate(start)
+            if budget.exceeded(estimate):
+                return chosen, (start, estimate)
+            chosen = start
+        return chosen, None
+
+    def _largest(self, steps: list[TrainingStep], first: int, budget: Budget) -> tuple[TrainingStep, str]:
+        """Return the first step within the budget, and what the one before exceeds; empty where there is none."""
         voxels = [prod(step.patch_size) * step.batch_size for step in steps]
-        index = largest_that_fits(voxels, lambda place: self._estimate(steps[place]), self.budget)
+        index = largest_that_fits(voxels, lambda place: budget.used(self._estimate(steps[place])), first)
         if index is None:
-            raise ValueError(self._too_large(steps[-1]))
-        return steps[index]
+            raise ValueError(self._too_large(steps[-1], budget))
+        return steps[index], budget.exceeded(self._estimate(steps[index - 1])) if index else ""
 
     def _estimate(self, step: TrainingStep) -> MemoryEstimate:
         kernels = stage_kernels(stage_strides(step.token_size), step.spacing_mm)  # all that the spacing decides
@@ -129,13 +227,25 @@ class Sizing:
             self._estimates[key] = predict_memory(step)
         return self._estimates[key]
 
-    def _too_large(self, step: TrainingStep) -> str:
+    def _too_large(self, step: TrainingStep, budget: Budget) -> str:
         estimate = self._estimate(step)
         patch = " ".join(str(axis) for axis in step.patch_size)
-        return (
+        what = (
             f"a training step of {step.architecture}, size {step.size}, with patch size {patch} and batch size "
-            f"{step.batch_size} is predicted to need {estimate.peak / GIB:.1f} GiB, with {UNCERTAINTY:.0%} in reserve "
-            f"{estimate.peak * (1 + UNCERTAINTY) / GIB:.1f} GiB, more than the {self.gpu_memory_gib:g} GiB of "
-            f"--gpu-memory ({estimate.fixed / GIB:.1f} GiB are weights and optimizer): take a smaller --patch-size, "
-            "--batch-size or --size, or a larger GPU"
+            f"{step.batch_size}"
         )
+        if budget.exceeded(estimate) == "compute":
+            return (
+                f"{what} takes {estimate.flop / TFLOP:.2g} TFLOP, more than the {budget.flop / TFLOP:.2g} of "
+                "--tflop-per-step: allow more, or take a smaller --patch-size, --batch-size or --size"
+            )
+        return (
+            f"{what} is predicted to need {estimate.peak / GIB:.1f} GiB, with {RESERVE} in reserve "
+            f"{with_reserve(estimate.peak) / GIB:.1f} GiB, more than the {self.gpu_memory_gib:g} GiB of --gpu-memory "
+            f"({estimate.fixed / GIB:.1f} GiB are weights and optimizer): take a smaller --patch-size, --batch-size or "
+            "--size, or a larger GPU"
+        )
+
+
+def _max_batch_size(dataset_voxels: float, patch_size: Sequence[int]) -> int:
+    return max(MIN_BATCH_SIZE, round(dataset_voxels * MAX_SHARE_OF_DATASET / prod(patch_size)))

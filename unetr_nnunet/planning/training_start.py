@@ -135,8 +135,7 @@ def _check_plan(
         raise ValueError(
             f"{where} has tokens of {_by(token_size)} voxels at a patch of {_by(patch_size)}, and those of {source} "
             f"have {_by(TOKEN_SIZE)}: plan tokens of that size, with a patch that they divide, such as "
-            f"{' or '.join(map(_by, valid))}; unetr_nnunet plan does at a nearly isotropic --spacing, such as the "
-            "released model's 2 1.5 1.5"
+            f"{' or '.join(map(_by, valid))} (unetr_nnunet plan --token-size {' '.join(map(str, TOKEN_SIZE))})"
         )
 
 

@@ -58,8 +58,13 @@ class TrainingStep:
         network.decoder.deep_supervision = "FPN" in ARCHITECTURES[self.architecture]
         return network
 
-    def build_loss(self, network: UNETR) -> nn.Module:
-        """Return nnU-Net's Dice and cross-entropy loss, as its trainer builds it for this kind of labels."""
+    def build_loss(self, network: UNETR, *, compiled: bool = False) -> nn.Module:
+        """Return nnU-Net's Dice and cross-entropy loss, as its trainer builds it for this kind of labels.
+
+        Args:
+            network: says at which scales there are logits.
+            compiled: whether the Dice loss goes through ``torch.compile``, as in nnU-Net's trainer on CUDA.
+        """
         options = {"batch_dice": False, "smooth": 1e-5, "do_bg": self.regions, "ddp": False}
         dice = MemoryEfficientSoftDiceLoss
         loss: nn.Module
@@ -68,6 +73,8 @@ class TrainingStep:
         else:
             ignored = self.out_channels if self.ignore_label else None  # the label after the last
             loss = DC_and_CE_loss(options, {}, ignore_label=ignored, dice_class=dice)
+        if compiled:
+            loss.get_submodule("dc").compile()
         if network.decoder.deep_supervision:
             weights = [0.5**scale for scale in range(len(network.decoder.output_scales))]
             loss = DeepSupervisionWrapper(loss, [*weights[:-1], 0.0])
