@@ -15,13 +15,15 @@ def run_tests(stage: Stage) -> None:
     """Run the tests that are marked ``gpu``; without one pytest still collects them, and skips."""
     files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text("utf-8")]
     report = stage.work / "tests.xml"
-    options = ["-m", "gpu", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    options = ["-m", "gpu", "-q", "-p", "xdist", "-p", "no:cacheprovider", f"--junitxml={report}"]
     if stage.on_gpu:
         import torch
 
         free_gib = torch.cuda.mem_get_info()[0] / GIB
         options += ["-n", str(max(1, min(MOST_PROCESSES, int(free_gib / GIB_A_PROCESS))))]
-    environment = {**stage.environment, "CUDA_VISIBLE_DEVICES": ""} if not stage.on_gpu else stage.environment
+    environment = {**stage.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # whatever this machine has more
+    if not stage.on_gpu:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     words = [sys.executable, "-m", "pytest", *options, *files]
     code = subprocess.run(words, cwd=ROOT, env=environment, check=False).returncode
     if not report.is_file():
