@@ -142,6 +142,6 @@ def test_every_stage_ends_with_a_result(tmp_path: Path) -> None:
     assert {each.stage for each in results} == {DATA.name, *(plan.name for plan in STAGES), "study"}
     assert not any(each.missed for each in results)
     text = (tmp_path / "gpu.md").read_text()
-    assert text.count("| passed |") == len(STAGES) + 2
+    assert text.count("| passed |\n") == len(STAGES) + 2
     assert "not on a CPU" in text
     assert "the figures mean nothing" in text
