@@ -32,11 +32,11 @@ from matplotlib import pyplot as plt
 
 from unetr_nnunet.evaluation.folder import evaluate_folder
 from unetr_nnunet.evaluation.model_results import read_model
-from unetr_nnunet.evaluation.report.page import write_report
 from unetr_nnunet.experiments.demo import CONFIGURATION, DATASET, DemoSize, demo_stages
 from unetr_nnunet.experiments.steps import Step, program, run_steps
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
 from unetr_nnunet.organs import ORGANS
+from unetr_nnunet.report.page import write_report
 
 RESULTS = Path(__file__).parent / "results" / "phantom_study.md"
 REPORT = Path(__file__).parent.parent / "docs" / "reports" / "phantom_study.html"

@@ -19,9 +19,9 @@ import SimpleITK as sitk
 
 from unetr_nnunet.evaluation.absent_organs import RULES
 from unetr_nnunet.evaluation.folder import evaluate_protocols
-from unetr_nnunet.evaluation.label_files import pair_cases
 from unetr_nnunet.evaluation.protocols import PROTOCOLS, Protocol
 from unetr_nnunet.evaluation.tables import format_protocols
+from unetr_nnunet.images.label_files import pair_cases
 
 RESULTS = Path(__file__).parent / "results" / "protocol_spread.md"
 NNUNET = PROTOCOLS["nnunet"]

@@ -24,11 +24,11 @@ import SimpleITK as sitk
 
 from unetr_nnunet.evaluation.folder import evaluate_folder
 from unetr_nnunet.evaluation.model_results import read_model
-from unetr_nnunet.evaluation.overlay import draw_overlay
-from unetr_nnunet.evaluation.report.page import write_report
 from unetr_nnunet.experiments.demo import CONFIGURATION, DATASET, add_configuration
 from unetr_nnunet.experiments.steps import Step, program, run_steps
+from unetr_nnunet.images.overlay import draw_overlay
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
+from unetr_nnunet.report.page import write_report
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_ct"
 RESULTS = Path(__file__).parent / "results" / "real_ct.md"

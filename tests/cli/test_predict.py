@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.inference.scans import write_series
+from tests.images.scans import write_series
 from tests.inference.small_model import write_model
 from tests.inference.test_folder import masks, write_cts
 from unetr_nnunet.cli.main import main
@@ -101,7 +101,7 @@ def test_resume_makes_what_is_missing_beside_a_mask(cts, model, tmp_path, monkey
         raise RuntimeError("no font")
 
     with monkeypatch.context() as patch:
-        patch.setattr("unetr_nnunet.evaluation.overlay.draw_overlay", fail)
+        patch.setattr("unetr_nnunet.images.overlay.draw_overlay", fail)
         assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--preview") == 1
     assert len(masks(tmp_path / "out")) == 3
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--preview", "--resume") == 0

@@ -7,8 +7,8 @@ import pytest
 import SimpleITK as sitk
 
 from unetr_nnunet.evaluation.case import CaseResult, ScoredColumns, evaluate_case, refuse_unknown_labels
-from unetr_nnunet.evaluation.label_table import LabelTable
 from unetr_nnunet.evaluation.protocols import PROTOCOLS
+from unetr_nnunet.nnunet.label_table import LabelTable
 from unetr_nnunet.organs import ORGAN_NAMES
 
 BTCV = LabelTable({name: label for label, name in ORGAN_NAMES.items()}, None, "a test")

@@ -9,11 +9,11 @@ import pytest
 from tests.evaluation.nnunet_tree import DATASET, truth, write_mask, write_tree
 from unetr_nnunet.evaluation.finished_evaluation import merge, read_evaluation, still_holds, without_cases
 from unetr_nnunet.evaluation.folder import evaluate_folder
-from unetr_nnunet.evaluation.label_files import pair_cases
-from unetr_nnunet.evaluation.label_table import LabelTable, read_label_table
 from unetr_nnunet.evaluation.model_results import read_model
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL
 from unetr_nnunet.evaluation.tables import write_json
+from unetr_nnunet.images.label_files import pair_cases
+from unetr_nnunet.nnunet.label_table import LabelTable, read_label_table
 
 
 def same(one: Any, other: Any) -> bool:

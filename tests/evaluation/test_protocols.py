@@ -6,8 +6,8 @@ import math
 import pytest
 
 from unetr_nnunet.evaluation.absent_organs import RULES
-from unetr_nnunet.evaluation.label_table import LabelTable
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from unetr_nnunet.nnunet.label_table import LabelTable
 from unetr_nnunet.organs import ORGAN_NAMES
 
 BTCV = LabelTable({name: label for label, name in ORGAN_NAMES.items()}, None, "a test")

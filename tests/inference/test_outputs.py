@@ -7,11 +7,11 @@ import SimpleITK as sitk
 
 from tests.inference.small_model import DATASET, REGIONS, write_model
 from tests.inference.test_folder import write_ct
-from unetr_nnunet.inference.cases import Case, find_cases
+from unetr_nnunet.images.cases import Case, find_cases
+from unetr_nnunet.images.read_case import read_case
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.outputs import ExtraFailed, Outputs
 from unetr_nnunet.inference.predictor import Predictor
-from unetr_nnunet.inference.read_case import read_case
 from unetr_nnunet.inference.volumes_table import VolumesTable
 
 

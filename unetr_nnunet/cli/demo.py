@@ -21,10 +21,10 @@ def run(arguments: argparse.Namespace) -> int:
     import SimpleITK as sitk
 
     from unetr_nnunet.evaluation.model_results import read_model
-    from unetr_nnunet.evaluation.overlay import draw_overlay
-    from unetr_nnunet.evaluation.report.page import write_report
     from unetr_nnunet.evaluation.tables import format_table, write_csv, write_json
     from unetr_nnunet.experiments.demo import DATASET, run_demo
+    from unetr_nnunet.images.overlay import draw_overlay
+    from unetr_nnunet.report.page import write_report
 
     predictions, labels = run_demo(arguments.folder)
     model = read_model(predictions, labels, name="UNETR, demo")

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one line per check; 1 where something is broken."""
-    from unetr_nnunet.nnunet_hook.doctor import diagnose
+    from unetr_nnunet.doctor import diagnose
 
     broken = 0
     for finding in diagnose(arguments.trainer):

@@ -17,7 +17,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unetr_nnunet.planning.released_unetr import ReleasedUNETR
+    from unetr_nnunet.weights.released_unetr import ReleasedUNETR
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Import, and print what was found and the command that comes next."""
-    from unetr_nnunet.planning.checkpoint_file import read_state_dict
-    from unetr_nnunet.planning.imported_model import check_absent, model_folder, write_model_folder
-    from unetr_nnunet.planning.released_unetr import recognise
-    from unetr_nnunet.planning.training_start import write_training_start
+    from unetr_nnunet.weights.checkpoint_file import read_state_dict
+    from unetr_nnunet.weights.imported_model import check_absent, model_folder, write_model_folder
+    from unetr_nnunet.weights.released_unetr import recognise
+    from unetr_nnunet.weights.training_start import write_training_start
 
     source, output = str(arguments.file), arguments.output
     check_absent(output if arguments.plans else model_folder(output), arguments.overwrite)

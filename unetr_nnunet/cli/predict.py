@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unetr_nnunet.inference.cases import Case
+    from unetr_nnunet.images.cases import Case
     from unetr_nnunet.inference.model_set import ModelSet
     from unetr_nnunet.inference.outputs import Outputs, Preview
     from unetr_nnunet.inference.predictor import Predictor
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     import SimpleITK as sitk
 
     from unetr_nnunet.folder_lock import folder_lock
-    from unetr_nnunet.inference.cases import find_cases
+    from unetr_nnunet.images.cases import find_cases
     from unetr_nnunet.inference.folder import FailedCases, predict_cases
     from unetr_nnunet.inference.model_set import ModelSet, read_model_set
     from unetr_nnunet.inference.model_zip import model_folder
@@ -146,7 +146,7 @@ def _write_costs(path: Path, seconds_per_case: float, predictors: "list[Predicto
 
 
 def _models(arguments: argparse.Namespace) -> list[Path]:
-    from unetr_nnunet.inference.model_folder import find_model_folder
+    from unetr_nnunet.nnunet.model_folder import find_model_folder
 
     if arguments.model:
         return list(arguments.model)
@@ -186,7 +186,7 @@ def _predictor(arguments: argparse.Namespace, sets: "list[ModelSet]", device: st
 def _preview(is_ct: bool) -> "Preview":
     from functools import partial
 
-    from unetr_nnunet.evaluation.overlay import draw_overlay
+    from unetr_nnunet.images.overlay import draw_overlay
 
     return draw_overlay if is_ct else partial(draw_overlay, window=None)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unetr_nnunet.evaluation.viewer.study import Scan
-    from unetr_nnunet.inference.cases import Case
+    from unetr_nnunet.images.cases import Case
+    from unetr_nnunet.viewer.study import Scan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,10 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     import SimpleITK as sitk
 
-    from unetr_nnunet.evaluation.viewer.confinement import GivenPaths
-    from unetr_nnunet.evaluation.viewer.server import ViewerServer
-    from unetr_nnunet.evaluation.viewer.study import Study, make_layers
-    from unetr_nnunet.inference.cases import find_cases
+    from unetr_nnunet.images.cases import find_cases
+    from unetr_nnunet.viewer.confinement import GivenPaths
+    from unetr_nnunet.viewer.server import ViewerServer
+    from unetr_nnunet.viewer.study import Study, make_layers
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of a file is said by us, in one line
     logging.getLogger("nibabel.global").setLevel(logging.ERROR)
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _scan(case: "Case") -> "Scan":
-    from unetr_nnunet.evaluation.viewer.study import Scan
-    from unetr_nnunet.inference.read_case import read_case
+    from unetr_nnunet.images.read_case import read_case
+    from unetr_nnunet.viewer.study import Scan
 
     return Scan(case.name, case.channels[0], lambda: read_case(case)[0])

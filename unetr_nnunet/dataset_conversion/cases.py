@@ -8,7 +8,7 @@ from unetr_nnunet.dataset_conversion.image_checks import Volume
 from unetr_nnunet.dataset_conversion.label_layers import LabelLayer
 from unetr_nnunet.dataset_conversion.problems import Problem
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
-from unetr_nnunet.nifti_stream import DamagedFileError
+from unetr_nnunet.images.nifti_stream import DamagedFileError
 from unetr_nnunet.organs import ORGAN_NAMES
 
 

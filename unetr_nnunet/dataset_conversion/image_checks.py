@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from unetr_nnunet.dataset_conversion.problems import Problem
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
-from unetr_nnunet.nifti_stream import DamagedFileError, open_nifti
+from unetr_nnunet.images.nifti_stream import DamagedFileError, open_nifti
 
 SPACING_TOLERANCE_MM = 1e-3
 DIRECTION_TOLERANCE = 1e-3

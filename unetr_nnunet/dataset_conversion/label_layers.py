@@ -16,7 +16,7 @@ import numpy.typing as npt
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.dataset_conversion.image_checks import Volume, scaled
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
-from unetr_nnunet.nifti_stream import open_nifti
+from unetr_nnunet.images.nifti_stream import open_nifti
 from unetr_nnunet.organs import BACKGROUND, ORGAN_NAMES, find_organ
 
 BTCV_VALUES: dict[int, int] = {value: value for value in (BACKGROUND, *ORGAN_NAMES)}

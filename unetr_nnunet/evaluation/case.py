@@ -9,12 +9,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from unetr_nnunet.evaluation.case_metrics import case_metrics
-from unetr_nnunet.evaluation.label_files import read_label_map
-from unetr_nnunet.evaluation.label_resampling import resample_labels, respaced_grid
-from unetr_nnunet.evaluation.label_table import HIGHEST_LABEL, LabelTable
 from unetr_nnunet.evaluation.overlap import LabelMap, refuse_labels_outside, unknown_labels
 from unetr_nnunet.evaluation.protocols import Protocol
-from unetr_nnunet.image_grid import grid_differences
+from unetr_nnunet.images.grid import grid_differences
+from unetr_nnunet.images.label_files import read_label_map
+from unetr_nnunet.images.label_resampling import resample_labels, respaced_grid
+from unetr_nnunet.nnunet.label_table import HIGHEST_LABEL, LabelTable
 from unetr_nnunet.organs import BACKGROUND
 
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from unetr_nnunet.evaluation.absent_organs import AbsentOrganRule
 from unetr_nnunet.evaluation.components import count_components
-from unetr_nnunet.evaluation.label_table import HIGHEST_LABEL
 from unetr_nnunet.evaluation.overlap import LabelMap, joint_histogram, overlap_figures
 from unetr_nnunet.evaluation.surface_distance import Spacing, compare_surfaces
 from unetr_nnunet.evaluation.surfaces import Surface, find_surfaces
 from unetr_nnunet.evaluation.swaps import find_partners, swapped_share
+from unetr_nnunet.nnunet.label_table import HIGHEST_LABEL
 from unetr_nnunet.organs import BACKGROUND
 
 METRICS: tuple[str, ...] = (

@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unetr_nnunet.evaluation.label_files import fingerprint
-from unetr_nnunet.evaluation.label_table import HIGHEST_LABEL, LabelTable
 from unetr_nnunet.evaluation.metric_kinds import figure_read
 from unetr_nnunet.evaluation.summary import summarise
 from unetr_nnunet.evaluation.tolerances import DEFAULT_TOLERANCE
+from unetr_nnunet.images.label_files import fingerprint
+from unetr_nnunet.nnunet.label_table import HIGHEST_LABEL, LabelTable
 
 NEEDED = (
     *("predictions", "labels", "label_source", "label_ids", "ignore_label", "protocol", "rule"),

@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from unetr_nnunet.evaluation.case import CaseResult, ScoredColumns, evaluate_case
 from unetr_nnunet.evaluation.case_metrics import METRICS
-from unetr_nnunet.evaluation.label_files import Pairing, fingerprint, pair_cases
-from unetr_nnunet.evaluation.label_table import LabelTable, find_label_table
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, Protocol
 from unetr_nnunet.evaluation.summary import summarise
 from unetr_nnunet.evaluation.tolerances import DEFAULT_TOLERANCE, tolerances_mm
+from unetr_nnunet.images.label_files import Pairing, fingerprint, pair_cases
+from unetr_nnunet.nnunet.label_table import LabelTable, find_label_table
 
 COSTS_ITS_CASE = (ValueError, OSError, RuntimeError, MemoryError, TypeError, LookupError, ArithmeticError)
 """Errors that one case may raise while the others are scored."""

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from unetr_nnunet.evaluation.finished_evaluation import read_evaluation
-from unetr_nnunet.evaluation.nnunet_folders import (
+from unetr_nnunet.evaluation.predicted_folders import evaluate_folders
+from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from unetr_nnunet.evaluation.summary_reader import case_of, read_summary
+from unetr_nnunet.nnunet.folders import (
     ALL,
     fold_folders,
     model_folder,
@@ -16,9 +19,6 @@ from unetr_nnunet.evaluation.nnunet_folders import (
     validation_cases,
     validation_folders,
 )
-from unetr_nnunet.evaluation.predicted_folders import evaluate_folders
-from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from unetr_nnunet.evaluation.summary_reader import case_of, read_summary
 
 
 @dataclass(frozen=True)

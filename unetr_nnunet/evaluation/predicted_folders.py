@@ -12,11 +12,11 @@ from typing import Any
 
 from unetr_nnunet.evaluation.finished_evaluation import merge, read_evaluation, still_holds, without_cases
 from unetr_nnunet.evaluation.folder import evaluate_pairs
-from unetr_nnunet.evaluation.label_files import Pairing, find_label_files, pair_cases
-from unetr_nnunet.evaluation.label_table import LabelTable, find_label_table, read_label_table, without_absent
-from unetr_nnunet.evaluation.nnunet_folders import label_folders, model_folder
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, Protocol
 from unetr_nnunet.evaluation.summary_reader import load_summary, read_summary
+from unetr_nnunet.images.label_files import Pairing, find_label_files, pair_cases
+from unetr_nnunet.nnunet.folders import label_folders, model_folder
+from unetr_nnunet.nnunet.label_table import LabelTable, find_label_table, read_label_table, without_absent
 
 SUMMARY, METRICS = "summary.json", "metrics.json"
 

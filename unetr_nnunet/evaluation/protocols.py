@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from unetr_nnunet.evaluation.absent_organs import RULES, AbsentOrganRule
-from unetr_nnunet.evaluation.label_table import LabelTable
+from unetr_nnunet.nnunet.label_table import LabelTable
 from unetr_nnunet.organs import CHALLENGE_12, ORGAN_NAMES, SYNAPSE_8, find_organ
 
 ADRENAL_GLANDS = "adrenal_glands"

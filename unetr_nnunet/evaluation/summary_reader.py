@@ -5,11 +5,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from unetr_nnunet.evaluation.label_files import FILE_ENDINGS
-from unetr_nnunet.evaluation.label_table import LabelTable, find_label_table, read_label_table
 from unetr_nnunet.evaluation.metric_kinds import figure_read
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL
 from unetr_nnunet.evaluation.summary import summarise
+from unetr_nnunet.images.label_files import FILE_ENDINGS
+from unetr_nnunet.nnunet.label_table import LabelTable, find_label_table, read_label_table
 
 METRICS = ("dice", "iou", "precision", "recall", "truth_voxels", "prediction_voxels", "overlap_voxels")
 LEVELS = 3

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.planning.plans_file import SHARED_BY_CONFIGURATION
+from unetr_nnunet.nnunet.plans_file import SHARED_BY_CONFIGURATION
 
 FILE = "study.json"
 CHOICE = "choice.json"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from unetr_nnunet.evaluation.report.training_log import FoldLog, read_fold_logs
 from unetr_nnunet.experiments.study import Model, Study
+from unetr_nnunet.nnunet.training_log import FoldLog, read_fold_logs
 
 AFTERWARDS = ("candidates", "best", "test", "report")
 BEFORE = ("data", "plan", "preprocess")

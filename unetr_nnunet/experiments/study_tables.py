@@ -11,10 +11,10 @@ from statistics import fmean
 from typing import Any
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.evaluation.report.training_log import read_fold_logs
 from unetr_nnunet.evaluation.statistics import describe_overall
 from unetr_nnunet.experiments.study import Model, Study, Table, without_seed
 from unetr_nnunet.experiments.study_plans import read_json_file
+from unetr_nnunet.nnunet.training_log import read_fold_logs
 
 HEADER = ("training loss", "accuracy", "mean Dice", "95 % interval", "cases", "seeds")
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.inference.cases import Case, in_utf8
+from unetr_nnunet.images.cases import Case, in_utf8
+from unetr_nnunet.images.read_case import read_case
 from unetr_nnunet.inference.outputs import ExtraFailed, Outputs
 from unetr_nnunet.inference.predictor import Predictor
-from unetr_nnunet.inference.read_case import read_case
 
 Report = Callable[[Case, float], None]
 """Called with a case and how much of it is done, 0 to 1."""

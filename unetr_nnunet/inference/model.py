@@ -16,8 +16,8 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager, deter
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from unetr_nnunet.inference.checkpoint import Checkpoint, in_brief, load_checkpoint
 from unetr_nnunet.inference.model_network import build_network, differing_tensors, quiet
+from unetr_nnunet.nnunet.checkpoint import Checkpoint, in_brief, load_checkpoint
 
 CHECKPOINT = "checkpoint_final.pth"
 READER_ORIENTATIONS = {"NibabelIOWithReorient": "RAS", "SimpleITKIOWithReorient": "RAS"}

@@ -11,15 +11,15 @@ from typing import Protocol
 import SimpleITK as sitk
 
 from unetr_nnunet.atomic import atomic_path, remove_leftovers
-from unetr_nnunet.inference.cases import Case, in_utf8
-from unetr_nnunet.inference.dicom_seg import write_dicom_seg
+from unetr_nnunet.images.cases import Case, in_utf8
+from unetr_nnunet.images.dicom_seg import write_dicom_seg
+from unetr_nnunet.images.write_mask import write_mask
 from unetr_nnunet.inference.label_colours import integer_labels, region_integers, write_label_tables
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.predictor import Predictor
 from unetr_nnunet.inference.probabilities import reader_orientation, reader_properties, write_probabilities
 from unetr_nnunet.inference.sliding_window import Progress
 from unetr_nnunet.inference.volumes_table import VolumesTable, organ_volumes
-from unetr_nnunet.inference.write_mask import write_mask
 
 ENDING = ".nii.gz"
 MARK_FILE = ".models"

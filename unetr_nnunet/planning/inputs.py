@@ -12,7 +12,7 @@ from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization impo
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from unetr_nnunet.planning.plans_file import read_plans
+from unetr_nnunet.nnunet.plans_file import read_plans
 
 FINGERPRINT_KEYS = (
     "spacings",

@@ -7,7 +7,7 @@ its neighbours only.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from unetr_nnunet.trainers.array_orientation import orientation_code
+from unetr_nnunet.images.array_orientation import orientation_code
 
 
 def left_right_axis(properties: dict[str, Any], transpose_forward: Sequence[int]) -> int:

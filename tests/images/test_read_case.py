@@ -1,0 +1,236 @@
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.images.scans import hounsfield, volume, write_series
+from unetr_nnunet.images.cases import Case, find_cases
+from unetr_nnunet.images.grid import grid_differences
+from unetr_nnunet.images.read_case import read_case
+
+VOLUMES = ("scan.nii", "scan.nii.gz", "scan.nrrd", "scan.nhdr", "scan.mha", "scan.mhd")
+
+
+def write(path: Path, image: sitk.Image | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(volume() if image is None else image, str(path))
+    return path
+
+
+def only_case(source: Path, channels: int = 1) -> Case:
+    cases, words = find_cases(source, channels)
+    assert (len(cases), words) == (1, [])
+    return cases[0]
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.uint16, np.int32, np.float32, np.float64])
+def test_every_format_gives_the_same_image(tmp_path: Path, name: str, dtype: type) -> None:
+    voxels = (hounsfield() % 200).astype(dtype)
+    image = sitk.DICOMOrient(volume(voxels), "SAR")
+    (read,) = read_case(only_case(write(tmp_path / name, image)))
+    assert np.array_equal(sitk.GetArrayFromImage(read), sitk.GetArrayFromImage(image))
+    assert grid_differences(read, image) == []
+    assert read.GetPixelID() == (sitk.sitkFloat32 if np.issubdtype(dtype, np.floating) else sitk.sitkInt16)
+
+
+def test_a_dicom_series(tmp_path: Path) -> None:
+    write_series(tmp_path)
+    (read,) = read_case(only_case(tmp_path))
+    assert np.array_equal(sitk.GetArrayFromImage(read), hounsfield())
+    assert read.GetPixelID() == sitk.sitkInt16
+    assert grid_differences(read, volume()) == []
+
+
+def test_the_real_ct_as_dicom_and_as_nifti(real_ct: Path, tmp_path: Path) -> None:
+    folder = real_ct / "upper_abdomen_slab"
+    (slab,) = read_case(only_case(folder / "dicom"))
+    assert grid_differences(slab, sitk.ReadImage(str(folder / "label.nii.gz"))) == []
+    voxels = sitk.GetArrayFromImage(slab)
+    assert (voxels.min(), voxels.max(), slab.GetPixelID()) == (-1024, 1839, sitk.sitkInt16)
+    (again,) = read_case(only_case(write(tmp_path / "slab.nii.gz", slab)))
+    assert np.array_equal(sitk.GetArrayFromImage(again), voxels)
+    assert grid_differences(again, slab) == []
+
+
+def test_channels_of_different_formats_on_one_grid(tmp_path: Path) -> None:
+    write(tmp_path / "x_0000.nii.gz")
+    write(tmp_path / "x_0001.mha", volume(hounsfield() * 2.5))
+    first, second = read_case(only_case(tmp_path, 2))
+    assert np.array_equal(sitk.GetArrayFromImage(first), hounsfield())
+    assert np.array_equal(sitk.GetArrayFromImage(second), (hounsfield() * 2.5).astype(np.float32))
+
+
+def refused(case: Case, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        read_case(case)
+    assert "\n" not in str(caught.value)
+
+
+def test_channels_on_different_grids(tmp_path: Path) -> None:
+    write(tmp_path / "x_0000.nii.gz")
+    other = volume()
+    other.SetOrigin((0, 0, 0))
+    write(tmp_path / "x_0001.nii.gz", other)
+    refused(only_case(tmp_path, 2), r"x_0001\.nii\.gz lies on another grid than channel 0: origin")
+
+
+def test_a_missing_channel_and_one_too_many(tmp_path: Path) -> None:
+    write(tmp_path / "x_0000.nii.gz")
+    refused(only_case(tmp_path, 2), r"channel 1 of 2 has no file; x_0001\.nii\.gz .* beside x_0000\.nii\.gz")
+    write(tmp_path / "x_0001.nii.gz")
+    write(tmp_path / "x_0001.mha")
+    refused(only_case(tmp_path, 2), r"channel 1 has 2 files, keep one: .*x_0001\.mha, .*x_0001\.nii\.gz")
+
+
+def test_a_dicom_series_for_a_model_of_two_channels(tmp_path: Path) -> None:
+    write_series(tmp_path)
+    refused(only_case(tmp_path, 2), "channel 1 of 2 has no file")
+
+
+@pytest.mark.parametrize("value", ["0 1 1", "-1 1 1", "nan 1 1", "inf 1 1", "1e-3 1 1"])
+def test_wrong_spacing_in_a_meta_image(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path / "scan.mha")
+    content = path.read_bytes()
+    path.write_bytes(re.sub(rb"ElementSpacing = .*", f"ElementSpacing = {value}".encode(), content))
+    assert path.read_bytes() != content
+    refused(only_case(path), "spacing|Spacing")
+
+
+@pytest.mark.parametrize(
+    ("ending", "old", "new"),
+    [
+        (".mha", b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = 1 0 0 0.3 1 0 0 0 1"),
+        (".mha", b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = 0 0 0 0 1 0 0 0 1"),
+        (".mha", b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = nan 0 0 0 1 0 0 0 1"),
+        (".nrrd", b"(0.69999999999999996,0,0)", b"(0.69999999999999996,0.4,0)"),
+        (".nrrd", b"(0.69999999999999996,0,0)", b"(0,0,0)"),
+        (".nrrd", b"(0.69999999999999996,0,0)", b"(nan,0,0)"),
+        (".nrrd", b"space origin: (-50,", b"space origin: (nan,"),
+    ],
+)
+def test_wrong_geometry(tmp_path: Path, ending: str, old: bytes, new: bytes) -> None:
+    path = write(tmp_path / f"scan{ending}")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(old, new))
+    assert path.read_bytes() != content
+    refused(only_case(path), r"scan\.(mha|nrrd)")
+
+
+@pytest.mark.parametrize("shape_zyx", [(1, 1, 3), (3, 1, 1), (5000, 2, 2)])
+@pytest.mark.parametrize("name", VOLUMES)
+def test_extreme_shapes(tmp_path: Path, name: str, shape_zyx: tuple[int, int, int]) -> None:
+    voxels = np.arange(np.prod(shape_zyx), dtype=np.int16).reshape(shape_zyx)
+    image = volume(voxels)
+    image.SetSpacing((0.5, 0.5, 0.5))
+    (read,) = read_case(only_case(write(tmp_path / name, image)))
+    assert np.array_equal(sitk.GetArrayFromImage(read), voxels)
+
+
+# Every change of a header below either leaves a sane image or is refused with a reason: no crash, no hang, no memory
+# taken for what a header invents.
+
+fuzzed = settings(
+    deadline=None,
+    max_examples=60,
+    derandomize=True,  # the readers are C and C++: a crash would take the whole test run along
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+patches = st.lists(st.tuples(st.integers(0, 1 << 16), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4)
+
+
+def damaged(content: bytes, first: int, end: int, edits: list[tuple[int, bytes]], kept: float) -> bytes:
+    """Overwrite bytes between two places, and keep the beginning only."""
+    result = bytearray(content)
+    for place, values in edits:
+        start = first + place % (end - first)
+        result[start : start + len(values)] = values
+    return bytes(result[: int(len(result) * kept)])
+
+
+def sane_or_refused(case: Case) -> None:
+    image, reason = None, ""
+    try:
+        (image,) = read_case(case)
+    except ValueError as error:
+        reason = str(error)
+    if image is None:
+        assert reason
+        assert "\n" not in reason
+        return
+    assert image.GetDimension() == 3
+    assert image.GetNumberOfPixels() <= 1 << 24
+    assert image.GetPixelID() in (sitk.sitkInt16, sitk.sitkInt32, sitk.sitkFloat32)
+    assert np.isfinite(sitk.GetArrayViewFromImage(image)).all()
+    assert min(image.GetSpacing()) > 0
+    assert np.isfinite(image.GetOrigin()).all()
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    assert np.allclose(direction.T @ direction, np.eye(3), atol=0.01)
+
+
+truncations = st.one_of(st.just(1.0), st.just(1.0), st.floats(0, 1))
+
+
+@fuzzed
+@given(name=st.sampled_from(VOLUMES), edits=patches, kept=truncations)
+def test_any_volume_header(tmp_path: Path, name: str, edits: list[tuple[int, bytes]], kept: float) -> None:
+    path = write(tmp_path / name)
+    content = path.read_bytes()
+    header = {".nii": 352, ".gz": len(content)}.get(path.suffix, len(content) - hounsfield().nbytes)
+    path.write_bytes(damaged(content, 0, header if header > 0 else len(content), edits, kept))
+    sane_or_refused(Case("scan", ((path,),), False))
+
+
+@fuzzed
+@given(edits=patches, kept=truncations)
+def test_any_nifti_header(tmp_path: Path, edits: list[tuple[int, bytes]], kept: float) -> None:
+    path = write(tmp_path / "scan.nii")
+    path.write_bytes(damaged(path.read_bytes(), 40, 352, edits, kept))
+    sane_or_refused(Case("scan", ((path,),), False))
+
+
+@fuzzed
+@given(edits=patches, kept=truncations, which=st.integers(0, 5))
+def test_any_dicom_header(tmp_path: Path, edits: list[tuple[int, bytes]], kept: float, which: int) -> None:
+    folder = tmp_path / "series"
+    files = sorted(folder.iterdir()) if folder.is_dir() else sorted(write_series(folder))
+    whole = files[which].read_bytes()
+    files[which].write_bytes(damaged(whole, 128, len(whole) - 160, edits, kept))
+    sane_or_refused(Case("scan", (tuple(files),), True))
+    cases, words = find_cases(folder, 1, "CT")
+    files[which].write_bytes(whole)
+    assert cases
+    assert all("\n" not in word for word in words)
+
+
+def test_a_spacing_that_makes_a_giant(tmp_path: Path) -> None:
+    image = volume()
+    image.SetSpacing((1000.0, 1.0, 1.0))
+    refused(only_case(write(tmp_path / "giant.nii.gz", image)), "more than any scanner's table: correct its spacing")
+
+
+@pytest.mark.parametrize("name", [b"f\xfcr.nii.gz", b"f\xfcr.mha", b"f\xfcr"])
+def test_a_name_that_is_not_utf8(tmp_path: Path, name: bytes) -> None:
+    """SimpleITK would end this very process."""
+    path = tmp_path / os.fsdecode(name)
+    if path.suffix:
+        path.write_bytes(write(tmp_path / f"other{''.join(path.suffixes)}").read_bytes())
+    else:
+        write_series(path)
+    refused(only_case(path), r"f\\udcfcr.* has a name that is not UTF-8: rename")
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "pipe"])
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "scan.nii.gz"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nothing.nii.gz")
+    with pytest.raises(ValueError, match=r"scan.nii.gz is no file, or a link to none: put the file in its place"):
+        read_case(only_case(tmp_path))

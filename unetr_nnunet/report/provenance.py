@@ -1,0 +1,136 @@
+"""What is needed to repeat the figures: commands, versions, seeds, hashes."""
+
+import datetime
+import hashlib
+import json
+import platform
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from unetr_nnunet.evaluation.model_results import ModelResults
+from unetr_nnunet.evaluation.predicted_folders import METRICS, SUMMARY
+from unetr_nnunet.images.label_files import hash_file
+from unetr_nnunet.report.study import Study, protocol_of
+from unetr_nnunet.report.training import Training
+
+PACKAGES = ("unetr_nnunet", "nnunetv2", "torch", "numpy", "scipy", "SimpleITK", "nibabel")
+
+
+def context(study: Study, trainings: Mapping[str, Training], command: Sequence[str] | None) -> dict[str, Any]:
+    """Return what the template needs."""
+    return {
+        "models": [_model(study, model, trainings[model.name]) for model in study.trainings],
+        "labels": sorted(
+            {str(model.evaluation["labels"]) for model in study.trainings if "labels" in model.evaluation}
+        ),
+        "labels_hash": hash_files(path for model in study.trainings for path in model.labels.values()),
+        "report_command": shlex.join(command) if command else None,
+        "versions": [("Python", platform.python_version()), *_versions()],
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _versions() -> list[tuple[str, str]]:
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            found.append((package, "not installed"))
+    return found
+
+
+def _model(study: Study, model: ModelResults, training: Training) -> dict[str, Any]:
+    files = [*_plan_files(training, model), *training.checkpoints()]
+    return {
+        "name": study.short(model),
+        "full_name": model.name,
+        "folder": model.folder,
+        "seed": model.seed,
+        "torch": training.debug.get("torch_version"),
+        "commands": commands(model, training),
+        "hashes": [(str(_relative(path, training, model)), hash_file(path)) for path in files],
+        "masks": len(model.predictions),
+        "masks_hash": hash_files(model.predictions.values()),
+    }
+
+
+def _plan_files(training: Training, model: ModelResults) -> list[Path]:
+    place = training.folder or model.folder
+    return [path for name in ("plans.json", "dataset.json") if (path := place / name).is_file()]
+
+
+def _relative(path: Path, training: Training, model: ModelResults) -> Path:
+    place = training.folder or model.folder
+    return path.relative_to(place)
+
+
+def commands(model: ModelResults, training: Training) -> list[str]:
+    """Return the commands that train, predict and score, as far as the files tell them."""
+    lines = []
+    names = training.names()
+    dataset = training.folder.parent.name if training.folder and names else None
+    if names and dataset:
+        trainer, plans, configuration = names
+        for log in training.logs:
+            words = ["nnUNetv2_train", dataset, configuration, log.fold, "-tr", trainer, "-p", plans]
+            lines.append(shlex.join(words))
+    prediction = _prediction_arguments(model.folder)
+    source = prediction.get("list_of_lists_or_source_folder")
+    if isinstance(source, str):
+        words = ["nnUNetv2_predict", "-i", source, "-o", str(model.folder)]
+        if names and dataset:
+            words += ["-d", dataset, "-c", names[2], "-tr", names[0], "-p", names[1], "-f"]
+            words += [log.fold for log in training.logs]
+        lines.append(shlex.join(words))
+    return [*lines, *_scoring(model)]
+
+
+def _scoring(model: ModelResults) -> list[str]:
+    """Return a command for each folder of masks, such as a fold's; for figures without masks, their file."""
+    masks, figures = set(), set()
+    for case, files in (model.evaluation.get("files") or {}).items():
+        if model.folder.is_file():
+            figures.add(str(model.folder))
+        elif case in model.predictions and case in model.labels:
+            masks.add((str(model.predictions[case].parent), str(model.labels[case].parent)))
+        else:
+            figures.add(str(_figures_beside(Path(files["prediction"])) or model.folder))
+    protocol = str(protocol_of(model)["name"])
+    scored = [shlex.join(["unetr_nnunet", "evaluate", *each, "--protocol", protocol]) for each in sorted(masks)]
+    return [*scored, *(f"# figures as they stand in {each}" for each in sorted(figures))]
+
+
+def _figures_beside(mask: Path) -> Path | None:
+    return next((path for name in (METRICS, SUMMARY) if (path := mask.parent / name).is_file()), None)
+
+
+def _prediction_arguments(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / "predict_from_raw_data_args.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def image_folder(models: Iterable[ModelResults]) -> Path | None:
+    """Return the folder of CTs that nnU-Net predicted from, where it is still there."""
+    for model in models:
+        source = _prediction_arguments(model.folder).get("list_of_lists_or_source_folder")
+        if isinstance(source, str) and Path(source).is_dir():
+            return Path(source)
+    return None
+
+
+def hash_files(paths: Iterable[Path]) -> str | None:
+    """Return one SHA-256 over files, whatever their folders and order; None for none.
+
+    It is that of ``sha256sum FILES | awk '{print $1}' | sort -u | sha256sum``.
+    """
+    digests = sorted({hash_file(path) for path in set(paths) if path.is_file()})
+    if not digests:
+        return None
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()

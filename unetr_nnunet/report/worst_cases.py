@@ -1,0 +1,156 @@
+"""The worst cases, and pictures of where they go wrong."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from markupsafe import Markup
+
+from unetr_nnunet.evaluation.model_results import ModelResults
+from unetr_nnunet.images.label_files import FILE_ENDINGS
+from unetr_nnunet.report.answer import weakest_organs
+from unetr_nnunet.report.pictures import SlicePictures, draw_slice, legend, read_volumes, wrong_slices
+from unetr_nnunet.report.seeds import known_values
+from unetr_nnunet.report.study import Study
+
+MOST_MODELS = 4
+"""Panels side by side beside the truth's."""
+MOST_FOLDERS = 6
+"""Of masks, in a command to be read and copied."""
+FIRST_CHANNEL = "_0000"
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """A case for the page.
+
+    Attributes:
+        case: its name.
+        mean: Dice, mean over organs and then over models.
+        models: short name, mean Dice and weakest organs of each model.
+        slices: the pictures.
+        problems: what could not be drawn.
+    """
+
+    case: str
+    mean: float
+    models: list[tuple[str, float, list[tuple[str, float]]]]
+    slices: list[SlicePictures]
+    problems: list[str]
+
+
+def ranked_cases(study: Study) -> list[tuple[str, float]]:
+    """Return cases with their Dice, mean over organs and over the models that have it; worst first."""
+    found = []
+    for case in study.cases:
+        known = known_values(study.case_mean(model, case) for model in study.models)
+        if known:
+            found.append((case, fmean(known)))
+    return sorted(found, key=lambda item: (item[1], item[0]))
+
+
+def worst_cases(study: Study, images: Path | None, most: int) -> list[WorstCase]:
+    """Return the worst cases with pictures, worst first.
+
+    Args:
+        study: the models.
+        images: folder of CTs; None draws on black.
+        most: number of cases.
+    """
+    files = _images(images)
+    return [
+        _worst_case(study, case, mean, files, number) for number, (case, mean) in enumerate(ranked_cases(study)[:most])
+    ]
+
+
+def _worst_case(study: Study, case: str, mean: float, files: Mapping[str, Path], number: int) -> WorstCase:
+    shown = [model for model in study.models if case in model.evaluation["cases"]]
+    rows = [(study.short(model), study.case_mean(model, case), weakest_organs(study, model, case)) for model in shown]
+    drawn = [model for model in shown if case in model.predictions][:MOST_MODELS]
+    label = next((model.labels[case] for model in shown if case in model.labels), None)
+    if label is None or not drawn:
+        return WorstCase(case, mean, rows, [], ["no picture: the masks of this case are not at hand, only its figures"])
+    image = find_image(case, label, files)
+    problems = [] if image or not files else [f"no CT of {case} in the folder of images; drawn on black"]
+    try:
+        slices, more = _slices(study, drawn, case, label, image, number)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        return WorstCase(case, mean, rows, [], [*problems, f"no picture: {error}"])
+    return WorstCase(case, mean, rows, slices, [*problems, *more])
+
+
+def _slices(
+    study: Study, models: list[ModelResults], case: str, label: Path, image: Path | None, number: int
+) -> tuple[list[SlicePictures], list[str]]:
+    predictions = {study.short(model): model.predictions[case] for model in models}
+    volumes, problems = read_volumes(label, predictions, image)
+    ignore = models[0].evaluation.get("ignore_label")
+    views = wrong_slices(volumes, ignore)
+    labels = label_ids(study)
+    pictures = [draw_slice(volumes, view, labels, ignore, f"ct{number}x{place}") for place, view in enumerate(views)]
+    return pictures, problems
+
+
+def view_command(study: Study, cases: Sequence[WorstCase], images: Path | None) -> str | None:
+    """Return the command that shows the pictured cases in three planes and 3-D; None without CTs or masks."""
+    drawn = [case.case for case in cases if case.slices]
+    models = study.models[:MOST_MODELS]
+    masks = sorted(
+        {str(model.predictions[case].parent) for model in models for case in drawn if case in model.predictions}
+    )
+    labels = sorted({str(model.labels[case].parent) for model in models for case in drawn if case in model.labels})
+    if images is None or not masks or len(masks) > MOST_FOLDERS:
+        return None
+    words = ["unetr_nnunet", "view", str(images), "--masks", *masks]
+    return shlex.join([*words, "--labels", labels[0]] if len(labels) == 1 else words)
+
+
+def label_ids(study: Study) -> dict[str, int]:
+    """Return the integer of each label by name."""
+    return {str(name): int(label) for name, label in (study.models[0].evaluation.get("label_ids") or {}).items()}
+
+
+def picture_legend(study: Study) -> list[tuple[str, str]]:
+    """Return (name, colour) of each label."""
+    return legend(label_ids(study))
+
+
+def _images(folder: Path | None) -> dict[str, Path]:
+    """Return the image files of a folder by stem; of several channels the first."""
+    if folder is None:
+        return {}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        ending = next((ending for ending in FILE_ENDINGS if path.name.endswith(ending)), None)
+        if ending and not path.name.startswith("."):
+            found.setdefault(path.name.removesuffix(ending).removesuffix(FIRST_CHANNEL), path)
+    return found
+
+
+def find_image(case: str, label: Path, files: Mapping[str, Path]) -> Path | None:
+    """Return the image of a case: of its name, of its label's name, or with the same four digits at the end."""
+    ending = next((ending for ending in FILE_ENDINGS if label.name.endswith(ending)), "")
+    for stem in (case, label.name.removesuffix(ending)):
+        if stem in files:
+            return files[stem]
+    digits = re.search(r"(?<!\d)\d{4}$", case)
+    same = [path for stem, path in files.items() if digits and re.search(rf"(?<!\d){digits.group()}$", stem)]
+    return same[0] if len(same) == 1 else None
+
+
+def context(study: Study, images: Path | None, most: int) -> dict[str, Any]:
+    """Return what the template of this section needs."""
+    cases = worst_cases(study, images, most)
+    return {
+        "cases": cases,
+        "legend": picture_legend(study),
+        "pooled": bool(study.seeds),
+        "left_out": max(len(study.models) - MOST_MODELS, 0),
+        "images": images,
+        "view": view_command(study, cases, images),
+        "shared": [Markup("").join(each.image for each in case.slices) for case in cases],
+    }
