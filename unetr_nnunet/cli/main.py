@@ -5,11 +5,13 @@ Nothing heavy is imported before a command is chosen, so that ``--help`` answers
 """
 
 import argparse
+import contextlib
 import importlib
 import io
+import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from unetr_nnunet import __version__
 
@@ -81,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     arguments = build_parser(command).parse_args(words[1:])
     try:
-        return int(arguments.run(arguments))
+        with _log_to_stderr():
+            return int(arguments.run(arguments))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -93,6 +96,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = "" if expected else f"unexpected {type(error).__name__}: "
         print(f"error: {name}{error}" + ("" if expected else " (--debug shows where)"), file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Print what the rooms log as plain lines on stderr while a command runs."""
+    logger, handler = logging.getLogger("unetr_nnunet"), logging.StreamHandler()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 if __name__ == "__main__":
