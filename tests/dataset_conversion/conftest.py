@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.dataset_conversion.conversions import conversion_of
 from tests.dataset_conversion.other_trees import TREES
 
 SHAPE_ZYX = (4, 16, 18)
@@ -85,6 +86,11 @@ def empty_tree(tmp_path):
 def btcv_tree(empty_tree):
     """Training cases 1, 2, 21 and test case 61."""
     return empty_tree.add(1, 2, 21, 61)
+
+
+@pytest.fixture
+def conversion(btcv_tree, tmp_path):
+    return conversion_of("btcv", btcv_tree.raw, tmp_path / "raw")
 
 
 @pytest.fixture

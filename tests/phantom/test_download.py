@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from unetr_nnunet.dataset_conversion import btcv_splits
+from unetr_nnunet.dataset_conversion.sources import btcv
 from unetr_nnunet.phantom import download, generate_case, write_phantom
 from unetr_nnunet.phantom.case import PhantomCase
 
@@ -116,8 +116,8 @@ def test_default_numbers_are_those_of_btcv(tmp_path, quick):
 
 
 def test_numbers_are_those_the_converter_expects():
-    assert download.TRAINING_NUMBERS == btcv_splits.TRAINING_NUMBERS
-    assert download.TEST_NUMBERS == btcv_splits.TEST_NUMBERS
+    assert download.TRAINING_NUMBERS == btcv.TRAINING_NUMBERS
+    assert download.TEST_NUMBERS == btcv.TEST_NUMBERS
 
 
 def test_interrupted_run_continues(tmp_path, quick, monkeypatch):

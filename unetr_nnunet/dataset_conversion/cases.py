@@ -1,7 +1,7 @@
 """The cases of a download: what was found, what a split takes of it, and what is wrong with each case."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unetr_nnunet.dataset_conversion import image_checks
 from unetr_nnunet.dataset_conversion.image_checks import Volume
@@ -49,19 +49,15 @@ class Selection:
         return self.training | self.test
 
     def without(self, bad: Collection[str]) -> "Selection":
-        """Return the selection without some cases."""
+        """Return the selection without some cases, and without folds that have lost all their cases of one kind."""
         folds = [
             {part: [name for name in names if name not in bad] for part, names in fold.items()} for fold in self.folds
         ]
-        return Selection(
-            self.split_name,
-            {name: case for name, case in self.training.items() if name not in bad},
-            {name: case for name, case in self.test.items() if name not in bad},
-            tuple(fold for fold in folds if all(fold.values())),
-            self.left_out,
-            self.problems,
-            self.case_problems,
-            self.notes,
+        return replace(
+            self,
+            training={name: case for name, case in self.training.items() if name not in bad},
+            test={name: case for name, case in self.test.items() if name not in bad},
+            folds=tuple(fold for fold in folds if all(fold.values())),
         )
 
 
