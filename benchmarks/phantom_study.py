@@ -59,6 +59,13 @@ THIN = (
     "left_adrenal_gland",
 )
 TIMED_STEPS = 15
+LIMITS = (
+    "**What this does not show.** Every network here learnt at 8e-3, a rate that convolutions with instance norm",
+    "survive and that the patch projection and the transformer of the original do not, and a patch held eight tokens.",
+    "So these figures do not say which network is better, or whether a transformer helps",
+    "([why](../../docs/explanation/architectures.md)).",
+)
+"""Stated above the tables."""
 YARDSTICK = """
 import torch
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
@@ -248,6 +255,8 @@ def main() -> None:
         f"{platform.machine()}, {side_by_side} cores, one thread a training, torch {version('torch')}, nnunetv2 "
         f"{version('nnunetv2')}. Plan: {json.dumps(plan_of(work))}. 12 training cases, 10 test cases, "
         f"Dice as mean over the seeds, with lowest and highest of several.",
+        "",
+        *LIMITS,
         "",
         "## Equal steps",
         "",
