@@ -16,6 +16,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from unetr_nnunet.trainers.names import BASE_NAME
+
 if TYPE_CHECKING:
     from unetr_nnunet.weights.released_unetr import ReleasedUNETR
 
@@ -70,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(
         f'\nnext:\n  eval "$(unetr_nnunet env)"\n  nnUNetv2_train {start.dataset_name} {arguments.configuration} 0 '
-        f"-tr nnUNetTrainerUNETR -p {start.plans_file.stem} -pretrained_weights {quote(str(start.weights))}"
+        f"-tr {BASE_NAME} -p {start.plans_file.stem} -pretrained_weights {quote(str(start.weights))}"
     )
     return 0
 

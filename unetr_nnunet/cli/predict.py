@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT
+
 if TYPE_CHECKING:
     from unetr_nnunet.images.cases import Case
     from unetr_nnunet.inference.model_set import ModelSet
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("-tr", "--trainer", default="nnUNetTrainer", help="trainer name (nnUNetTrainer)")
     model.add_argument("-p", "--plans", default="nnUNetPlans", help="plans identifier (nnUNetPlans)")
     model.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (all that are trained)")
-    model.add_argument("-chk", "--checkpoint", default="checkpoint_final.pth", help="(checkpoint_final.pth)")
+    model.add_argument("-chk", "--checkpoint", default=FINAL_CHECKPOINT, help=f"({FINAL_CHECKPOINT})")
     model.add_argument(
         "--trust-checkpoint", action="store_true", help="load checkpoints that can run code; of your own only"
     )
@@ -146,7 +148,7 @@ def _write_costs(path: Path, seconds_per_case: float, predictors: "list[Predicto
 
 
 def _models(arguments: argparse.Namespace) -> list[Path]:
-    from unetr_nnunet.nnunet.model_folder import find_model_folder
+    from unetr_nnunet.nnunet.folders import find_model_folder
 
     if arguments.model:
         return list(arguments.model)

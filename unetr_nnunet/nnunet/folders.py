@@ -1,15 +1,19 @@
-"""What nnU-Net v2 calls its folders: models, folds, cross-validations, ensembles, and where their labels lie.
+"""Find nnU-Net v2's folders and say what they are: data sets, models, folds, cross-validations, ensembles.
 
 Names as in nnU-Net v2 ``utilities/file_path_utilities.py`` and ``evaluation/find_best_configuration.py``.
 """
 
+import contextlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 DEFAULT_PLANS = ("nnUNetPlans", "3d_fullres")
+FINAL_CHECKPOINT = "checkpoint_final.pth"
+"""Of a training that has ended."""
 ALL = "all"
 """The fold that trains on every case, and so is validated on its own training cases."""
 
@@ -102,3 +106,91 @@ def _places(folder: Path, root: str, name: str) -> Iterator[Path]:
     yield dataset.parent.parent / root / dataset.name / name
     if os.environ.get(root):
         yield Path(os.environ[root]) / dataset.name / name
+
+
+class DatasetFolders(NamedTuple):
+    """Where a data set lies in nnU-Net's three folders; the raw one is there, the others may not be yet."""
+
+    raw: Path
+    preprocessed: Path
+    results: Path
+
+    @property
+    def name(self) -> str:
+        """Full name of the data set, such as ``Dataset017_BTCV``."""
+        return self.raw.name
+
+
+def find_dataset(number: int) -> DatasetFolders:
+    """Return the folders of the data set with this number, which has a ``dataset.json`` in ``nnUNet_raw``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: there are several.
+    """
+    raw = Path(os.environ["nnUNet_raw"])
+    found = [folder for folder in _numbered(raw, number) if (folder / "dataset.json").is_file()]
+    if not found:
+        raise FileNotFoundError(f"{raw} (nnUNet_raw) has no data set {number}: convert it (`unetr_nnunet convert`)")
+    if len(found) > 1:
+        names = " and ".join(folder.name for folder in found)
+        raise ValueError(f"the number {number} stands for {names} in {raw}: rename one of them")
+    others = (Path(os.environ[name]) / found[0].name for name in ("nnUNet_preprocessed", "nnUNet_results"))
+    return DatasetFolders(found[0], *others)
+
+
+def dataset_if_there(number: int) -> DatasetFolders | None:
+    """Return the folders of the data set with this number, None where there is none or nnU-Net's folders are not set.
+
+    Raises:
+        ValueError: there are several.
+    """
+    with contextlib.suppress(FileNotFoundError, KeyError):
+        return find_dataset(number)
+    return None
+
+
+def find_model_folder(
+    dataset: int | str, configuration: str, trainer: str = "nnUNetTrainer", plans: str = "nnUNetPlans"
+) -> Path:
+    """Return a model folder in ``nnUNet_results``, found as nnUNetv2_predict finds it.
+
+    Args:
+        dataset: number or full name of the data set, such as 17 or ``Dataset017_BTCV``.
+        configuration: such as ``3d_fullres``.
+        trainer: class name of the trainer.
+        plans: identifier of the plans.
+
+    Raises:
+        FileNotFoundError: if there is no such data set or model; the message names those there are.
+        ValueError: if ``nnUNet_results`` is not set, the data set is no number or name, or its number stands for two.
+    """
+    results = os.environ.get("nnUNet_results")
+    if not results:
+        raise ValueError("nnUNet_results is not set: export it, or name the model folder itself with -m")
+    folder = _results_of(Path(results), str(dataset))
+    model = folder / f"{trainer}__{plans}__{configuration}"
+    if not (model / "plans.json").is_file():
+        there = ", ".join(sorted(path.parent.name for path in folder.glob("*__*__*/plans.json")))
+        raise FileNotFoundError(f"{folder} has no model {model.name}; it has {there or 'none'}")
+    return model
+
+
+def _results_of(results: Path, dataset: str) -> Path:
+    if dataset.isdecimal():
+        found = _numbered(results, int(dataset))
+    elif dataset.startswith("Dataset"):
+        found = [path for path in results.glob("Dataset*") if path.name == dataset]
+    else:
+        raise ValueError(f"{dataset!r} is no data set of nnU-Net: give its number or its name, such as Dataset017_BTCV")
+    if not found:
+        there = ", ".join(sorted(path.name for path in results.glob("Dataset*")))
+        raise FileNotFoundError(f"{results} (nnUNet_results) has no data set {dataset}; it has {there or 'none'}")
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise ValueError(f"the number {dataset} stands for {names} in {results}: give the name")
+    return found[0]
+
+
+def _numbered(root: Path, number: int) -> list[Path]:
+    return sorted(path for path in root.glob(f"Dataset{number:03d}_*") if path.is_dir())

@@ -1,4 +1,4 @@
-"""Tell from nnU-Net's source which of its trainers leave the network to the plans.
+"""Learn from nnU-Net's source which trainers it has, and which of them leave the network to the plans.
 
 Importing nnU-Net's trainers takes seconds: matplotlib, seaborn, torch.compile, all augmentations. The network of most
 of them is what the plans say, by `nnUNetTrainer.build_network_architecture`; only those that have another are imported.
@@ -14,6 +14,16 @@ BASE = "nnUNetTrainer"
 METHOD = "build_network_architecture"
 
 
+def stock_trainers() -> set[str]:
+    """Return the class names in nnU-Net's folder of trainers."""
+    return {name for source in _sources() for name in re.findall(r"^class (\w+)", source, re.MULTILINE)}
+
+
+def _sources() -> list[str]:
+    folder = Path(nnunetv2.__path__[0], "training", BASE)  # where nnU-Net looks before all other folders
+    return [path.read_text(encoding="utf-8") for path in folder.rglob("*.py")]
+
+
 def builds_from_plans(name: str) -> bool:
     """Return whether nnU-Net's own trainer of this name builds its network from the plans alone.
 
@@ -24,8 +34,7 @@ def builds_from_plans(name: str) -> bool:
     if name == BASE:
         return True
     statement = re.compile(rf"^[ \t]*class[ \t]+{re.escape(name)}\b", re.MULTILINE)
-    folder = Path(nnunetv2.__path__[0], "training", BASE)  # where nnU-Net looks before all other folders
-    sources = [path.read_text(encoding="utf-8") for path in folder.rglob("*.py")]
+    sources = _sources()
     if sum(len(statement.findall(source)) for source in sources) != 1:
         return False
     source = next(filter(statement.search, sources))

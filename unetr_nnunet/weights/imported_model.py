@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from unetr_nnunet.architectures.build import PLANNED_NETWORK
+from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT
 from unetr_nnunet.organs import BACKGROUND, ORGAN_NAMES
+from unetr_nnunet.trainers.names import BASE_NAME
 from unetr_nnunet.weights.axis_order import reorder_axes
 from unetr_nnunet.weights.released_unetr import TOKEN_LENGTH, ReleasedUNETR
 
-TRAINER = "nnUNetTrainerUNETR"
 PLANS_NAME = "UNETRImportedPlans"
 CONFIGURATION = "3d_fullres"
 FOLD = "all"
@@ -37,7 +38,7 @@ MONAI_TO_NNUNET = (2, 1, 0)
 
 def model_folder(output: Path) -> Path:
     """Return where `write_model_folder` puts the model below ``output``."""
-    return output / f"{TRAINER}__{PLANS_NAME}__{CONFIGURATION}"
+    return output / f"{BASE_NAME}__{PLANS_NAME}__{CONFIGURATION}"
 
 
 def check_absent(path: Path, overwrite: bool) -> None:
@@ -86,7 +87,7 @@ def write_model_folder(released: ReleasedUNETR, source: str, output: Path, *, ov
     plans = imported_plans(released, output.resolve().name)
     checkpoint = {
         "network_weights": reorder_axes(released.weights, MONAI_TO_NNUNET, released.grid, TOKEN_SIZE),
-        "trainer_name": TRAINER,
+        "trainer_name": BASE_NAME,
         "init_args": {"plans": plans, "configuration": CONFIGURATION, "fold": FOLD, "dataset_json": dataset},
         "inference_allowed_mirroring_axes": None,
     }
@@ -95,7 +96,7 @@ def write_model_folder(released: ReleasedUNETR, source: str, output: Path, *, ov
     try:
         new = temporary / folder.name
         (new / f"fold_{FOLD}").mkdir(parents=True)
-        torch.save(checkpoint, new / f"fold_{FOLD}" / "checkpoint_final.pth")
+        torch.save(checkpoint, new / f"fold_{FOLD}" / FINAL_CHECKPOINT)
         for name, content in (("plans.json", plans), ("dataset.json", dataset)):
             (new / name).write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
         if folder.exists():
