@@ -109,6 +109,16 @@ def check_case(case: Case, undrawn: Collection[int] = ()) -> CheckedCase:
     return CheckedCase((), tuple(range_problems), image, tuple(dict.fromkeys(reasons)), absent)
 
 
+def check_channel(file: SourceFile, image: Volume | None) -> list[Problem]:
+    """Check a further channel of a case, and compare it with the first, where that could be read."""
+    channel, problems = _read(image_checks.read_image, file)
+    if channel is not None:
+        problems += image_checks.finite_problems(file, channel)
+        if image is not None:
+            problems += image_checks.pair_problems(file, channel, image)
+    return problems
+
+
 def _check_layer(layer: LabelLayer, image: Volume | None) -> tuple[Volume | None, list[Problem]]:
     label, problems = _read(image_checks.read_label, layer.file)
     if label is not None:

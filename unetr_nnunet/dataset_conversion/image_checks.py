@@ -113,7 +113,7 @@ def _scan(file: SourceFile, collect_values: bool) -> Volume:
     voxel_count = 0
     try:
         with file.open() as stream:
-            header, chunks = open_nifti(stream)
+            header, chunks = open_nifti(stream, gzipped=file.name.lower().endswith(".gz"))
             for chunk in scaled(chunks, header):
                 chunk_low, chunk_high = float(chunk.min()), float(chunk.max())
                 # np.fmin would hide a NaN
