@@ -1,5 +1,6 @@
 import errno
 import json
+import logging
 import math
 import multiprocessing
 import os
@@ -160,7 +161,8 @@ def ensembles(tmp_path: Path, threads: None) -> Ensembles:
     return Ensembles(tmp_path)
 
 
-def test_the_best_pair_is_found(ensembles: Ensembles, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_best_pair_is_found(ensembles: Ensembles, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     best = ensembles.choose()
     a, b, c = (model.identifier for model in (A, B, C))
     assert best.members == best.nnunet_choice == (a, b)
@@ -179,9 +181,8 @@ def test_the_best_pair_is_found(ensembles: Ensembles, capsys: pytest.CaptureFixt
     assert best.validation == ensembles.results / "ensembles" / ensemble_name((a, b), (0, 1))
     for case in ("case.0", "case.1"):
         assert read_mask(best.validation / f"{case}.nii.gz") == [1, 1, 1, 0, 1]
-    out = capsys.readouterr().out
-    assert f"0.8571  {a} + {b}\n0.8000  {c}\n" in out
-    assert f"nnU-Net's rule (single models and pairs) takes {a} + {b}" in out
+    assert [record.getMessage() for record in caplog.records][:2] == [f"0.8571  {a} + {b}", f"0.8000  {c}"]
+    assert f"nnU-Net's rule (single models and pairs) takes {a} + {b}" in caplog.text
 
 
 def test_nnunet_decides_to_remove_the_island(ensembles: Ensembles) -> None:

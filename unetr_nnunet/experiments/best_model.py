@@ -9,8 +9,8 @@ The test set has no say.
 
 import hashlib
 import json
+import logging
 import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from unetr_nnunet.atomic import write_json
 from unetr_nnunet.experiments.study import Model, Study
-from unetr_nnunet.experiments.study_plans import read_json_file, write_json_file
+from unetr_nnunet.experiments.study_plans import read_json_file
 
 LONGEST_NAME = 255
 """Bytes of a file name on common file systems."""
 Members = tuple[str, ...]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,8 @@ def choose_best(study: Study, folder: Path, results: Path, preprocessed: Path, w
             break
         best = step
     for members, dice in sorted(scores.items(), key=lambda item: -item[1]):
-        sys.stdout.write(f"{dice:.4f}  {' + '.join(members)}\n")
-    sys.stdout.write(f"nnU-Net's rule (single models and pairs) takes {' + '.join(nnunet_choice)}\n")
+        _log.info("%.4f  %s", dice, " + ".join(members))
+    _log.info("nnU-Net's rule (single models and pairs) takes %s", " + ".join(nnunet_choice))
     validation = _merged(best, study.folds, results) if len(best) == 1 else trial.masks(best)
     rules = _postprocessing(validation, results / best[0], truth, workers)
     return BestModel(best, study.folds, scores[best], scores, nnunet_choice, rules, validation)
@@ -174,7 +176,7 @@ class _Trials:
 
         with ThreadPoolExecutor(self.workers) as pool:
             dice = _mean_dice(pool.map(score, self._probabilities(members)))
-        write_json_file({"members": members, "dice": dice}, noted)
+        write_json({"members": members, "dice": dice}, noted)
         return dice
 
     def _validated(self, members: Members) -> float:
@@ -248,4 +250,4 @@ def _postprocessing(validation: Path, model: Path, truth: Path, workers: int) ->
         num_processes=workers,
         keep_postprocessed_files=True,
     )
-    return tuple((function.__name__, words) for function, words in zip(functions, arguments, strict=True))
+    return tuple((function.__name__, keywords) for function, keywords in zip(functions, arguments, strict=True))

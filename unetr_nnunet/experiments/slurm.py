@@ -1,19 +1,22 @@
-"""What a study's workflow says to Slurm, and what has to be done because Snakemake does not come back to its old jobs.
+"""Snakemake's options for Slurm, the cluster's limits, and what to do with the jobs of an earlier run.
+
+Snakemake does not come back to its old jobs, so they are cancelled.
 
 Options as of snakemake-executor-plugin-slurm 2.8. A cluster without accounting has no ``sacct``; ``squeue`` tells the
 states there, else every job would be lost without a word.
 """
 
 import hashlib
+import logging
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 POLL_S = 1.0
 PATIENCE_S = 300.0
+_log = logging.getLogger(__name__)
 
 
 def options(folder: Path, partition: str | None = None, account: str | None = None) -> list[str]:
@@ -24,15 +27,15 @@ def options(folder: Path, partition: str | None = None, account: str | None = No
         partition: that jobs go to; the cluster's default where None.
         account: that jobs are charged to; the user's default where None.
     """
-    words = ["--executor", "slurm", "--slurm-jobname-prefix", prefix(folder), "--slurm-requeue"]
-    words += ["--slurm-logdir", str(folder / "logs" / "slurm")]
+    arguments = ["--executor", "slurm", "--slurm-jobname-prefix", prefix(folder), "--slurm-requeue"]
+    arguments += ["--slurm-logdir", str(folder / "logs" / "slurm")]
     chosen = {"slurm_partition": partition, "slurm_account": account}
     if any(chosen.values()):
         # Snakemake evaluates what is not quoted: 2024-12 would be another account
-        words += ["--default-resources", *(f"{name}={value!r}" for name, value in chosen.items() if value)]
+        arguments += ["--default-resources", *(f"{name}={value!r}" for name, value in chosen.items() if value)]
     if not has_accounting():
-        words += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]
-    return words
+        arguments += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]
+    return arguments
 
 
 def prefix(folder: Path) -> str:
@@ -91,7 +94,7 @@ def cancel_jobs_of(folder: Path) -> None:
             raise RuntimeError(
                 f"jobs {' '.join(left)} of an earlier run do not end: cancel them (scancel), start again"
             )
-        sys.stderr.write(f"cancelling {len(left)} job(s) of an earlier run\n")
+        _log.info("cancelling %d job(s) of an earlier run", len(left))
         subprocess.run(["scancel", "--signal=TERM", "--full", *left], check=False)
         subprocess.run(["scancel", *left], check=False)
         time.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""Where a study stands: read from its marks and from nnU-Net's own training logs, whoever runs it and wherever."""
+"""Tell how far a study is, from its marks and from nnU-Net's training logs, whoever runs it and wherever."""
 
 import os
 import re

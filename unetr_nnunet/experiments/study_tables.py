@@ -1,4 +1,4 @@
-"""The tables of a study: training loss, share of organ voxels labelled right, and Dice with its interval.
+"""Write the tables of a study: training loss, share of organ voxels labelled correctly, and Dice with its interval.
 
 The first two columns have the form of the study that this project started from, whose "accuracy" is not defined; here
 it is the share of all organ voxels of the validation cases that have their organ's label. Dice is over all validation
