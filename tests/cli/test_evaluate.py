@@ -31,7 +31,7 @@ def test_scores_btcv_names_and_writes_beside_the_predictions(
     predictions, labels = folders
     assert main(["evaluate", str(predictions), str(labels)]) == 0
     out = capsys.readouterr().out
-    assert "mean of 13 of 13 organs 0.6667" in " ".join(out.split())
+    assert "mean of 13 of 13 organs 0.667" in " ".join(out.split())
     assert "Protocol 'nnunet'" in out
     metrics = json.loads((predictions / "metrics.json").read_text())
     foreground = metrics["foreground_mean"]
@@ -91,7 +91,7 @@ def test_all_protocols_side_by_side(
     assert main(["evaluate", str(predictions), str(labels), "--protocol", "all", "-o", str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
     row = next(line for line in captured.out.splitlines() if line.startswith("| gallbladder"))
-    assert [cell.strip() for cell in row.split("|")[2:5]] == ["0.0000 (2)", "0.0000 (2)", "1.0000 (2)"]
+    assert [cell.strip() for cell in row.split("|")[2:5]] == ["0.000 (2)", "0.000 (2)", "1.000 (2)"]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     stems = ("metrics", "metrics_btcv-challenge", "metrics_synapse-8", "metrics_unetr")
     tables = [stem + end for stem in stems for end in (".csv", ".json")]
@@ -126,7 +126,7 @@ def test_other_grids_are_resampled_where_asked_and_tolerance_is_stated(
     assert main(["evaluate", str(predictions), str(labels), "--resample", "--tolerance", "flare"]) == 0
     captured = capsys.readouterr()
     assert "resampled BTCV_0061: origin" in captured.err
-    assert "mean of 13 of 13 organs 0.6667" in " ".join(captured.out.split())
+    assert "mean of 13 of 13 organs 0.667" in " ".join(captured.out.split())
     assert "tolerance 'flare'" in captured.out
     assert not (predictions / "summary.json").exists(), "nnU-Net would not resample"
 

@@ -2,48 +2,34 @@
 
 import json
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
+from tests.evaluation.made_up import evaluation, score
 from unetr_nnunet.evaluation.model_results import ModelResults
+from unetr_nnunet.evaluation.protocols import ProtocolDescription
 from unetr_nnunet.organs import ORGANS
 
 LIVER, SPLEEN = ORGANS[5], ORGANS[0]
 IDS = {"spleen": 1, "liver": 6}
-PROTOCOL = {"name": "nnunet", "statement": "every label on the original grid", "source": "nnU-Net v2"}
+PROTOCOL = ProtocolDescription("nnunet", "every label on the original grid", "nnU-Net v2")
 SIZE = (10, 30, 40)  # z, y, x
 SPACING = (1.0, 2.0, 5.0)  # x, y, z
 
 
-def evaluation(dice: dict[str, dict[str, float]], **more: Any) -> dict[str, Any]:
-    """Return the content of a metrics.json from Dice by organ and case."""
-    cases = sorted({case for values in dice.values() for case in values})
-    return {
-        "predictions": "masks",
-        "labels": "labels",
-        "label_ids": {organ: IDS.get(organ, 50 + place) for place, organ in enumerate(dice)},
-        "ignore_label": None,
-        "protocol": PROTOCOL,
-        "metrics": ["dice"],
-        "cases": {
-            case: {organ: {"dice": values.get(case, math.nan)} for organ, values in dice.items()} for case in cases
-        },
-        "organs": {organ: {} for organ in dice},
-        "refused": {},
-        "without_prediction": [],
-        "without_label": [],
-        **more,
-    }
-
-
 def model(name: str, dice: dict[str, dict[str, float]], folder: Path = Path("nowhere"), **more: Any) -> ModelResults:
-    """Return results without any file."""
-    fields = {"fold_of": {}, "seed": None, "predictions": {}, "labels": {}, "notes": ()}
-    extra = {key: more.pop(key) for key in list(more) if key in fields}
-    return ModelResults(name, evaluation(dice, **more), folder=folder, **{**fields, **extra})
+    """Return results without any file, from Dice by organ and case; NaN where a case is not named."""
+    cases = sorted({case for values in dice.values() for case in values})
+    organs = {case: {organ: score(values.get(case, math.nan)) for organ, values in dice.items()} for case in cases}
+    label_ids = {organ: IDS.get(organ, 50 + place) for place, organ in enumerate(dice)}
+    own = {field.name for field in fields(ModelResults)}
+    results = {key: more.pop(key) for key in list(more) if key in own}
+    scored = evaluation(organs, *dice, **{"protocol": PROTOCOL, "label_ids": label_ids, **more})
+    return ModelResults(name, scored, folder=folder, **results)
 
 
 def random_model(

@@ -1,19 +1,8 @@
 import re
 
-import pytest
-
 from tests.report.studies import model, random_model
-from unetr_nnunet.report.answer import (
-    answer,
-    number,
-    oriented,
-    p_value,
-    pair_words,
-    pairs_of,
-    signed,
-    weakest_organs,
-)
-from unetr_nnunet.report.study import gather
+from unetr_nnunet.report.answer import answer, difference_section, pair_words
+from unetr_nnunet.report.models import gather
 
 
 def test_one_model() -> None:
@@ -69,7 +58,7 @@ def test_the_highest_mean_is_claimed_only_where_it_is_one() -> None:
     study = gather(
         [model("A", {"liver": easy, "aorta": hard}), model("B", {"liver": {"a": 0.8, "b": 0.8}, "aorta": {"a": 0.5}})]
     )
-    assert study.overall["A"]["mean"] < study.overall["B"]["mean"], "A is measured on what B missed, too"
+    assert study.overall["A"].mean < study.overall["B"].mean, "A is measured on what B missed, too"
     assert "A ranks first by the values that every model has (mean Dice 0.700, 2 cases)" in answer(study)
 
 
@@ -84,8 +73,9 @@ def test_ranks_without_a_settled_mean_are_called_so_in_the_answer_and_in_the_tab
     assert "ranks favour A over it, but the mean difference is not settled (+0." in words
     assert "p = 0.008)" in words
     assert "no evidence" not in words
-    (pair,) = pairs_of(study, study.models[0])
-    assert pair_words(study, "B", pair, pair["mean"]) == "ranks favour A, the mean is not settled"
+    assert study.comparison is not None
+    (pair,) = study.comparison.pairs_of("B")
+    assert pair_words(pair.mean, "B", "A") == "ranks favour A, the mean is not settled"
 
 
 def test_a_first_rank_on_few_shared_cases_does_not_hide_who_is_better() -> None:
@@ -102,7 +92,7 @@ def test_models_share_the_highest_mean() -> None:
     equal = {"liver": {f"c{case}": 0.5 + case / 20 for case in range(8)}}
     assert answer(gather([model("A", equal), model("B", equal)])) == (
         "A and B share the highest mean Dice, 0.675 (8 cases); there is no difference between A and B (+0.000, "
-        "95 % interval +0.000 to +0.000, p = 1.00)."
+        "95 % interval +0.000 to +0.000, p = 1.000)."
     )
     third = {"liver": {case: value - 0.2 for case, value in equal["liver"].items()}}
     words = answer(gather([model("A", equal), model("C", third), model("B", equal)]))
@@ -117,29 +107,28 @@ def test_no_value_at_all() -> None:
     assert "nothing to say" in answer(gather([model("A", {"liver": {"a": float("nan")}})]))
 
 
-def test_pairs_are_turned_to_the_model_asked_for() -> None:
-    study = gather([random_model("A", 12, mean=0.7), random_model("B", 12, mean=0.8, seed=1)])
-    (pair,) = study.comparison["pairs"] if study.comparison else ()
-    by_first, by_second = oriented(pair, "A"), oriented(pair, "B")
-    assert by_first["mean"]["difference"] == -by_second["mean"]["difference"] < 0
-    assert by_first["mean"]["low"] == -by_second["mean"]["high"]
-    assert by_first["mean"]["low"] < by_first["mean"]["high"]
-    assert by_first["columns"]["liver"]["effect"] == -1 == -by_second["columns"]["liver"]["effect"]
-    assert [each["other"] for each in pairs_of(study, study.models[0])] == ["A"]
+# ---- paired differences ----
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"), [(0.0001, "< 0.001"), (0.0123, "0.012"), (0.456, "0.46"), (None, "\u2013")]
-)
-def test_p_values(value: float | None, shown: str) -> None:
-    assert p_value(value) == shown
+def test_one_model_has_no_differences() -> None:
+    assert difference_section(gather([random_model("A", 6)])) is None
 
 
-def test_numbers() -> None:
-    assert (number(0.12345), number(None), number(float("nan"))) == ("0.123", "\u2013", "\u2013")
-    assert (signed(-0.5), signed(0.5), signed(None)) == ("\u22120.500", "+0.500", "\u2013")
-
-
-def test_weakest_organs() -> None:
-    study = gather([model("A", {"liver": {"a": 0.9}, "aorta": {"a": 0.1}, "spleen": {"a": float("nan")}})])
-    assert weakest_organs(study, study.models[0], "a") == [("aorta", 0.1), ("liver", 0.9)]
+def test_the_leader_is_compared_with_every_other() -> None:
+    models = [
+        random_model(name, 20, mean=mean, seed=seed)
+        for seed, (name, mean) in enumerate((("A", 0.6), ("B", 0.9), ("C", 0.9)))
+    ]
+    content = difference_section(gather(models))
+    assert content is not None
+    assert content["leader"] in ("B", "C")
+    last = content["pairs"][-1]
+    assert last["other"] == "A"
+    assert [row["organ"] for row in last["rows"]] == ["mean of organs", "spleen", "liver"]
+    assert {row["words"] for row in last["rows"]} == {f"{content['leader']} is better"}
+    assert "better" not in content["pairs"][0]["rows"][0]["words"]
+    matrix = dict(content["matrix"])
+    names = content["names"]
+    assert matrix["A"][names.index("B")].difference == -matrix["B"][names.index("A")].difference
+    assert matrix["A"][names.index("A")] is None
+    assert content["ranking"][-1][0] == "A"

@@ -1,8 +1,11 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.report.studies import write_log
+from unetr_nnunet.evaluation.statistics import Estimate
+from unetr_nnunet.evaluation.verdict import Difference
 from unetr_nnunet.nnunet.training_log import read_fold_logs
 from unetr_nnunet.report import figures
 from unetr_nnunet.report.figures import (
@@ -17,8 +20,8 @@ from unetr_nnunet.report.figures import (
 from unetr_nnunet.report.svg import Scale
 
 MARKUP = "<img src=x onerror=alert(1)>"
-SURE = {"mean": 0.5, "low": 0.4, "high": 0.6}
-UNSURE = {"mean": 0.9, "low": None, "high": None}
+SURE = Estimate(3, 0.5, low=0.4, high=0.6)
+UNSURE = Estimate(1, 0.9)
 
 
 def test_means_intervals_and_cases_are_where_they_belong() -> None:
@@ -75,16 +78,15 @@ def _groups(figure: str) -> list[ElementTree.Element]:
 
 def test_a_difference_is_filled_only_where_it_is_shown() -> None:
     scale = Scale(-1, 1, 0, 200)
-    figures_ = {"difference": 0.5, "low": 0.25, "high": 0.75, "better": None}
-    hollow = ElementTree.fromstring(figures.difference_cell(figures_, scale, "x"))
-    filled = ElementTree.fromstring(figures.difference_cell({**figures_, "better": "a"}, scale, "x"))
+    shown = Difference("dice", 9, 0.5, 0.25, 0.75, p=0.01, p_holm=0.01, effect=1)
+    hollow = ElementTree.fromstring(figures.difference_cell(replace(shown, p_holm=0.2), scale, "x"))
+    filled = ElementTree.fromstring(figures.difference_cell(shown, scale, "x"))
     circle, full = hollow.find("circle"), filled.find("circle")
     assert circle is not None
     assert full is not None
     assert circle.get("cx") == full.get("cx") == "150"
     assert (circle.get("fill"), full.get("fill")) == ("#fff", figures.ACCENT)
-    empty = {"difference": None, "low": None, "high": None, "better": None}
-    assert "circle" not in figures.difference_cell(empty, scale, "x")
+    assert "circle" not in figures.difference_cell(Difference("dice", 0), scale, "x")
 
 
 def test_learning_curves_of_all_folds(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from tests.chromium import WatchedPage
+from tests.evaluation.made_up import score
 from tests.report.studies import SIZE, model, random_model, with_masks, write_log, write_plans, write_volume
+from unetr_nnunet.evaluation.figures import CaseFigures
 from unetr_nnunet.evaluation.model_results import ModelResults
-from unetr_nnunet.report import differences, page
-from unetr_nnunet.report.page import SECTION_TITLES, write_report
+from unetr_nnunet.report import page
+from unetr_nnunet.report.page import SECTION_TITLES, breakable, typographic, write_report
 
 MARKUP = "<img src=x onerror=alert(1)>"
 SCRIPT = "</script><script>document.title='gone'</script>"
@@ -21,10 +23,9 @@ def report(tmp_path: Path) -> Path:
     case = "<b onclick=alert(1)>&_0001"
     models = [with_masks(name, tmp_path, (5, 14, 30), case, notes=(SCRIPT,)) for name in ("UNETR", MARKUP)]
     for place, each in enumerate(models):
-        each.evaluation["cases"] |= {
-            f"case_{number:04}": {"spleen": {"dice": 0.5 + 0.04 * number}, "liver": {"dice": 0.98 - 0.01 * place}}
-            for number in range(2, 10)
-        }
+        for number in range(2, 10):
+            organs = {"spleen": score(0.5 + 0.04 * number), "liver": score(0.98 - 0.01 * place)}
+            each.evaluation.cases[f"case_{number:04}"] = CaseFigures(organs)
     write_volume(tmp_path / "images" / f"{case}_0000.nii.gz", np.zeros(SIZE, np.int16))
     trainer = tmp_path / "nnUNetTrainerUNETR__nnUNetPlans__3d_small"
     write_plans(write_log(trainer))
@@ -189,7 +190,7 @@ def test_a_broken_section_costs_that_section_only(tmp_path: Path, monkeypatch: p
     def broken(*_: object) -> None:
         raise ValueError("a disk gone <b>")
 
-    monkeypatch.setattr(differences, "context", broken)
+    monkeypatch.setattr(page, "difference_section", broken)
     text = write_report([random_model("A", 6)], tmp_path / "report.html").read_text()
     assert "This section could not be made. ValueError: a disk gone &lt;b&gt;" in text
     assert 'id="cases"' in text
@@ -205,3 +206,11 @@ def test_the_page_lets_its_own_script_run_and_no_other() -> None:
     assets = page._assets()
     assert "default-src 'none'" in assets["policy"]
     assert "unsafe-inline" not in assets["policy"].split("script-src")[1]
+
+
+def test_lines_break_after_underscores_and_markup_is_escaped() -> None:
+    assert breakable("a_<b>") == "a_<wbr>&lt;b&gt;"
+
+
+def test_hyphens_are_no_minus() -> None:
+    assert [typographic(text) for text in ("-", "-0.5", "-1 to +2")] == ["\u2013", "\u22120.5", "\u22121 to +2"]

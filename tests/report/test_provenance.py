@@ -11,7 +11,7 @@ from tests.report.studies import model, with_masks, write_log, write_plans
 from unetr_nnunet.cli.main import main
 from unetr_nnunet.evaluation.model_results import read_model
 from unetr_nnunet.report import provenance
-from unetr_nnunet.report.study import gather
+from unetr_nnunet.report.models import gather
 from unetr_nnunet.report.training import read_training
 
 DICE = {"liver": {"a": 0.5}}
@@ -23,7 +23,7 @@ def test_commands_of_nnunet(tmp_path: Path) -> None:
     write_log(folder, "3")
     trained = model("m", DICE, folder)
     lines = provenance.commands(trained, read_training(trained))
-    assert lines[1:] == ["nnUNetv2_train Dataset017_BTCV 3d_fullres 3 -tr nnUNetTrainerUNETR -p nnUNetPlans"]
+    assert lines[1:2] == ["nnUNetv2_train Dataset017_BTCV 3d_fullres 3 -tr nnUNetTrainerUNETR -p nnUNetPlans"]
     masks = tmp_path / "my masks"
     masks.mkdir()
     images = tmp_path / "images"
@@ -53,7 +53,7 @@ def test_what_scores_a_trainer_folder_can_be_run(
     ]
     for line in scoring:
         assert main([*shlex.split(line)[1:], "--workers", "1"]) == 1, "labels of the other folds have no prediction"
-    assert "case(s) scored" in capsys.readouterr().out
+    assert "2 cases scored" in capsys.readouterr().out
     validation = folder / "fold_1" / "validation"
     alone = read_model(validation / "metrics.json")
     assert provenance.commands(alone, read_training(alone))[-1] == f"# figures as they stand in {alone.folder}"

@@ -6,8 +6,8 @@ import pytest
 from tests.report.studies import model, random_model
 from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.report.answer import answer
+from unetr_nnunet.report.models import gather
 from unetr_nnunet.report.seeds import name_without_seed, pool_seeds
-from unetr_nnunet.report.study import gather
 
 
 def seeded(name: str, dice: dict[str, dict[str, float]], seed: int) -> ModelResults:
@@ -22,10 +22,10 @@ def test_a_models_figures_are_means_over_its_seeds() -> None:
     ]
     (pooled, other), seeds = pool_seeds(trainings)
     assert (pooled.name, other.name) == ("A", "B")
-    assert pooled.scores()["liver"]["a"] == pytest.approx(0.6)
-    assert math.isnan(pooled.scores()["liver"]["b"]), "one seed has no value"
-    assert pooled.scores()["aorta"]["a"] == pytest.approx(0.2)
-    assert math.isnan(pooled.scores()["aorta"]["b"])
+    assert pooled.evaluation.scores()["liver"]["a"] == pytest.approx(0.6)
+    assert math.isnan(pooled.evaluation.scores()["liver"]["b"]), "one seed has no value"
+    assert pooled.evaluation.scores()["aorta"]["a"] == pytest.approx(0.2)
+    assert math.isnan(pooled.evaluation.scores()["aorta"]["b"])
     assert [each.seed for each in seeds["A"]] == [0, 2]
 
 
@@ -38,10 +38,10 @@ def test_one_seed_that_paints_an_absent_organ_does_not_stand_for_all() -> None:
         )
         for seed in range(3)
     ]
-    assert [gather([each]).overall[each.name]["mean"] for each in trainings] == pytest.approx([0.45, 0.9, 0.9])
+    assert [gather([each]).overall[each.name].mean for each in trainings] == pytest.approx([0.45, 0.9, 0.9])
     study = gather(trainings)
-    assert study.overall["A"]["mean"] == pytest.approx(0.9)
-    assert study.overall["A"]["cases"] == 5
+    assert study.overall["A"].mean == pytest.approx(0.9)
+    assert study.overall["A"].cases == 5
     assert study.problems == (
         "A: 5 Dice value(s), each a case's organ, that not every one of the 3 seeds has are left out of the mean over "
         "seeds",
@@ -51,7 +51,7 @@ def test_one_seed_that_paints_an_absent_organ_does_not_stand_for_all() -> None:
 def test_only_the_cases_that_every_seed_has() -> None:
     first, second = seeded("A", {"liver": {"a": 0.5, "b": 0.9}}, 0), seeded("A", {"liver": {"a": 0.7}}, 1)
     (pooled,), _ = pool_seeds([first, second])
-    assert pooled.scores() == {"liver": {"a": pytest.approx(0.6)}}
+    assert pooled.evaluation.scores() == {"liver": {"a": pytest.approx(0.6)}}
     study = gather([first, second])
     assert study.problems == ("A_seed1: no figures of 1 case(s) that another model has: b",)
     apart = [seeded("A", {"liver": {"a": 0.5}}, 0), seeded("A", {"liver": {"b": 0.7}}, 1)]
@@ -77,6 +77,7 @@ def test_seeds_are_no_rivals() -> None:
     ]
     study = gather(trainings)
     assert [each.name for each in study.models] == ["A", "B"]
-    assert study.comparisons == 1
+    assert study.comparison is not None
+    assert len(study.comparison.pairs) == 1
     assert "it is better than B by" in answer(study)
     assert [study.short(each) for each in study.trainings[:3]] == ["A, seed 0", "A, seed 1", "A, seed 2"]

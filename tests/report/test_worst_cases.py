@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.report.studies import SIZE, model, random_model, with_masks, write_volume
-from unetr_nnunet.report.study import gather
-from unetr_nnunet.report.worst_cases import context, find_image, ranked_cases, worst_cases
+from unetr_nnunet.report.models import gather
+from unetr_nnunet.report.worst_cases import context, find_image, ranked_cases, weakest_organs, worst_cases
 
 
 def test_cases_are_ranked_over_all_models() -> None:
@@ -42,3 +42,8 @@ def test_images_are_found_by_name_or_digits() -> None:
     assert find_image("label0061", Path("label0061.nii.gz"), files) == Path("a")
     assert find_image("label0062", Path("label0062.nii.gz"), files) is None, "two could be meant"
     assert find_image("x", Path("case.nii.gz"), files) == Path("d")
+
+
+def test_weakest_organs() -> None:
+    reported = gather([model("A", {"liver": {"a": 0.9}, "aorta": {"a": 0.1}, "spleen": {"a": float("nan")}})])
+    assert weakest_organs(reported, reported.models[0], "a") == [("aorta", 0.1), ("liver", 0.9)]

@@ -16,11 +16,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from unetr_nnunet.evaluation.absent_organs import RULES
-from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from unetr_nnunet.evaluation.tolerances import DEFAULT_TOLERANCE, TOLERANCES
+from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, DEFAULT_TOLERANCE, PROTOCOLS, RULES, TOLERANCES
+
+if TYPE_CHECKING:
+    from unetr_nnunet.evaluation.figures import Evaluation
 
 ALL = "all"
 
@@ -88,14 +89,15 @@ def run(arguments: argparse.Namespace) -> int:
     return _report_problems(evaluations[0])
 
 
-def _write(evaluations: list[dict[str, Any]], output: Path) -> list[Path]:
+def _write(evaluations: "list[Evaluation]", output: Path) -> list[Path]:
     from unetr_nnunet.atomic import atomic_path
+    from unetr_nnunet.evaluation.metrics_file import write_csv, write_json
     from unetr_nnunet.evaluation.nnunet_summary import offer_nnunet_summary
-    from unetr_nnunet.evaluation.tables import format_protocols, write_csv, write_json
+    from unetr_nnunet.evaluation.tables import format_protocols
 
     written = []
     for index, evaluation in enumerate(evaluations):
-        stem = f"metrics_{evaluation['protocol']['name']}" if index else "metrics"
+        stem = f"metrics_{evaluation.protocol.name}" if index else "metrics"
         written += [output / f"{stem}.csv", output / f"{stem}.json"]
         write_csv(evaluation, written[-2])
         write_json(evaluation, written[-1])
@@ -108,13 +110,13 @@ def _write(evaluations: list[dict[str, Any]], output: Path) -> list[Path]:
     return written
 
 
-def _report_problems(evaluation: dict[str, Any]) -> int:
-    for case, words in evaluation["resampled"].items():
-        print(f"resampled {case}: {words}", file=sys.stderr)
+def _report_problems(evaluation: "Evaluation") -> int:
+    for case, how in evaluation.resampled.items():
+        print(f"resampled {case}: {how}", file=sys.stderr)
     problems = [
-        *(f"refused {case}: {reason}" for case, reason in evaluation["refused"].items()),
-        *(f"missing: no prediction for the label {stem}" for stem in evaluation["without_prediction"]),
-        *(f"extra: no label for the prediction {stem}" for stem in evaluation["without_label"]),
+        *(f"refused {case}: {reason}" for case, reason in evaluation.refused.items()),
+        *(f"missing: no prediction for the label {stem}" for stem in evaluation.without_prediction),
+        *(f"extra: no label for the prediction {stem}" for stem in evaluation.without_label),
     ]
     for problem in problems:
         print(problem, file=sys.stderr)

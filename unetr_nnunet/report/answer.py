@@ -1,127 +1,65 @@
-"""The answer in one sentence: which model, by how much, how sure. Words never say more than the figures."""
+"""The answer in a sentence, and the paired differences behind it. Words never say more than the figures."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from unetr_nnunet.evaluation.comparison import Comparison, Pair
+from unetr_nnunet.evaluation.metrics import DICE, NO_VALUE, ROUNDING
 from unetr_nnunet.evaluation.model_results import ModelResults
-from unetr_nnunet.evaluation.verdict import Outcome, outcome
-from unetr_nnunet.report.names import organ_label
-from unetr_nnunet.report.study import Study
+from unetr_nnunet.evaluation.verdict import Difference, Outcome, count, p_equation
+from unetr_nnunet.report.figures import difference_axis, difference_cell
+from unetr_nnunet.report.models import ReportedModels, organ_label
+from unetr_nnunet.report.svg import Scale, nice_scale
 
-DASH, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"
-ROUNDING = 1e-12
-"""Means that differ by less are equal."""
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Return a figure as text, a dash where there is none."""
-    return DASH if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+FIGURE_PX = 230.0
 
 
-def signed(value: float | None, digits: int = 3) -> str:
-    """Return a difference as text, with its sign."""
-    return DASH if value is None or not math.isfinite(value) else f"{value:+.{digits}f}".replace("-", MINUS)
-
-
-def p_value(value: float | None) -> str:
-    """Return a p value as text."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
-
-
-def interval(figures: Mapping[str, Any], digits: int = 3) -> str:
-    """Return "low to high"; a dash where there is no interval."""
-    if figures.get("low") is None or not math.isfinite(figures["low"]):
-        return DASH
-    return f"{number(figures['low'], digits)} to {number(figures['high'], digits)}".replace("-", MINUS)
-
-
-def cases_in_words(count: int) -> str:
-    """Return "1 case" or "n cases"."""
-    return f"{count} case" + ("" if count == 1 else "s")
-
-
-def oriented(pair: Mapping[str, Any], first: str) -> dict[str, Any]:
-    """Return a pair's figures as ``first`` minus the other, by column and for "mean", whichever way they were made."""
-    turn = pair["first"] != first
-    return {
-        "other": pair["first"] if turn else pair["second"],
-        "cases": pair["cases"],
-        "columns": {column: _turned(figures, turn) for column, figures in pair["columns"].items()},
-        "mean": _turned(pair["mean"], turn),
-    }
-
-
-def _turned(figures: Mapping[str, Any], turn: bool) -> dict[str, Any]:
-    if not turn:
-        return dict(figures)
-    signs = ("difference", "low", "high", "effect")
-    minus = {key: None if figures.get(key) is None else -figures[key] for key in signs}
-    return {**figures, **minus, "low": minus["high"], "high": minus["low"]}
-
-
-def pairs_of(study: Study, model: ModelResults) -> list[dict[str, Any]]:
-    """Return the comparisons of one model with each other one, in the study's order."""
-    if not study.comparison:
-        return []
-    found = {
-        pair["other"]: pair
-        for each in study.comparison["pairs"]
-        if model.name in (each["first"], each["second"])
-        for pair in [oriented(each, model.name)]
-    }
-    return [found[other.name] for other in study.models if other.name in found]
-
-
-def answer(study: Study) -> str:
+def answer(reported: ReportedModels) -> str:
     """Return the answer in one sentence, or two where it needs a caution."""
-    best = study.models[0]
-    figures = study.overall[best.name]
-    if not figures["cases"]:
+    best = reported.models[0]
+    overall = reported.overall[best.name]
+    if not overall.cases:
         return "No case has a value, so there is nothing to say about any model."
-    count = cases_in_words(figures["cases"])
-    shown = f"{number(figures['mean'])} ({_sure(figures)}, {count})"
-    if not study.comparison:
-        return f"{study.short(best)} reaches a mean Dice of {shown}{_range_of_organs(study, best)}."
-    ranking = study.comparison["ranking"]
+    interval = DICE.interval(overall.low, overall.high)
+    certainty = "no interval from so few cases" if interval == NO_VALUE else f"95 % interval {interval}"
+    shown = f"{DICE.text(overall.mean)} ({certainty}, {count(overall.cases, 'case')})"
+    if not reported.comparison:
+        return f"{reported.short(best)} reaches a mean Dice of {shown}{_range_of_organs(reported, best)}."
+    ranking = reported.comparison.ranking
     if not ranking:
         return "No case has been scored for every model, so the models cannot be ranked; each stands for itself below."
-    leaders = [row["model"] for row in ranking if row["rank"] == 1]
-    it = study.short(best) if len(leaders) > 1 else "it"
-    who = _listed([study.names[name] for name in leaders])
-    return f"{who} {_first_place(study, leaders, shown, count)}; {_against_others(study, best, it)}."
+    leaders = [row.model for row in ranking if row.rank == 1]
+    it = reported.short(best) if len(leaders) > 1 else "it"
+    who = _listed([reported.names[name] for name in leaders])
+    place = _first_place(reported, leaders, shown, ranking[0].mean)
+    return f"{who} {place}; {_against_others(reported, it)}."
 
 
-def _first_place(study: Study, leaders: Sequence[str], shown: str, count: str) -> str:
+def _first_place(reported: ReportedModels, leaders: Sequence[str], shown: str, mean: float) -> str:
     """Return what the leaders are first in: the means of all their values where these agree with the ranking."""
-    mean = number((study.comparison or {})["ranking"][0]["mean"])
     tied = len(leaders) > 1
     ranks = "share the first rank" if tied else "ranks first"
-    if len(study.shared_cases) < len(study.cases):
-        return f"{ranks} on the {cases_in_words(len(study.shared_cases))} that every model has (mean Dice {mean})"
-    means = {name: figures["mean"] or 0 for name, figures in study.overall.items()}
+    cases = count(reported.overall[reported.models[0].name].cases, "case")
+    if len(reported.shared_cases) < len(reported.cases):
+        shared = count(len(reported.shared_cases), "case")
+        return f"{ranks} on the {shared} that every model has (mean Dice {DICE.text(mean)})"
+    means = {name: 0.0 if math.isnan(overall.mean) else overall.mean for name, overall in reported.overall.items()}
     if min(means[name] for name in leaders) < max(means.values()) - ROUNDING:
-        return f"{ranks} by the values that every model has (mean Dice {mean}, {count})"
-    return f"share the highest mean Dice, {mean} ({count})" if tied else f"has the highest mean Dice, {shown}"
+        return f"{ranks} by the values that every model has (mean Dice {DICE.text(mean)}, {cases})"
+    return (
+        f"share the highest mean Dice, {DICE.text(mean)} ({cases})" if tied else f"has the highest mean Dice, {shown}"
+    )
 
 
-def _sure(figures: Mapping[str, Any]) -> str:
-    return "no interval from so few cases" if figures["low"] is None else f"95 % interval {interval(figures)}"
-
-
-def _range_of_organs(study: Study, model: ModelResults) -> str:
-    means = {
-        column: sum(values) / len(values)
-        for column in study.columns
-        if (values := list(study.column_values(model, column).values()))
-    }
+def _range_of_organs(reported: ReportedModels, model: ModelResults) -> str:
+    over_cases = {column: model.evaluation.over_cases(column) for column in reported.columns}
+    means = {column: over.mean for column, over in over_cases.items() if over.cases}
     if len(means) < 2:
         return ""
-    ordered = sorted(means, key=lambda column: means[column])
-    high, low = ordered[-1], ordered[0]
-    return f", from {number(means[low])} on the {organ_label(low)} to {number(means[high])} on the {organ_label(high)}"
+    low, *_, high = sorted(means, key=means.__getitem__)
+    ends = [f"{DICE.text(means[column])} on the {organ_label(column)}" for column in (low, high)]
+    return f", from {' to '.join(ends)}"
 
 
 CLAUSES = {
@@ -136,20 +74,21 @@ CLAUSES = {
 }
 
 
-def _against_others(study: Study, best: ModelResults, it: str) -> str:
-    pairs = pairs_of(study, best)
-    known = [pair for pair in pairs if pair["mean"].get("difference") is not None]
-    if not known:
+def _against_others(reported: ReportedModels, it: str) -> str:
+    pairs = reported.pairs
+    compared = [pair for pair in pairs if pair.mean.cases]
+    if not compared:
         return "there are no common cases to compare it with the others on"
-    nearest = min(known, key=lambda pair: float(pair["mean"]["difference"]))
-    name, by = study.names[nearest["other"]], _by(nearest["mean"])
+    nearest = min(compared, key=lambda pair: pair.mean.difference)
+    by = _by(nearest.mean)
     standings: dict[str, list[str]] = {}
     for pair in pairs:
-        standings.setdefault(_standing(pair["mean"], best), []).append(study.names[pair["other"]])
+        standings.setdefault(_standing(pair.mean), []).append(reported.names[pair.second])
+    tests = compared[0].mean.tests
     words = {
         "it": it,
         "apart": "from" if it == "it" else f"between {it} and",
-        "tests": f" for {study.comparisons} comparisons" if study.comparisons > 1 else "",
+        "tests": f" for {tests} comparisons" if tests > 1 else "",
     }
     clauses = [
         clause.format(**words, **_others(standings[standing], len(pairs), standing))
@@ -157,20 +96,20 @@ def _against_others(study: Study, best: ModelResults, it: str) -> str:
         if standing in standings
     ]
     if len(pairs) > 1:
-        return f"{'; '.join(clauses)} (nearest: {name}, {by})"
+        return f"{'; '.join(clauses)} (nearest: {reported.names[nearest.second]}, {by})"
     return f"{clauses[0]} by {by}" if "better" in standings else f"{clauses[0]} ({by})"
 
 
-def _standing(figures: dict[str, Any], best: ModelResults) -> str:
-    """Return how a model stands to another one, the figures being its own less the other's: a key of `CLAUSES`."""
+def _standing(difference: Difference) -> str:
+    """Return how a model stands to another one, the difference being its own less the other's: a key of `CLAUSES`."""
     return {
         Outcome.NO_CASE: "no case",
         Outcome.NO_DIFFERENCE: "same",
         Outcome.TOO_FEW: "too few",
         Outcome.NO_EVIDENCE: "no evidence",
-        Outcome.RANKS_ONLY: "ranks for" if (figures["effect"] or 0) > 0 else "ranks against",
-        Outcome.BETTER: "better" if figures["better"] == best.name else "worse",
-    }[outcome(figures)]
+        Outcome.RANKS_ONLY: "ranks for" if difference.favours_first else "ranks against",
+        Outcome.BETTER: "better" if difference.favours_first else "worse",
+    }[difference.outcome]
 
 
 def _others(names: Sequence[str], pairs: int, standing: str) -> dict[str, str]:
@@ -181,33 +120,11 @@ def _others(names: Sequence[str], pairs: int, standing: str) -> dict[str, str]:
     return {"others": listed, "any_other": listed}
 
 
-def _by(figures: Mapping[str, Any]) -> str:
+def _by(difference: Difference) -> str:
     """Return a difference, its interval and its p."""
-    sure = "too few cases for an interval"
-    if figures.get("low") is not None:
-        sure = f"95 % interval {signed(figures['low'])} to {signed(figures['high'])}"
-    p = p_value(figures.get("p_holm"))
-    return f"{signed(figures['difference'])}, {sure}, " + (f"p {p}" if p.startswith("<") else f"p = {p}")
-
-
-def pair_words(study: Study, first: str, pair: Mapping[str, Any], figures: dict[str, Any]) -> str:
-    """Return the verdict on one difference in a few words; the numbers stand beside it.
-
-    Args:
-        study: for the short names.
-        first: full name of the model whose figures come first.
-        pair: what was compared (see `oriented`).
-        figures: of a column or the mean.
-    """
-    ahead = study.names[first if (figures["effect"] or 0) > 0 else pair["other"]]
-    return {
-        Outcome.NO_CASE: "no common case",
-        Outcome.NO_DIFFERENCE: "no difference",
-        Outcome.TOO_FEW: "too few cases to tell",
-        Outcome.NO_EVIDENCE: "no evidence of a difference",
-        Outcome.RANKS_ONLY: f"ranks favour {ahead}, the mean is not settled",
-        Outcome.BETTER: f"{ahead} is better",
-    }[outcome(figures)]
+    interval = DICE.interval(difference.low, difference.high, signed=True)
+    certainty = "too few cases for an interval" if interval == NO_VALUE else f"95 % interval {interval}"
+    return f"{DICE.text(difference.difference, signed=True)}, {certainty}, {p_equation(difference.p_holm)}"
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:
@@ -216,8 +133,66 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def weakest_organs(study: Study, model: ModelResults, case: str, most: int = 3) -> list[tuple[str, float]]:
-    """Return the organs with the lowest Dice of a case."""
-    values = [(column, study.value(model, case, column)) for column in study.columns]
-    known = [(column, value) for column, value in values if math.isfinite(value)]
-    return sorted(known, key=lambda item: item[1])[:most]
+def difference_section(reported: ReportedModels) -> dict[str, Any] | None:
+    """Return what the template of the paired differences needs; None for one model."""
+    if not reported.comparison:
+        return None
+    leader = reported.models[0]
+    return {
+        "leader": reported.short(leader),
+        "pairs": [_pair(reported, pair) for pair in reported.pairs],
+        "matrix": [(reported.short(model), _row(reported, model, reported.comparison)) for model in reported.models],
+        "names": [reported.short(model) for model in reported.models],
+        "ranking": [(reported.names[row.model], row) for row in reported.comparison.ranking],
+        "statement": reported.comparison.statement,
+    }
+
+
+def _pair(reported: ReportedModels, pair: Pair) -> dict[str, Any]:
+    names = reported.names[pair.first], reported.names[pair.second]
+    organs = {organ_label(column): difference for column, difference in pair.columns.items()}
+    scale = _scale([pair.mean, *organs.values()])
+
+    def row(title: str, difference: Difference, organ: str | None) -> dict[str, Any]:
+        return {
+            "organ": title,
+            "difference": difference,
+            "picture": difference_cell(difference, scale, f"difference on {title}"),
+            "words": pair_words(difference, *names),
+            "verdict": difference.verdict(*names, organ),
+        }
+
+    return {
+        "other": names[1],
+        "cases": pair.cases,
+        "mean": pair.mean,
+        "axis": difference_axis(scale),
+        "rows": [
+            row("mean of organs", pair.mean, None),
+            *(row(organ, difference, organ) for organ, difference in organs.items()),
+        ],
+    }
+
+
+def _scale(differences: Iterable[Difference]) -> Scale:
+    ends = [end for each in differences for end in (each.difference, each.low, each.high) if not math.isnan(end)]
+    return nice_scale(min([0.0, *ends]), max([0.0, *ends]), 8, FIGURE_PX, 4)
+
+
+def pair_words(difference: Difference, first: str, second: str) -> str:
+    """Return the verdict on one difference in a few words; the numbers stand beside it."""
+    ahead = first if difference.favours_first else second
+    return {
+        Outcome.NO_CASE: "no common case",
+        Outcome.NO_DIFFERENCE: "no difference",
+        Outcome.TOO_FEW: "too few cases to tell",
+        Outcome.NO_EVIDENCE: "no evidence of a difference",
+        Outcome.RANKS_ONLY: f"ranks favour {ahead}, the mean is not settled",
+        Outcome.BETTER: f"{ahead} is better",
+    }[difference.outcome]
+
+
+def _row(reported: ReportedModels, model: ModelResults, comparison: Comparison) -> list[Difference | None]:
+    """Return a model's mean difference from every other one: row less column."""
+    means = {pair.second: pair.mean for pair in comparison.pairs_of(model.name)}
+    return [means.get(other.name) for other in reported.models]

@@ -1,14 +1,17 @@
 """The figures: means with their intervals, distributions of each organ, paired differences, learning curves."""
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from markupsafe import Markup
 
+from unetr_nnunet.evaluation.metrics import DICE
+from unetr_nnunet.evaluation.statistics import Estimate
+from unetr_nnunet.evaluation.verdict import Difference, Outcome, count
 from unetr_nnunet.nnunet.training_log import FoldLog
-from unetr_nnunet.report.answer import DASH, MINUS, cases_in_words, number
 from unetr_nnunet.report.svg import (
     ACCENT,
     BOX,
@@ -39,13 +42,16 @@ FOLD_STYLES = (("#0b5c9e", None), ("#b8500b", "6 2"), ("#137a5a", "2 2"), ("#a03
 """Colour and dash of each fold, so that neither is needed to tell them apart."""
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Row:
     """One model in a figure: its name, a value for each case, and mean and interval of those."""
 
     name: str
     values: Sequence[float]
-    figures: Mapping[str, Any]
+    estimate: Estimate
 
 
 def fit(name: str, width: float) -> str:
@@ -95,10 +101,10 @@ def mean_figure(rows: Sequence[Row], caption: str) -> Markup:
         colour = ACCENT if index == 0 else INK
         shapes += [
             _dots(scale, row.values, y, step * 0.22),
-            _interval(scale, row.figures, y, colour, 5.5),
+            _interval(scale, row.estimate, y, colour, 5.5),
             _label(row.name, left - 10, y, left - 14),
-            text(width - right + 10, y + 1, number(row.figures["mean"]), class_="value"),
-            text(width - right + 10, y + 12, _range(row.figures), class_="tick"),
+            text(width - right + 10, y + 1, DICE.text(row.estimate.mean), class_="value"),
+            text(width - right + 10, y + 12, _range(row.estimate), class_="tick"),
         ]
     shapes.append(
         text((left + width - right) / 2, bottom + 29, "Dice, mean over the organs of a case", anchor="middle")
@@ -106,17 +112,16 @@ def mean_figure(rows: Sequence[Row], caption: str) -> Markup:
     return picture(width, bottom + 36, caption, *shapes)
 
 
-def _range(figures: Mapping[str, Any]) -> str:
-    return "no interval" if figures["low"] is None else f"{number(figures['low'])} {DASH} {number(figures['high'])}"
+def _range(estimate: Estimate) -> str:
+    return "no interval" if math.isnan(estimate.low) else DICE.interval(estimate.low, estimate.high)
 
 
-def _interval(scale: Scale, figures: Mapping[str, Any], y: float, colour: str, radius: float) -> Markup:
-    if figures["mean"] is None:
+def _interval(scale: Scale, estimate: Estimate, y: float, colour: str, radius: float) -> Markup:
+    if math.isnan(estimate.mean):
         return Markup("")
-    whisker = []
-    if figures["low"] is not None:
-        whisker = [line(scale(figures["low"]), y, scale(figures["high"]), y, colour, 2.5)]
-    return join([*whisker, tag("circle", cx=scale(figures["mean"]), cy=y, r=radius, fill=colour)])
+    has_ends = not math.isnan(estimate.low)
+    whisker = [line(scale(estimate.low), y, scale(estimate.high), y, colour, 2.5)] if has_ends else []
+    return join([*whisker, tag("circle", cx=scale(estimate.mean), cy=y, r=radius, fill=colour)])
 
 
 def _dots(scale: Scale, values: Sequence[float], y: float, spread: float) -> Markup:
@@ -132,7 +137,7 @@ def _dots(scale: Scale, values: Sequence[float], y: float, spread: float) -> Mar
     return tag("path", d="".join(points), class_="dots")
 
 
-def evenly(values: Sequence[Any], most: int) -> list[Any]:
+def evenly(values: Sequence[T], most: int) -> list[T]:
     """Return at most ``most`` of the values, evenly spaced, first and last always."""
     if len(values) <= most:
         return list(values)
@@ -172,17 +177,17 @@ def _median(scale: Scale, values: Sequence[float], y: float) -> Markup:
     return line(middle, y - 7.5, middle, y + 7.5, INK, 2)
 
 
-def difference_cell(figures: Mapping[str, Any], scale: Scale, label: str) -> Markup:
+def difference_cell(difference: Difference, scale: Scale, label: str) -> Markup:
     """Draw one difference with its interval, zero marked; filled where the test finds a difference."""
     height = 18.0
     zero = scale(0)
     shapes = [line(zero, 0, zero, height, SOFT_INK, 1)]
-    if figures.get("difference") is not None:
-        sure = figures.get("better") is not None
+    if difference.cases:
+        sure = difference.outcome is Outcome.BETTER
         colour = ACCENT if sure else SOFT_INK
-        if figures.get("low") is not None:
-            shapes.append(line(scale(figures["low"]), 9, scale(figures["high"]), 9, colour, 2))
-        circle = {"cx": scale(figures["difference"]), "cy": 9.0, "r": 4.5, "stroke_width": 1.5}
+        if not math.isnan(difference.low):
+            shapes.append(line(scale(difference.low), 9, scale(difference.high), 9, colour, 2))
+        circle = {"cx": scale(difference.difference), "cy": 9.0, "r": 4.5, "stroke_width": 1.5}
         shapes.append(tag("circle", **circle, fill=colour if sure else "#fff", stroke=colour))
     return picture(scale.end + 6, height, label, *shapes)
 
@@ -190,7 +195,7 @@ def difference_cell(figures: Mapping[str, Any], scale: Scale, label: str) -> Mar
 def difference_axis(scale: Scale) -> Markup:
     """Draw the axis above the difference cells."""
     ticks = [
-        text(scale(tick), 11, f"{tick:+g}".replace("-", MINUS) if tick else "0", anchor="middle", class_="tick")
+        text(scale(tick), 11, f"{tick:+g}".replace("-", "\u2212") if tick else "0", anchor="middle", class_="tick")
         for tick in scale.ticks(4)
     ]
     return picture(scale.end + 6, 14, "axis", *ticks)
@@ -255,7 +260,7 @@ def fold_key(index: int) -> Markup:
 def caption_of(rows: Sequence[Row], what: str) -> str:
     """Return a figure in words, for those who do not see it."""
     parts = [
-        f"{row.name} {number(row.figures['mean'])} ({_range(row.figures)}, {cases_in_words(len(row.values))})"
+        f"{row.name} {DICE.text(row.estimate.mean)} ({_range(row.estimate)}, {count(len(row.values), 'case')})"
         for row in rows
     ]
     return f"{what}: " + "; ".join(parts)

@@ -6,8 +6,8 @@ A Content-Security-Policy forbids the page every request, and every script but i
 import base64
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -20,19 +20,13 @@ from tqdm import tqdm
 
 from unetr_nnunet import __version__
 from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.evaluation.metrics import DICE, NO_VALUE, number, p_value
 from unetr_nnunet.evaluation.model_results import ModelResults
-from unetr_nnunet.report import (
-    differences,
-    figures,
-    heat_map,
-    provenance,
-    tables,
-    worst_cases,
-)
-from unetr_nnunet.report.answer import answer, cases_in_words, interval, number, p_value, signed
-from unetr_nnunet.report.names import breakable, organ_label
+from unetr_nnunet.evaluation.verdict import count
+from unetr_nnunet.report import figures, provenance, tables, worst_cases
+from unetr_nnunet.report.answer import answer, difference_section
+from unetr_nnunet.report.models import ReportedModels, gather, organ_label
 from unetr_nnunet.report.paper_tables import write_tables
-from unetr_nnunet.report.study import Study, gather
 from unetr_nnunet.report.training import Training, cost_row, plan_rows, read_training
 
 WORST_CASES = 5
@@ -102,80 +96,52 @@ def write_report(
     Raises:
         ValueError: there is no model, no case, two models have one name, or the protocols differ.
     """
-    study = gather(models, problems)
+    reported = gather(models, problems)
+    trainings = {model.name: read_training(model, (training or {}).get(model.name)) for model in reported.trainings}
+    images = images if images is not None else provenance.image_folder(reported.trainings)
+    makers: dict[str, Callable[[], Mapping[str, Any] | None]] = {
+        "models": partial(tables.model_section, reported),
+        "organs": partial(tables.organ_section, reported),
+        "differences": partial(difference_section, reported),
+        "cases": partial(tables.case_section, reported),
+        "worst": partial(worst_cases.context, reported, images, most_worst_cases) if most_worst_cases else lambda: None,
+        "learning": partial(_learning, reported, trainings),
+        "cost": partial(_cost, reported, trainings),
+        "plan": partial(_plan, reported, trainings),
+        "repeat": partial(provenance.context, reported, trainings, command),
+    }
     with atomic_path(output) as temporary:
-        page = render(
-            study,
-            images=images if images is not None else provenance.image_folder(study.trainings),
-            training=training or {},
-            title=title,
-            command=command,
-            most_worst_cases=most_worst_cases,
-            progress=progress,
-        )
-        temporary.write_text(page, encoding="utf-8")
+        bar = tqdm(makers.items(), desc="report", unit="section", disable=not progress)
+        sections = [_made(identity, make) for identity, make in bar]
+        temporary.write_text(_render(reported, trainings, sections, title), encoding="utf-8")
     for path in paper_tables:
-        write_tables(tables.all_tables_for_papers(study), path)
+        write_tables(tables.all_tables_for_papers(reported), path)
     return output
 
 
-def render(
-    study: Study,
-    *,
-    images: Path | None,
-    training: Mapping[str, Path],
-    title: str | None,
-    command: Sequence[str] | None,
-    most_worst_cases: int,
-    progress: bool,
+def _render(
+    reported: ReportedModels, trainings: Mapping[str, Training], sections: Sequence[Section], title: str | None
 ) -> str:
-    """Return the page as text; see `write_report`."""
-    trainings = {model.name: read_training(model, training.get(model.name)) for model in study.trainings}
-    makers: dict[str, Callable[[], Mapping[str, Any] | None]] = {
-        "models": partial(_models, study),
-        "organs": partial(_organs, study),
-        "differences": partial(differences.context, study),
-        "cases": partial(heat_map.context, study),
-        "worst": partial(worst_cases.context, study, images, most_worst_cases) if most_worst_cases else lambda: None,
-        "learning": partial(_learning, study, trainings),
-        "cost": partial(_cost, study, trainings),
-        "plan": partial(_plan, study, trainings),
-        "repeat": partial(provenance.context, study, trainings, command),
-    }
-    sections = []
-    with _bar(len(makers), progress) as advance:
-        for identity, make in makers.items():
-            sections.append(_made(identity, make))
-            advance()
     pictured: list[worst_cases.WorstCase] = next(
         (each.content["cases"] for each in sections if each.identity == "worst" and each.content), []
     )
+    problems = (*reported.problems, *(problem for training in trainings.values() for problem in training.problems))
     return (
         _environment()
         .get_template("page.html")
         .render(
-            study=study,
-            title=title or _title(study, trainings),
-            answer=answer(study),
-            first_figure=tables.first_figure(study),
-            protocol=study.protocol(),
-            problems=[
-                study.shorten_owner(problem)
-                for problem in (*study.problems, *(words for each in trainings.values() for words in each.problems))
-            ],
+            reported=reported,
+            title=title or _title(reported, trainings),
+            answer=answer(reported),
+            first_figure=tables.first_figure(reported),
+            protocol=reported.models[0].evaluation.protocol,
+            problems=[reported.shorten_owner(problem) for problem in problems],
             sections=[section for section in sections if section.content is not None or section.problem],
-            case_anchors={each.case: f"case-{place}" for place, each in enumerate(pictured, 1)},
-            measures=tables.measures(study),
+            case_anchors={case.case: f"case-{place}" for place, case in enumerate(pictured, 1)},
             version=__version__,
             **_assets(),
         )
     )
-
-
-@contextmanager
-def _bar(total: int, progress: bool) -> Iterator[Callable[[], object]]:
-    with tqdm(total=total, desc="report", unit="section", disable=not progress) as bar:
-        yield bar.update
 
 
 def _made(identity: str, make: Callable[[], Mapping[str, Any] | None]) -> Section:
@@ -185,69 +151,47 @@ def _made(identity: str, make: Callable[[], Mapping[str, Any] | None]) -> Sectio
         return Section(identity, None, f"{type(error).__name__}: {error}")
 
 
-def _title(study: Study, trainings: Mapping[str, Training]) -> str:
+def _title(reported: ReportedModels, trainings: Mapping[str, Training]) -> str:
     data_sets = {str(each.plans["dataset_name"]) for each in trainings.values() if each.plans.get("dataset_name")}
     subject = data_sets.pop() if len(data_sets) == 1 else "Segmentation"
-    return f"{subject}: {'one model' if len(study.models) == 1 else f'{len(study.models)} models compared'}"
+    return f"{subject}: {'one model' if len(reported.models) == 1 else f'{len(reported.models)} models compared'}"
 
 
-def _models(study: Study) -> dict[str, Any]:
-    return {
-        "rows": tables.model_rows(study),
-        "has_folds": any(model.fold_of for model in study.models),
-        "has_seeds": any(model.seed is not None for model in study.trainings),
-        "metrics": tables.metric_rows(study),
-        "measures": tables.measures(study),
-        "seeds": tables.seed_spreads(study),
-    }
-
-
-def _organs(study: Study) -> dict[str, Any]:
-    return {
-        "figures": tables.distributions(study),
-        "rows": tables.organ_rows(study),
-        "measures": tables.measures(study),
-        "metrics": tables.organ_metric_tables(study),
-        "papers": tables.tables_for_papers(study),
-        "most_dots": figures.MOST_DOTS,
-    }
-
-
-def _learning(study: Study, trainings: Mapping[str, Training]) -> dict[str, Any] | None:
+def _learning(reported: ReportedModels, trainings: Mapping[str, Training]) -> dict[str, Any] | None:
     logs = [log for each in trainings.values() for log in each.logs]
     losses = [value for log in logs for name in ("train_loss", "val_loss") for _, value in log.curve(name)]
     last = max((epoch for log in logs for epoch in log.epochs), default=0)
     limits = (min(losses, default=0.0), max(losses, default=1.0))
     drawn = [
         {
-            "name": study.short(model),
+            "name": reported.short(model),
             "folds": [(log.fold, figures.fold_key(index)) for index, log in enumerate(trainings[model.name].logs)],
             "figure": figures.learning_figure(
-                trainings[model.name].logs, last, limits, f"learning curves of {study.short(model)}"
+                trainings[model.name].logs, last, limits, f"learning curves of {reported.short(model)}"
             ),
         }
-        for model in study.trainings
+        for model in reported.trainings
         if trainings[model.name].logs
     ]
     return {
         "models": drawn,
-        "without": [study.short(each) for each in study.trainings if not trainings[each.name].logs],
+        "without": [reported.short(each) for each in reported.trainings if not trainings[each.name].logs],
     }
 
 
-def _cost(study: Study, trainings: Mapping[str, Training]) -> dict[str, Any]:
-    return {"rows": [(study.short(model), cost_row(trainings[model.name])) for model in study.trainings]}
+def _cost(reported: ReportedModels, trainings: Mapping[str, Training]) -> dict[str, Any]:
+    return {"rows": [(reported.short(model), cost_row(trainings[model.name])) for model in reported.trainings]}
 
 
-def _plan(study: Study, trainings: Mapping[str, Training]) -> dict[str, Any]:
+def _plan(reported: ReportedModels, trainings: Mapping[str, Training]) -> dict[str, Any]:
     """Return what all plans share once, and the rest model by model."""
-    plans = [plan_rows(trainings[model.name]) for model in study.trainings]
+    plans = [plan_rows(trainings[model.name]) for model in reported.trainings]
     keys = list(dict.fromkeys(key for plan in plans for key in plan))
     same = {key: plans[0][key] for key in keys if all(plan.get(key) == plans[0].get(key) for plan in plans)}
     return {
         "same": same,
         "keys": [key for key in keys if key not in same],
-        "models": [(study.short(model), plan) for model, plan in zip(study.trainings, plans, strict=True)],
+        "models": [(reported.short(model), plan) for model, plan in zip(reported.trainings, plans, strict=True)],
     }
 
 
@@ -260,16 +204,29 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": number,
-        "signed": signed,
-        "interval": interval,
-        "p_value": p_value,
-        "organ_label": organ_label,
         "breakable": breakable,
-        "cases_in_words": cases_in_words,
-        "sort_value": lambda value: "" if value is None or not math.isfinite(value) else f"{value:.6f}",
+        "cases_in_words": lambda cases: count(cases, "case"),
+        "dice": lambda value: typographic(DICE.text(value)),
+        "interval": lambda each, signed=False: typographic(DICE.interval(each.low, each.high, signed=signed)),
+        "number": lambda value, decimals: typographic(NO_VALUE if value is None else number(value, decimals)),
+        "organ_label": organ_label,
+        "p_value": lambda p: typographic(p_value(p)),
+        "signed": lambda value: typographic(DICE.text(value, signed=True)),
+        "signed_effect": lambda value: typographic(number(value, 2, signed=True)),
+        "sort_value": lambda value: "" if math.isnan(value) else f"{value:.6f}",
+        "typographic": typographic,
     }
     return environment
+
+
+def typographic(text: str) -> str:
+    """Return a number's text as the page shows it, with a minus and a dash in place of hyphens."""
+    return "\u2013" if text == NO_VALUE else text.replace("-", "\u2212")
+
+
+def breakable(name: str) -> Markup:
+    """Return a name that a line may break after an underscore, escaped."""
+    return Markup("<wbr>").join(re.split(r"(?<=_)", name))
 
 
 def _assets() -> dict[str, Any]:

@@ -1,24 +1,25 @@
 """Tables for a paper, in Markdown and LaTeX: scores of models, the difference between two, one model organ by organ.
 
 A figure is bold only where it is shown to be better than that of every other model (see ``compare_models``): the
-largest figure of a column is often luck. Every table says on how many cases it stands.
+largest figure of a column is often luck. Every table says on how many cases it stands. LaTeX is written here, as
+tabulate's and pandas' writers know neither notes below a table nor its width.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from tabulate import tabulate
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.evaluation.comparison import compare_models
-from unetr_nnunet.evaluation.metric_kinds import METRIC_KINDS, is_higher_better
+from unetr_nnunet.evaluation.comparison import Pair, compare_models
+from unetr_nnunet.evaluation.metrics import METRICS, NO_VALUE, Metric, comparable, number, p_value
 from unetr_nnunet.evaluation.ranking import common_scores
-from unetr_nnunet.evaluation.statistics import Scores, describe, describe_overall, worst_cases
-from unetr_nnunet.evaluation.verdict import ALPHA
+from unetr_nnunet.evaluation.statistics import Scores, describe, describe_overall, known
+from unetr_nnunet.evaluation.verdict import ALPHA, count
 from unetr_nnunet.organs import find_organ
 
-NO_VALUE = "-"
 WIDE = 9
 """More columns than this are scaled to the width of the text in LaTeX."""
 _LATEX = {
@@ -68,61 +69,61 @@ def score_table(models: Mapping[str, Scores], *, metric: str = "dice", protocol:
         protocol: under which it was scored, for the caption.
         seed: of the bootstrap.
     """
+    kind = METRICS[metric]
     common, cases = common_scores(models)
     comparison = compare_models(common, metric=metric, seed=seed)
     columns = list(next(iter(common.values()), {}))
-    names = [row["model"] for row in comparison["ranking"]] or list(models)
+    names = [row.model for row in comparison.ranking] or list(models)
+    best = {column: comparison.best(column) for column in columns}
+    best_mean = comparison.best(None)
     rows = []
     for name in names:
-        cells = []
-        for column in columns:
-            figures = describe(common[name][column].values(), seed=seed)
-            best = is_best(name, [pair["columns"][column] for pair in comparison["pairs"]], len(names))
-            cells.append(Cell(_number(figures["mean"], metric), best))
         overall = describe_overall(common[name], seed=seed)
-        best = is_best(name, [pair["mean"] for pair in comparison["pairs"]], len(names))
-        mean = Cell(_number(overall["mean"], metric), best)
-        rows.append((Cell(name), *cells, mean, Cell(_interval(overall, metric))))
-    counts = [describe(next(iter(common.values()))[column].values())["cases"] for column in columns] if common else []
-    rows.append((Cell("cases"), *(Cell(str(count)) for count in counts), Cell(str(len(cases))), Cell("")))
+        means = [describe(common[name][column].values(), seed=seed).mean for column in columns]
+        cells = [Cell(kind.text(mean), best[column] == name) for column, mean in zip(columns, means, strict=True)]
+        interval = Cell(kind.interval(overall.low, overall.high))
+        rows.append((Cell(name), *cells, Cell(kind.text(overall.mean), best_mean == name), interval))
+    counts = [len(known(next(iter(common.values()))[column].values())) for column in columns]
+    rows.append(tuple(map(Cell, ("cases", *map(str, counts), str(len(cases)), ""))))
     return Table(
-        f"Mean {_title(metric)} of {_count(len(names), 'model')} on {_count(len(cases), 'case')}"
-        + (f" under the protocol {protocol!r}." if protocol else "."),
+        f"Mean {kind.heading} of {count(len(names), 'model')} on {count(len(cases), 'case')}{_under(protocol)}.",
         ("model", *(_short(column) for column in columns), "mean", "95 % interval"),
         tuple(rows),
-        (*_bold_note(len(names)), *_missing_note(metric), *_abbreviations(columns)),
+        (*_bold_note(len(names)), *_missing_note(kind), *_abbreviations(columns)),
     )
 
 
-def difference_table(pair: Mapping[str, Any], *, metric: str = "dice") -> Table:
+def difference_table(pair: Pair, names: Mapping[str, str] | None = None) -> Table:
     """Return one row for each organ: how far the first model of a pair is from the second, and how sure that is.
 
     Args:
-        pair: one of the ``pairs`` of ``compare_models``.
-        metric: the metric compared.
+        pair: of models that were compared.
+        names: what to call the models; None for their own names.
     """
-    first, second = pair["first"], pair["second"]
-    named = [*((column.replace("_", " "), each) for column, each in pair["columns"].items()), ("mean", pair["mean"])]
-    rows = tuple(
-        (
+    kind = METRICS[pair.mean.metric]
+    first, second = ((names or {}).get(name, name) for name in (pair.first, pair.second))
+    named = [*((column.replace("_", " "), each) for column, each in pair.columns.items()), ("mean", pair.mean)]
+    rows = []
+    for name, difference in named:
+        better = difference.better(first, second)
+        cells = (
             Cell(name),
-            Cell(str(figures["cases"])),
-            Cell(_number(figures["difference"], metric, signed=True), figures["better"] is not None),
-            Cell(_interval(figures, metric, signed=True)),
-            Cell(_p(figures["p_holm"])),
-            Cell(NO_VALUE if figures["effect"] is None else f"{figures['effect']:+.2f}"),
-            Cell(figures["better"] or NO_VALUE),
+            Cell(str(difference.cases)),
+            Cell(kind.text(difference.difference, signed=True), better is not None),
+            Cell(kind.interval(difference.low, difference.high, signed=True)),
+            Cell(p_value(difference.p_holm)),
+            Cell(number(difference.effect, 2, signed=True)),
+            Cell(better or NO_VALUE),
         )
-        for name, figures in named
-    )
+        rows.append(cells)
     return Table(
-        f"{_title(metric)} of {first} less that of {second}, paired over {_count(pair['cases'], 'case')}.",
+        f"{kind.heading} of {first} less that of {second}, paired over {count(pair.cases, 'case')}.",
         ("organ", "cases", "difference", "95 % interval", "p (Holm)", "effect", "better"),
-        rows,
+        tuple(rows),
         (
             "p: Wilcoxon signed-rank test, corrected by Holm. Effect: rank-biserial correlation. "
             f"Bold: p < {ALPHA:g} and the interval on one side of 0.",
-            *_missing_note(metric),
+            *_missing_note(kind),
         ),
     )
 
@@ -137,46 +138,42 @@ def organ_table(name: str, scores: Scores, *, metric: str = "dice", protocol: st
         protocol: under which it was scored, for the caption.
         seed: of the bootstrap.
     """
-    higher = is_higher_better(metric)
+    kind = comparable(metric)
     rows = []
     for column, values in scores.items():
-        figures = describe(values.values(), seed=seed)
-        worst = worst_cases({column: values}, higher, 1)
-        end = (_number(worst[0]["worst"], metric), worst[0]["case"]) if worst else (NO_VALUE, NO_VALUE)
-        middle = (_number(figures[key], metric) for key in ("median", "sd"))
-        cells = (str(figures["cases"]), _number(figures["mean"], metric), _interval(figures, metric), *middle, *end)
-        rows.append((Cell(column.replace("_", " ")), *map(Cell, cells)))
+        over = describe(values.values(), seed=seed)
+        figures = (kind.text(over.mean), kind.interval(over.low, over.high), kind.text(over.median), kind.text(over.sd))
+        rows.append((column.replace("_", " "), str(over.cases), *figures, *_worst(values, kind)))
     overall = describe_overall(scores, seed=seed)
-    cells = (str(overall["cases"]), _number(overall["mean"], metric), _interval(overall, metric), "", "", "", "")
-    rows.append((Cell(f"mean of {_count(overall['columns'], 'organ')}"), *map(Cell, cells)))
+    mean = (kind.text(overall.mean), kind.interval(overall.low, overall.high))
+    rows.append((f"mean of {count(overall.columns, 'organ')}", str(overall.cases), *mean, "", "", "", ""))
     return Table(
-        f"{_title(metric)} of {name} on {_count(overall['cases'], 'case')}"
-        + (f" under the protocol {protocol!r}." if protocol else "."),
+        f"{kind.heading} of {name} on {count(overall.cases, 'case')}{_under(protocol)}.",
         ("organ", "cases", "mean", "95 % interval", "median", "SD", "worst", "worst case"),
-        tuple(rows),
+        tuple(tuple(map(Cell, row)) for row in rows),
     )
 
 
-def is_best(name: str, family: Sequence[Mapping[str, Any]], models: int) -> bool:
-    """Return whether a model is shown to be better than every other.
+def _worst(values: Mapping[str, float], kind: Metric) -> tuple[str, str]:
+    """Return the worst value and its case, the first by name of equals."""
+    valued = sorted((value, case) for case, value in values.items() if known([value]))
+    if not valued:
+        return NO_VALUE, NO_VALUE
+    worst = valued[0][0] if kind.higher_is_better else valued[-1][0]
+    return kind.text(worst), next(case for value, case in valued if value == worst)
 
-    Args:
-        name: the model.
-        family: figures of one column from every pair of models (see ``compare_models``).
-        models: how many models there are.
-    """
-    return models > 1 and sum(figures["better"] == name for figures in family) == models - 1
+
+def _under(protocol: str) -> str:
+    return f" under the protocol {protocol!r}" if protocol else ""
 
 
 def to_markdown(table: Table) -> str:
     """Return a table in GitHub's Markdown."""
-
-    def line(cells: Sequence[Cell]) -> str:
-        return "| " + " | ".join(_markdown(cell) for cell in cells) + " |"
-
-    rule = "|".join(["", " --- ", *[" ---: "] * (len(table.header) - 1), ""])
-    lines = [line([Cell(name) for name in table.header]), rule, *(line(row) for row in table.rows)]
-    return "\n".join([table.caption, "", *lines, "", *table.notes]).rstrip() + "\n"
+    rows = [[_markdown(cell) for cell in row] for row in table.rows]
+    header = [_markdown(Cell(name)) for name in table.header]
+    align = ["left", *["right"] * (len(header) - 1)]
+    text = tabulate(rows, header, "pipe", disable_numparse=True, colalign=align)
+    return "\n".join([table.caption, "", text, "", *table.notes]).rstrip() + "\n"
 
 
 def _markdown(cell: Cell) -> str:
@@ -184,13 +181,8 @@ def _markdown(cell: Cell) -> str:
     return f"**{text}**" if cell.bold else text
 
 
-def to_latex(table: Table, label: str = "") -> str:
-    """Return a table in LaTeX; the preamble needs ``booktabs``, and for wide tables ``graphicx``.
-
-    Args:
-        table: what to show.
-        label: to refer to it; empty for none.
-    """
+def to_latex(table: Table) -> str:
+    """Return a table in LaTeX; the preamble needs ``booktabs``, and for wide tables ``graphicx``."""
 
     def line(cells: Sequence[Cell]) -> str:
         return " & ".join(_latex(cell) for cell in cells) + r" \\"
@@ -201,7 +193,6 @@ def to_latex(table: Table, label: str = "") -> str:
         r"\begin{table}",
         r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{_escape(table.caption)}}}",
-        rf"\label{{{label}}}" if label else "",
         r"\resizebox{\linewidth}{!}{%" if wide else "",
         rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
         r"\toprule",
@@ -215,7 +206,7 @@ def to_latex(table: Table, label: str = "") -> str:
         rf"\par\smallskip\parbox{{\linewidth}}{{{notes}}}" if notes else "",
         r"\end{table}",
     ]
-    return "\n".join(each for each in lines if each) + "\n"
+    return "\n".join(filter(None, lines)) + "\n"
 
 
 def _latex(cell: Cell) -> str:
@@ -234,29 +225,6 @@ def write_tables(tables: Sequence[Table], path: Path) -> None:
         temporary.write_text("\n".join(form(table) for table in tables), encoding="utf-8")
 
 
-def _title(metric: str) -> str:
-    kind = METRIC_KINDS[metric]
-    return f"{kind.title} ({kind.unit or '%'})"
-
-
-def _number(value: float | None, metric: str, *, signed: bool = False) -> str:
-    """Return shares in per cent, all else in its unit; one decimal: more would not be known from tens of cases."""
-    if value is None:
-        return NO_VALUE
-    shown = value if METRIC_KINDS[metric].unit else 100 * value
-    return f"{shown:+.1f}" if signed else f"{shown:.1f}"
-
-
-def _interval(figures: Mapping[str, Any], metric: str, *, signed: bool = False) -> str:
-    if figures["low"] is None:
-        return NO_VALUE
-    return f"{_number(figures['low'], metric, signed=signed)} to {_number(figures['high'], metric, signed=signed)}"
-
-
-def _p(value: float | None) -> str:
-    return NO_VALUE if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def _short(column: str) -> str:
     organ = find_organ(column)
     return organ.short_name if organ else column.replace("_", " ")
@@ -267,8 +235,8 @@ def _abbreviations(columns: Sequence[str]) -> list[str]:
     return ["; ".join(f"{short}: {name}" for short, name in known) + "."] if known else []
 
 
-def _missing_note(metric: str) -> list[str]:
-    if METRIC_KINDS[metric].unit != "mm":
+def _missing_note(kind: Metric) -> list[str]:
+    if kind.unit != "mm":
         return []
     return ["Where a model misses an organ there is no distance, and the case is left out: read this beside Dice."]
 
@@ -281,7 +249,3 @@ def _bold_note(models: int) -> list[str]:
         "Bold: better than every other model, each paired difference with a 95 % interval on one side of 0 and "
         f"p < {ALPHA:g} (Wilcoxon signed-rank, Holm); no bold, no evidence of a best model.",
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

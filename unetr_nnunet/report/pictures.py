@@ -20,7 +20,7 @@ from PIL import Image
 from unetr_nnunet.images.label_files import read_label_map
 from unetr_nnunet.images.overlay import ABDOMINAL_WINDOW, lps_view
 from unetr_nnunet.organs import label_colours
-from unetr_nnunet.report.svg import join, picture, tag
+from unetr_nnunet.report.svg import picture, tag
 
 MARGIN_MM = 15.0
 """Around all organs of the slice."""
@@ -270,8 +270,3 @@ def legend(labels: Mapping[str, int]) -> list[tuple[str, str]]:
     """Return (name, colour) of each label."""
     colours = label_colours(labels)
     return [(name, "#" + "".join(f"{part:02x}" for part in colours[number])) for name, number in labels.items()]
-
-
-def panels_in_page(pictures: Sequence[SlicePictures]) -> Markup:
-    """Return the CTs that the panels of several slices share."""
-    return join(each.image for each in pictures)

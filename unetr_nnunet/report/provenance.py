@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from unetr_nnunet.evaluation.model_results import ModelResults
-from unetr_nnunet.evaluation.predicted_folders import METRICS, SUMMARY
+from unetr_nnunet.evaluation.predicted_folders import READERS
 from unetr_nnunet.images.label_files import hash_file
-from unetr_nnunet.report.study import Study, protocol_of
+from unetr_nnunet.report.models import ReportedModels
 from unetr_nnunet.report.training import Training
 
 PACKAGES = ("unetr_nnunet", "nnunetv2", "torch", "numpy", "scipy", "SimpleITK", "nibabel")
 
 
-def context(study: Study, trainings: Mapping[str, Training], command: Sequence[str] | None) -> dict[str, Any]:
+def context(
+    reported: ReportedModels, trainings: Mapping[str, Training], command: Sequence[str] | None
+) -> dict[str, Any]:
     """Return what the template needs."""
     return {
-        "models": [_model(study, model, trainings[model.name]) for model in study.trainings],
-        "labels": sorted(
-            {str(model.evaluation["labels"]) for model in study.trainings if "labels" in model.evaluation}
-        ),
-        "labels_hash": hash_files(path for model in study.trainings for path in model.labels.values()),
+        "models": [_model(reported, model, trainings[model.name]) for model in reported.trainings],
+        "labels": sorted({model.evaluation.labels for model in reported.trainings}),
+        "labels_hash": hash_files(path for model in reported.trainings for path in model.labels.values()),
         "report_command": shlex.join(command) if command else None,
         "versions": [("Python", platform.python_version()), *_versions()],
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -43,10 +43,10 @@ def _versions() -> list[tuple[str, str]]:
     return found
 
 
-def _model(study: Study, model: ModelResults, training: Training) -> dict[str, Any]:
+def _model(reported: ReportedModels, model: ModelResults, training: Training) -> dict[str, Any]:
     files = [*_plan_files(training, model), *training.checkpoints()]
     return {
-        "name": study.short(model),
+        "name": reported.short(model),
         "full_name": model.name,
         "folder": model.folder,
         "seed": model.seed,
@@ -92,20 +92,20 @@ def commands(model: ModelResults, training: Training) -> list[str]:
 def _scoring(model: ModelResults) -> list[str]:
     """Return a command for each folder of masks, such as a fold's; for figures without masks, their file."""
     masks, figures = set(), set()
-    for case, files in (model.evaluation.get("files") or {}).items():
+    for name, case in model.evaluation.cases.items():
         if model.folder.is_file():
             figures.add(str(model.folder))
-        elif case in model.predictions and case in model.labels:
-            masks.add((str(model.predictions[case].parent), str(model.labels[case].parent)))
+        elif name in model.predictions and name in model.labels:
+            masks.add((str(model.predictions[name].parent), str(model.labels[name].parent)))
         else:
-            figures.add(str(_figures_beside(Path(files["prediction"])) or model.folder))
-    protocol = str(protocol_of(model)["name"])
+            figures.add(str(_figures_beside(Path(case.prediction)) or model.folder))
+    protocol = model.evaluation.protocol.name
     scored = [shlex.join(["unetr_nnunet", "evaluate", *each, "--protocol", protocol]) for each in sorted(masks)]
     return [*scored, *(f"# figures as they stand in {each}" for each in sorted(figures))]
 
 
 def _figures_beside(mask: Path) -> Path | None:
-    return next((path for name in (METRICS, SUMMARY) if (path := mask.parent / name).is_file()), None)
+    return next((path for name in READERS if (path := mask.parent / name).is_file()), None)
 
 
 def _prediction_arguments(folder: Path) -> dict[str, Any]:

@@ -5,19 +5,14 @@ A mean takes only values that every seed has: where an organ is absent from trut
 have no Dice under nnU-Net's rule, and the 0 of the one that paints it would stand for all of them.
 """
 
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import Any
 
+from unetr_nnunet.evaluation.metrics import METRICS, OrganFigures
 from unetr_nnunet.evaluation.model_results import ModelResults
-
-
-def known_values(values: Iterable[float | None]) -> list[float]:
-    """Return the values that are there."""
-    return [value for value in values if value is not None and math.isfinite(value)]
+from unetr_nnunet.evaluation.statistics import known
 
 
 def name_without_seed(model: ModelResults) -> str:
@@ -53,47 +48,29 @@ def pool_seeds(trainings: Sequence[ModelResults]) -> tuple[list[ModelResults], d
 
 def _shared_cases(trainings: Sequence[ModelResults]) -> list[str]:
     """Return the cases that every training has, in the order of the first."""
-    first, *others = (training.evaluation["cases"] for training in trainings)
+    first, *others = (training.evaluation.cases for training in trainings)
     return [case for case in first if all(case in other for other in others)]
 
 
 def _mean_model(name: str, trainings: Sequence[ModelResults]) -> ModelResults:
     """Return the mean over trainings, case by case; masks are those of the first."""
-    first = trainings[0]
-    rows_of = {case: [each.evaluation["cases"][case] for each in trainings] for case in _shared_cases(trainings)}
-    cases = {case: _mean_case(rows) for case, rows in rows_of.items()}
-    columns = [column for column in first.columns if all(column in each.columns for each in trainings)]
-    listed = [each.evaluation.get("metrics", ["dice"]) for each in trainings]
-    evaluation = {
-        **{key: value for key, value in first.evaluation.items() if key != "foreground_mean"},
-        "cases": cases,
-        "organs": {column: {} for column in columns},
-        "metrics": [metric for metric in listed[0] if all(metric in others for others in listed)],
-    }
-    dropped = sum(_is_dropped(_values(rows, column, "dice")) for rows in rows_of.values() for column in columns)
+    evaluations = [training.evaluation for training in trainings]
+    columns = [column for column in evaluations[0].columns if all(column in each.columns for each in evaluations)]
+    cases, dropped = {}, 0
+    for case in _shared_cases(trainings):
+        figures = {column: [each.cases[case].organs[column] for each in evaluations] for column in columns}
+        dropped += sum(0 < len(known(each.dice for each in organ)) < len(organ) for organ in figures.values())
+        organs = {column: _mean_figures(organ) for column, organ in figures.items()}
+        cases[case] = replace(evaluations[0].cases[case], organs=organs)
     note = (
         f"{dropped} Dice value(s), each a case's organ, that not every one of the {len(trainings)} seeds has are left "
         "out of the mean over seeds"
     )
-    return replace(first, name=name, evaluation=evaluation, seed=None, notes=(note,) if dropped else ())
+    evaluation = replace(evaluations[0], cases=cases, columns=columns)
+    return replace(trainings[0], name=name, evaluation=evaluation, seed=None, notes=(note,) if dropped else ())
 
 
-def _mean_case(rows: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
-    """Return every figure of a case, the mean over the seeds; NaN where one has no value."""
-    return {
-        column: {metric: _mean(_values(rows, column, metric)) for metric in figures}
-        for column, figures in rows[0].items()
-    }
-
-
-def _values(rows: Sequence[Mapping[str, Mapping[str, Any]]], column: str, metric: str) -> list[float | None]:
-    return [row.get(column, {}).get(metric) for row in rows]
-
-
-def _mean(values: Sequence[float | None]) -> float:
-    known = known_values(values)
-    return fmean(known) if len(known) == len(values) else math.nan
-
-
-def _is_dropped(values: Sequence[float | None]) -> bool:
-    return 0 < len(known_values(values)) < len(values)
+def _mean_figures(figures: Sequence[OrganFigures]) -> OrganFigures:
+    """Return the mean over seeds: NaN where one has no value, None where one was not measured."""
+    common = [name for name in METRICS if all(getattr(each, name) is not None for each in figures)]
+    return OrganFigures(**{name: fmean(getattr(each, name) for each in figures) for name in common})

@@ -12,9 +12,9 @@ from typing import Any
 from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.nnunet.checkpoint_size import count_parameters
 from unetr_nnunet.nnunet.training_log import FoldLog, read_fold_logs
-from unetr_nnunet.report.answer import TIMES
 
 CHECKPOINT = "checkpoint_final.pth"
+TIMES = "\u00d7"
 COSTS = "costs.json"
 
 

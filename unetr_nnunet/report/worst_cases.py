@@ -1,21 +1,20 @@
 """The worst cases, and pictures of where they go wrong."""
 
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
 
 from unetr_nnunet.evaluation.model_results import ModelResults
+from unetr_nnunet.evaluation.statistics import mean
 from unetr_nnunet.images.label_files import FILE_ENDINGS
-from unetr_nnunet.report.answer import weakest_organs
+from unetr_nnunet.report.models import ReportedModels
 from unetr_nnunet.report.pictures import SlicePictures, draw_slice, legend, read_volumes, wrong_slices
-from unetr_nnunet.report.seeds import known_values
-from unetr_nnunet.report.study import Study
 
 MOST_MODELS = 4
 """Panels side by side beside the truth's."""
@@ -43,62 +42,67 @@ class WorstCase:
     problems: list[str]
 
 
-def ranked_cases(study: Study) -> list[tuple[str, float]]:
+def ranked_cases(reported: ReportedModels) -> list[tuple[str, float]]:
     """Return cases with their Dice, mean over organs and over the models that have it; worst first."""
-    found = []
-    for case in study.cases:
-        known = known_values(study.case_mean(model, case) for model in study.models)
-        if known:
-            found.append((case, fmean(known)))
-    return sorted(found, key=lambda item: (item[1], item[0]))
+    means = {case: mean(reported.case_mean(model, case) for model in reported.models) for case in reported.cases}
+    valued = [(case, dice) for case, dice in means.items() if not math.isnan(dice)]
+    return sorted(valued, key=lambda item: (item[1], item[0]))
 
 
-def worst_cases(study: Study, images: Path | None, most: int) -> list[WorstCase]:
+def weakest_organs(reported: ReportedModels, model: ModelResults, case: str, most: int = 3) -> list[tuple[str, float]]:
+    """Return the organs with the lowest Dice of a case."""
+    dice = {column: model.evaluation.figure(case, column, "dice") for column in reported.columns}
+    return sorted((item for item in dice.items() if not math.isnan(item[1])), key=lambda item: item[1])[:most]
+
+
+def worst_cases(reported: ReportedModels, images: Path | None, most: int) -> list[WorstCase]:
     """Return the worst cases with pictures, worst first.
 
     Args:
-        study: the models.
+        reported: the models.
         images: folder of CTs; None draws on black.
         most: number of cases.
     """
     files = _images(images)
-    return [
-        _worst_case(study, case, mean, files, number) for number, (case, mean) in enumerate(ranked_cases(study)[:most])
+    ranked = ranked_cases(reported)[:most]
+    return [_worst_case(reported, case, dice, files, number) for number, (case, dice) in enumerate(ranked)]
+
+
+def _worst_case(reported: ReportedModels, case: str, dice: float, files: Mapping[str, Path], number: int) -> WorstCase:
+    shown = [model for model in reported.models if case in model.evaluation.cases]
+    rows = [
+        (reported.short(model), reported.case_mean(model, case), weakest_organs(reported, model, case))
+        for model in shown
     ]
-
-
-def _worst_case(study: Study, case: str, mean: float, files: Mapping[str, Path], number: int) -> WorstCase:
-    shown = [model for model in study.models if case in model.evaluation["cases"]]
-    rows = [(study.short(model), study.case_mean(model, case), weakest_organs(study, model, case)) for model in shown]
     drawn = [model for model in shown if case in model.predictions][:MOST_MODELS]
     label = next((model.labels[case] for model in shown if case in model.labels), None)
     if label is None or not drawn:
-        return WorstCase(case, mean, rows, [], ["no picture: the masks of this case are not at hand, only its figures"])
+        return WorstCase(case, dice, rows, [], ["no picture: the masks of this case are not at hand, only its figures"])
     image = find_image(case, label, files)
     problems = [] if image or not files else [f"no CT of {case} in the folder of images; drawn on black"]
     try:
-        slices, more = _slices(study, drawn, case, label, image, number)
+        slices, more = _slices(reported, drawn, case, label, image, number)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        return WorstCase(case, mean, rows, [], [*problems, f"no picture: {error}"])
-    return WorstCase(case, mean, rows, slices, [*problems, *more])
+        return WorstCase(case, dice, rows, [], [*problems, f"no picture: {error}"])
+    return WorstCase(case, dice, rows, slices, [*problems, *more])
 
 
 def _slices(
-    study: Study, models: list[ModelResults], case: str, label: Path, image: Path | None, number: int
+    reported: ReportedModels, models: list[ModelResults], case: str, label: Path, image: Path | None, number: int
 ) -> tuple[list[SlicePictures], list[str]]:
-    predictions = {study.short(model): model.predictions[case] for model in models}
+    predictions = {reported.short(model): model.predictions[case] for model in models}
     volumes, problems = read_volumes(label, predictions, image)
-    ignore = models[0].evaluation.get("ignore_label")
+    ignore = models[0].evaluation.ignore_label
     views = wrong_slices(volumes, ignore)
-    labels = label_ids(study)
+    labels = reported.models[0].evaluation.label_ids
     pictures = [draw_slice(volumes, view, labels, ignore, f"ct{number}x{place}") for place, view in enumerate(views)]
     return pictures, problems
 
 
-def view_command(study: Study, cases: Sequence[WorstCase], images: Path | None) -> str | None:
+def view_command(reported: ReportedModels, cases: Sequence[WorstCase], images: Path | None) -> str | None:
     """Return the command that shows the pictured cases in three planes and 3-D; None without CTs or masks."""
     drawn = [case.case for case in cases if case.slices]
-    models = study.models[:MOST_MODELS]
+    models = reported.models[:MOST_MODELS]
     masks = sorted(
         {str(model.predictions[case].parent) for model in models for case in drawn if case in model.predictions}
     )
@@ -107,16 +111,6 @@ def view_command(study: Study, cases: Sequence[WorstCase], images: Path | None) 
         return None
     words = ["unetr_nnunet", "view", str(images), "--masks", *masks]
     return shlex.join([*words, "--labels", labels[0]] if len(labels) == 1 else words)
-
-
-def label_ids(study: Study) -> dict[str, int]:
-    """Return the integer of each label by name."""
-    return {str(name): int(label) for name, label in (study.models[0].evaluation.get("label_ids") or {}).items()}
-
-
-def picture_legend(study: Study) -> list[tuple[str, str]]:
-    """Return (name, colour) of each label."""
-    return legend(label_ids(study))
 
 
 def _images(folder: Path | None) -> dict[str, Path]:
@@ -142,15 +136,15 @@ def find_image(case: str, label: Path, files: Mapping[str, Path]) -> Path | None
     return same[0] if len(same) == 1 else None
 
 
-def context(study: Study, images: Path | None, most: int) -> dict[str, Any]:
+def context(reported: ReportedModels, images: Path | None, most: int) -> dict[str, Any]:
     """Return what the template of this section needs."""
-    cases = worst_cases(study, images, most)
+    cases = worst_cases(reported, images, most)
     return {
         "cases": cases,
-        "legend": picture_legend(study),
-        "pooled": bool(study.seeds),
-        "left_out": max(len(study.models) - MOST_MODELS, 0),
+        "legend": legend(reported.models[0].evaluation.label_ids),
+        "pooled": bool(reported.seeds),
+        "left_out": max(len(reported.models) - MOST_MODELS, 0),
         "images": images,
-        "view": view_command(study, cases, images),
+        "view": view_command(reported, cases, images),
         "shared": [Markup("").join(each.image for each in case.slices) for case in cases],
     }

@@ -5,28 +5,25 @@ import pytest
 
 from tests.report.studies import model, random_model
 from unetr_nnunet.evaluation.model_results import ModelResults
-from unetr_nnunet.report.study import gather, some
+from unetr_nnunet.evaluation.protocols import ProtocolDescription
+from unetr_nnunet.report.models import gather, organ_label, shorten, some
 
 
 def test_models_are_put_in_the_order_of_their_means() -> None:
     study = gather([random_model("low", 8, mean=0.6), random_model("high", 8, mean=0.9, seed=1)])
     assert [each.name for each in study.models] == ["high", "low"]
-    assert study.comparisons == 1
+    assert study.comparison is not None
+    assert len(study.comparison.pairs) == 1
     assert len(study.cases) == len(study.shared_cases) == 8
 
 
 def test_means_on_paper() -> None:
     study = gather([model("m", {"liver": {"a": 0.5, "b": 1.0}, "spleen": {"a": 0.25, "b": math.nan}})])
     assert study.case_means(study.models[0]) == {"a": 0.375, "b": 1.0}
-    assert study.overall["m"]["mean"] == (0.75 + 0.25) / 2, "organs first, as nnU-Net has it"
-    assert study.overall["m"]["median"] == 0.6875
-    assert study.overall["m"]["cases"] == 2
-    assert study.overall["m"]["low"] is None
-
-
-def test_a_missing_value_may_be_null() -> None:
-    study = gather([model("m", {"liver": {"a": 0.5, "b": None}})])  # type: ignore[dict-item] # as JSON has it
-    assert study.case_means(study.models[0]) == {"a": 0.5}
+    overall = study.overall["m"]
+    assert overall.mean == (0.75 + 0.25) / 2, "organs first, as nnU-Net has it"
+    assert (overall.median, overall.cases) == (0.6875, 2)
+    assert math.isnan(overall.low)
 
 
 def test_what_does_not_go_together_is_refused() -> None:
@@ -35,7 +32,7 @@ def test_what_does_not_go_together_is_refused() -> None:
         gather([], ["x could not be read"])
     with pytest.raises(ValueError, match="two models are called 'm'"):
         gather([one, one])
-    other = model("n", {"liver": {"a": 0.5}}, protocol={"name": "synapse-8", "statement": "", "source": ""})
+    other = model("n", {"liver": {"a": 0.5}}, protocol=ProtocolDescription("synapse-8", "", ""))
     with pytest.raises(ValueError, match=r"different protocols, 'nnunet' \(m\), 'synapse-8' \(n\)"):
         gather([one, other])
     with pytest.raises(ValueError, match="no organ in common"):
@@ -59,9 +56,10 @@ def test_problems_are_named() -> None:
 
 def test_cases_that_nobody_predicted_are_listed_beside_those_that_one_model_lacks() -> None:
     def scored(name: str, cases: str, absent: list[str]) -> ModelResults:
-        files = {case: {"prediction": f"p/{case}.nii.gz", "label": f"l/label_{case}.nii.gz"} for case in cases}
-        dice = {"liver": dict.fromkeys(cases, 0.5)}
-        return model(name, dice, files=files, without_prediction=absent)
+        results = model(name, {"liver": dict.fromkeys(cases, 0.5)}, without_prediction=absent)
+        figures = results.evaluation.cases.items()
+        named = {case: replace(each, label=f"l/label_{case}.nii.gz") for case, each in figures}
+        return replace(results, evaluation=replace(results.evaluation, cases=named))
 
     problems = gather(
         [scored("A", "ac", ["label_b", "label_x", "label_y"]), scored("B", "ab", ["label_c", "label_x", "label_y"])]
@@ -92,13 +90,35 @@ def test_what_several_models_lack_is_said_once() -> None:
     assert gather(models[:1]).problems == ("A: fold 1 is missing",)
 
 
-def test_an_evaluation_without_protocol_has_its_rule() -> None:
-    plain = model("m", {"liver": {"a": 0.5}})
-    old = {key: value for key, value in plain.evaluation.items() if key != "protocol"}
-    study = gather([replace(plain, evaluation={**old, "rule": {"name": "unetr", "statement": "0 where absent"}})])
-    assert study.protocol()["name"] == "unetr"
-    assert study.protocol()["statement"] == "0 where absent"
-
-
 def test_long_lists_are_cut() -> None:
     assert some([str(number) for number in range(15)]).endswith("11 and 3 more")
+
+
+# ---- names ----
+
+
+def test_what_all_names_share_is_left_out() -> None:
+    names = [f"nnUNetTrainerUNETR{middle}_Tiny_4epochs_seed{seed}" for middle in ("", "_FPN") for seed in (0, 1)]
+    assert list(shorten(names).values()) == ["UNETR_seed0", "UNETR_seed1", "UNETR_FPN_seed0", "UNETR_FPN_seed1"]
+
+
+def test_a_family_leaves_out_what_it_shares() -> None:
+    names = ["nnUNetTrainer", "nnUNetTrainerUNETR_Tiny", "nnUNetTrainerUNETR_FPN_Tiny"]
+    assert list(shorten(names).values()) == ["nnUNetTrainer", "UNETR", "UNETR_FPN"]
+
+
+def test_plans_and_configuration_that_all_share_are_left_out() -> None:
+    names = [f"nnUNetTrainerUNETR_{part}_4epochs_seed0 demo" for part in ("FPN", "CNNStem")]
+    assert list(shorten(names).values()) == ["UNETR_FPN", "UNETR_CNNStem"]
+    assert list(shorten(["a 2d", "a 3d_fullres"]).values()) == ["a 2d", "a 3d_fullres"]
+
+
+def test_names_stay_different() -> None:
+    names = ["A_x", "A_x_x", "nnUNetTrainerB", "B"]
+    short = shorten(names)
+    assert len(set(short.values())) == len(names)
+    assert shorten(["one_model"]) == {"one_model": "one_model"}
+
+
+def test_organs_are_named_without_underscores() -> None:
+    assert organ_label("left_kidney") == "left kidney"

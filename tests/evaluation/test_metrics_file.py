@@ -1,28 +1,25 @@
+import csv
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.evaluation.nnunet_tree import DATASET, truth, write_mask, write_tree
-from unetr_nnunet.evaluation.finished_evaluation import merge, read_evaluation, still_holds, without_cases
+from unetr_nnunet.evaluation.figures import Evaluation
 from unetr_nnunet.evaluation.folder import evaluate_folder
+from unetr_nnunet.evaluation.metrics_file import read_evaluation, still_holds, write_csv, write_json
 from unetr_nnunet.evaluation.model_results import read_model
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL
-from unetr_nnunet.evaluation.tables import write_json
 from unetr_nnunet.images.label_files import pair_cases
 from unetr_nnunet.nnunet.label_table import LabelTable, read_label_table
 
 
-def same(one: Any, other: Any) -> bool:
-    """Compare evaluations; NaN is like NaN."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-
-
 @pytest.fixture
-def evaluated(tmp_path: Path) -> tuple[Path, Path, LabelTable, dict[str, Any]]:
+def evaluated(tmp_path: Path) -> tuple[Path, Path, LabelTable, Evaluation]:
     """A fold's validation with its metrics.json, the folder of labels, the table and the evaluation."""
     model = write_tree(tmp_path)
     folder, labels = model / "fold_1" / "validation", tmp_path / "nnUNet_preprocessed" / DATASET / "gt_segmentations"
@@ -32,12 +29,70 @@ def evaluated(tmp_path: Path) -> tuple[Path, Path, LabelTable, dict[str, Any]]:
     return folder, labels, read_label_table(model / "dataset.json"), evaluation
 
 
-def test_what_was_written_is_read(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
+def test_what_was_written_is_read(evaluated: tuple[Path, Path, LabelTable, Evaluation]) -> None:
     folder, _, _, evaluation = evaluated
-    found = read_evaluation(folder / "metrics.json")
-    assert same(found["cases"], evaluation["cases"])
-    assert math.isnan(found["cases"]["case_4"]["gallbladder"]["recall"])
-    assert same({**found, "rule": 0}, {**evaluation, "rule": 0})
+    read = read_evaluation(folder / "metrics.json")
+    assert math.isnan(read.cases["case_4"].organs["gallbladder"].recall or 0)
+    assert read.cases["case_4"].organs["gallbladder"].swapped is None
+    assert repr(replace(read, rule={})) == repr(replace(evaluation, rule={})), "NaN is like NaN"
+    write_json(read, folder / "again.json")
+    assert (folder / "again.json").read_text() == (folder / "metrics.json").read_text()
+
+
+def test_the_format_is_that_of_earlier_versions(evaluated: tuple[Path, Path, LabelTable, Evaluation]) -> None:
+    content = json.loads((evaluated[0] / "metrics.json").read_text())
+    assert list(content) == [
+        *("predictions", "labels", "label_source", "label_ids", "not_scored", "ignore_label", "protocol", "rule"),
+        *("tolerance", "metrics", "organs", "foreground_mean", "cases", "files", "sha256", "grids", "resampled"),
+        *("refused", "without_prediction", "without_label"),
+    ]
+    gallbladder = content["organs"]["gallbladder"]
+    dice = content["cases"]["case_1"]["gallbladder"]["dice"]
+    assert gallbladder.pop("metrics")["recall"] == {
+        "n_cases": 1,
+        **dict.fromkeys(("mean", "median"), content["cases"]["case_1"]["gallbladder"]["recall"]),
+    }
+    assert gallbladder == {
+        **{"n_cases": 2, "mean": dice / 2, "median": dice / 2, "worst": 0.0, "worst_case": "case_4"},
+        **{"absent_in_both": 0, "absent_in_truth": 1, "absent_in_prediction": 0},
+    }
+    foreground = content["foreground_mean"]
+    assert list(foreground) == ["dice", "n_organs", "n_cases", "metrics"]
+    assert foreground["metrics"]["dice"] == {"mean": foreground["dice"], "n_organs": 3}
+    assert list(content["cases"]["case_1"]["liver"]) == content["metrics"]
+    older = {key: value for key, value in content.items() if key not in ("sha256", "grids", "tolerance", "not_scored")}
+    (evaluated[0] / "older.json").write_text(json.dumps(older))
+    assert read_evaluation(evaluated[0] / "older.json").over_organs().mean == foreground["dice"]
+
+
+def test_csv_has_a_row_for_each_case_and_organ(evaluated: tuple[Path, Path, LabelTable, Evaluation]) -> None:
+    folder, _, _, evaluation = evaluated
+    write_csv(evaluation, folder / "out" / "metrics.csv")
+    with (folder / "out" / "metrics.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["case", "organ", *evaluation.metrics]
+    assert [(row["case"], row["organ"]) for row in rows] == [
+        (case, organ) for case in ("case_1", "case_4") for organ in ("spleen", "liver", "gallbladder")
+    ]
+    liver = evaluation.cases["case_1"].organs["liver"]
+    assert (rows[1]["dice"], rows[1]["truth_voxels"]) == (repr(liver.dice), str(liver.truth_voxels))
+    assert (rows[5]["recall"], rows[5]["truth_voxels"]) == ("", "0")
+
+
+def test_json_is_strict_and_a_failed_write_leaves_the_old_file(
+    evaluated: tuple[Path, Path, LabelTable, Evaluation],
+) -> None:
+    folder, _, _, evaluation = evaluated
+    path = folder / "metrics.json"
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    json.loads(path.read_text(), parse_constant=refuse)
+    before = path.read_text()
+    with pytest.raises(TypeError):
+        write_json(replace(evaluation, label_source=object()), path)
+    assert path.read_text() == before
 
 
 @pytest.mark.parametrize(
@@ -45,11 +100,8 @@ def test_what_was_written_is_read(evaluated: tuple[Path, Path, LabelTable, dict[
     [
         ("{", "is damaged"),
         ("[" * 100_000, "is damaged"),
-        ("[]", "it lacks everything"),
-        (
-            '{"cases": {}, "rule": {}}',
-            "it lacks predictions, labels, label_source, label_ids, ignore_label, protocol, metrics, organs,",
-        ),
+        ("[]", "is damaged: Input should be an object"),
+        ('{"cases": {}, "rule": {}}', "is damaged: predictions: Field required"),
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, content: str, words: str) -> None:
@@ -59,7 +111,7 @@ def test_what_cannot_be_read(tmp_path: Path, content: str, words: str) -> None:
         read_evaluation(path)
 
 
-def test_cases_without_figures(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
+def test_cases_without_figures(evaluated: tuple[Path, Path, LabelTable, Evaluation]) -> None:
     path = evaluated[0] / "metrics.json"
     content = json.loads(path.read_text())
     figures = ("high", 1.5, -0.1, float("inf"), True, 10**400)
@@ -68,7 +120,7 @@ def test_cases_without_figures(evaluated: tuple[Path, Path, LabelTable, dict[str
     wrong += [{key: 5} for key in ("resampled", "grids", "without_prediction", "without_label", "tolerance")]
     for change in (*wrong, {"files": {}}, {"protocol": {}}, {"metrics": "dice"}, {"refused": []}):
         path.write_text(json.dumps(content | change))
-        with pytest.raises(ValueError, match=r"metrics.json is damaged \("):
+        with pytest.raises(ValueError, match=r"metrics.json is damaged: "):
             read_evaluation(path)
 
 
@@ -110,32 +162,35 @@ def changed(content: Any, keys: tuple[str, ...], value: Any) -> Any:
     ],
 )
 def test_damage_beside_healthy_masks_is_named_and_the_masks_are_scored(
-    evaluated: tuple[Path, Path, LabelTable, dict[str, Any]], keys: tuple[str, ...], value: Any
+    evaluated: tuple[Path, Path, LabelTable, Evaluation], keys: tuple[str, ...], value: Any
 ) -> None:
     folder, labels, _, evaluation = evaluated
     path = folder / "metrics.json"
     path.write_text(json.dumps(changed(json.loads(path.read_text()), keys, value)))
-    with pytest.raises(ValueError, match=r"metrics.json is damaged \("):
+    with pytest.raises(ValueError, match=r"metrics.json is damaged: "):
         read_evaluation(path)
     results = read_model(folder, labels)
-    assert same(results.evaluation["cases"], evaluation["cases"])
+    assert repr(results.evaluation.cases) == repr(evaluation.cases), "NaN is like NaN"
     assert "metrics.json is damaged" in results.notes[0]
-    assert results.notes[0].endswith("(computed anew)")
+    assert results.notes[0].endswith("(the masks were scored again)")
 
 
-def test_it_holds_until_something_changes(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
+def test_it_holds_until_something_changes(evaluated: tuple[Path, Path, LabelTable, Evaluation]) -> None:
     folder, labels, table, evaluation = evaluated
     path = folder / "metrics.json"
 
-    def holds(protocol: str = DEFAULT_PROTOCOL.name, of: dict[str, Any] | None = None, by: LabelTable = table) -> bool:
+    def holds(protocol: str = DEFAULT_PROTOCOL.name, of: Evaluation | None = None, by: LabelTable = table) -> bool:
         return still_holds(of or read_evaluation(path), pair_cases(folder, labels).pairs, by, protocol)
 
     assert holds()
     assert not holds("synapse-8")
-    assert not holds(of={**evaluation, "tolerance": {"name": "flare"}})
-    assert not holds(of={**evaluation, "resampled": {"case_1": "shape"}})
+    assert not holds(of=replace(evaluation, tolerance="flare"))
+    one, other = evaluation.cases["case_1"], evaluation.cases["case_4"]
+    assert not holds(of=replace(evaluation, cases={"case_1": replace(one, resampled="shape"), "case_4": other}))
     assert not holds(by=LabelTable({"spleen": 1}, None, ""))
-    assert not holds(of={**evaluation, "files": {**evaluation["files"], "case_1": evaluation["files"]["case_4"]}})
+    assert not holds(
+        of=replace(evaluation, cases={"case_1": replace(one, prediction=other.prediction), "case_4": other})
+    )
     mask = folder / "case_1.nii.gz"
     before = mask.read_bytes()
     os.utime(mask, (path.stat().st_mtime + 5,) * 2)
@@ -149,12 +204,12 @@ def test_it_holds_until_something_changes(evaluated: tuple[Path, Path, LabelTabl
     assert not holds()
 
 
-def test_a_refused_mask_that_was_mended_is_scored(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
+def test_a_refused_mask_that_was_mended_is_scored(evaluated: tuple[Path, Path, LabelTable, Evaluation]) -> None:
     folder, labels, table, _ = evaluated
     mask = folder / "case_1.nii.gz"
     mask.write_bytes(b"no mask")
     evaluation, pairs = evaluate_folder(folder, labels), pair_cases(folder, labels).pairs
-    assert list(evaluation["refused"]) == ["case_1"]
+    assert list(evaluation.refused) == ["case_1"]
     assert still_holds(evaluation, pairs, table, DEFAULT_PROTOCOL.name)
     write_mask(mask, truth(1))
     os.utime(mask, (0, 0))
@@ -162,29 +217,13 @@ def test_a_refused_mask_that_was_mended_is_scored(evaluated: tuple[Path, Path, L
 
 
 def test_an_evaluation_that_recorded_no_content_is_made_again(
-    evaluated: tuple[Path, Path, LabelTable, dict[str, Any]],
+    evaluated: tuple[Path, Path, LabelTable, Evaluation],
 ) -> None:
     folder, labels, table, evaluation = evaluated
-    old = {key: value for key, value in evaluation.items() if key != "sha256"}
+    old = replace(evaluation, sha256={})
     pairs = pair_cases(folder, labels).pairs
     assert not still_holds(old, pairs, table, DEFAULT_PROTOCOL.name)
     assert still_holds(evaluation, pairs, table, DEFAULT_PROTOCOL.name)
     mask = folder / "case_1.nii.gz"
     mask.unlink()
     assert not still_holds(evaluation, pairs, table, DEFAULT_PROTOCOL.name), "what cannot be read is no match"
-
-
-def test_halves_put_together_are_the_whole(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
-    evaluation = evaluated[3]
-    halves = [without_cases(evaluation, {case}) for case in ("case_1", "case_4")]
-    assert [list(half["cases"]) for half in halves] == [["case_4"], ["case_1"]]
-    assert halves[0]["foreground_mean"] != evaluation["foreground_mean"]
-    assert same(merge(halves), evaluation)
-    nothing = {**evaluation, "cases": {}, "metrics": [], "files": {}}
-    assert same(merge([nothing, evaluation])["cases"], evaluation["cases"])
-
-
-def test_different_protocols_are_not_put_together(evaluated: tuple[Path, Path, LabelTable, dict[str, Any]]) -> None:
-    evaluation = evaluated[3]
-    with pytest.raises(ValueError, match=r"were scored differently: .*'nnunet'.* against .*'unetr'"):
-        merge([evaluation, {**evaluation, "protocol": {"name": "unetr"}}])
