@@ -18,9 +18,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unetr_nnunet.atomic import write_json
+from unetr_nnunet.evaluation.statistics import mean
 from unetr_nnunet.experiments.study import Model, Study
 from unetr_nnunet.experiments.study_plans import read_json_file
 
@@ -86,10 +85,11 @@ def _summary(results: Path, model: Model, fold: int) -> Path:
 
 def _mean_dice(cases: Iterable[Mapping[Any, Mapping[str, float]]]) -> float:
     """Average Dice over cases, then over the organs that some case has."""
-    rows = [[figures["Dice"] for figures in metrics.values()] for metrics in cases]
-    values = np.array(rows, float)
-    seen = ~np.isnan(values).all(axis=0)
-    return float(np.nanmean(values[:, seen], axis=0).mean()) if seen.any() else float("nan")
+    by_label: dict[Any, list[float]] = {}
+    for metrics in cases:
+        for label, figures in metrics.items():
+            by_label.setdefault(label, []).append(figures["Dice"])
+    return mean(mean(values) for values in by_label.values())
 
 
 def choose_best(study: Study, folder: Path, results: Path, preprocessed: Path, workers: int) -> BestModel:
