@@ -63,6 +63,26 @@ def test_untested_versions_are_told(monkeypatch: pytest.MonkeyPatch, package: st
     assert "pip install" in finding.remedy
 
 
+def test_a_package_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "highdicom":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    finding = by_subject()["highdicom"]
+    assert (finding.status, finding.fact) == ("broken", "not installed")
+    assert finding.remedy.startswith("pip install 'highdicom")
+
+
+def test_what_only_developers_need_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = ['nosuchpackage; extra == "dev"', "nosuchwindows; sys_platform == 'win32'", "psutil>=1"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: listed)
+    assert not {"nosuchpackage", "nosuchwindows", "psutil"} & set(by_subject())
+
+
 def test_a_wrong_name_is_told() -> None:
     assert "unknown token 'Huge'" in by_subject("nnUNetTrainerUNETR_Huge")["trainer name"].fact
 

@@ -1,4 +1,4 @@
-"""Checks of an installation, each with what was found and how to mend it."""
+"""Check an installation: what is installed, what is broken, and how to mend it."""
 
 import contextlib
 import importlib
@@ -13,13 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from packaging.requirements import Requirement
 
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, nnunet_variables, trainer_folder
 from unetr_nnunet.trainers.names import parse_trainer_name
 
-TESTED_NNUNET = ((2, 8), (2, 9))
-"""Versions of nnunetv2 that this package is tested with: from the first, up to but without the second."""
-
+PACKAGE = "unetr_nnunet"
+NOT_ALONE = {
+    "torch": "install torch and torchvision together: pip install torch torchvision",
+    "torchvision": "torch and torchvision must come from the same place: reinstall both, in one pip command",
+    "nnunetv2": "",
+}
+"""Packages whose import is tried as well, and what to do where it fails; nnU-Net imports torchvision."""
 GIB = 2**30
 WORKER_GIB = 1.0
 """Memory that one augmentation worker takes at a patch of 48 x 192 x 192, batch 2, rounded up."""
@@ -31,9 +36,9 @@ class Finding:
 
     Attributes:
         subject: what was checked.
-        status: "ok", "note" for something to know, "broken" for something that stops the work.
+        status: "ok", "note" for something to know, "broken" for something that has to be mended.
         fact: what was found.
-        remedy: what to do about it; empty where nothing is to be done.
+        remedy: what to do about it; empty where there is nothing to do.
     """
 
     subject: str
@@ -49,52 +54,38 @@ def diagnose(trainer_name: str) -> Iterator[Finding]:
         trainer_name: the trainer to look up.
     """
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    yield from _check_torch()
-    yield from _check_nnunet()
+    yield from _check_packages()
     yield from _check_trainer(trainer_name)
     yield from _check_folders()
     yield from _check_hardware()
 
 
-def _check_torch() -> Iterator[Finding]:
-    error = _import_error("torch")
-    if error:
-        yield Finding("torch", "broken", error, "install torch and torchvision together: pip install torch torchvision")
-        return
-    version = importlib.metadata.version("torch")
-    if version.startswith("2.9."):
-        yield Finding("torch", "broken", f"{version}, which nnunetv2 refuses", "pip install 'torch!=2.9.*'")
-    else:
-        yield Finding("torch", "ok", version)
-    # nnU-Net imports all of its trainers before it looks at ours, and some of them import torchvision
-    error = _import_error("torchvision")
-    if error:
-        remedy = f"torch {version} and torchvision must come from the same place: reinstall both, in one pip command"
-        yield Finding("torchvision", "broken", error, remedy)
-    else:
-        yield Finding("torchvision", "ok", importlib.metadata.version("torchvision"))
-
-
-def _check_nnunet() -> Iterator[Finding]:
-    error = _import_error("nnunetv2")
-    low, high = [".".join(map(str, version)) for version in TESTED_NNUNET]
-    remedy = f"pip install 'nnunetv2>={low},<{high}'"
-    if error:
-        yield Finding("nnunetv2", "broken", error, remedy)
-        return
-    version = importlib.metadata.version("nnunetv2")
-    tested = TESTED_NNUNET[0] <= tuple(int(part) for part in version.split(".")[:2]) < TESTED_NNUNET[1]
-    if tested:
-        yield Finding("nnunetv2", "ok", version)
-    else:
-        yield Finding("nnunetv2", "broken", f"{version} is outside the tested range {low} <= version < {high}", remedy)
+def _check_packages() -> Iterator[Finding]:
+    """Compare the packages that ours requires with those installed; say of the largest that they can be imported."""
+    for text in importlib.metadata.requires(PACKAGE) or ():
+        requirement = Requirement(text)
+        name = requirement.name
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "broken", "not installed", f"pip install '{text}'")
+            continue
+        error = _import_error(name) if name in NOT_ALONE else None
+        if not requirement.specifier.contains(version, prereleases=True):
+            yield Finding(name, "broken", f"{version} is not {requirement.specifier}", f"pip install '{text}'")
+        elif error:
+            yield Finding(name, "broken", error, NOT_ALONE[name] or f"pip install '{text}'")
+        elif name in NOT_ALONE:
+            yield Finding(name, "ok", version)
 
 
 def _check_trainer(name: str) -> Iterator[Finding]:
     try:
         parse_trainer_name(name)
     except ValueError as error:
-        yield Finding("trainer name", "broken", str(error), "unetr_nnunet trainers lists what a name may hold")
+        yield Finding("trainer name", "broken", str(error), "unetr_nnunet trainers lists what a name may consist of")
         return
     listed = os.environ.get(EXTERNAL_TRAINERS, "").split(os.pathsep)
     if str(trainer_folder()) not in listed:
@@ -115,10 +106,10 @@ def _look_up(name: str) -> Finding:
             find = importlib.import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name
             found = find(name)
         return Finding("trainer look-up", "ok", f"nnU-Net finds {name} in {found.__module__}")
-    except Exception as error:  # whatever a foreign trainer module raises belongs into the report
+    except Exception as error:  # a foreign trainer module may raise anything
         fact = f"nnU-Net's look-up of {name} fails with {type(error).__name__}: {error}"
         return Finding(
-            "trainer look-up", "broken", fact, f"mend or remove the module it names from {EXTERNAL_TRAINERS}"
+            "trainer look-up", "broken", fact, f"mend the module it names, or take it out of {EXTERNAL_TRAINERS}"
         )
     finally:
         if before is None:
@@ -171,9 +162,7 @@ def _check_accelerator() -> Iterator[Finding]:
         if shutil.which(os.environ.get("CC", "gcc")) is None:
             yield Finding("compiler", "note", "torch.compile finds no C compiler", "install gcc, or nnUNet_compile=f")
     else:
-        yield Finding(
-            "GPU", "note", "none that torch can use", "add -device cpu to nnUNetv2_train and nnUNetv2_predict"
-        )
+        yield Finding("GPU", "note", "torch finds no GPU", "add -device cpu to nnUNetv2_train and nnUNetv2_predict")
     bfloat16 = "bfloat16 in hardware: predict uses it" if cpu_has_bfloat16() else "no bfloat16 in hardware"
     yield Finding("CPU", "ok", f"{torch.backends.cpu.get_cpu_capability()}, {bfloat16}")
 
