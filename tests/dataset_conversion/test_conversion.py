@@ -63,12 +63,12 @@ def test_label_on_another_grid(as_zip, tree, raw):
     case = tree.training[1]
     tree.write_label(case, tree.label_voxels(case), origin=(-50.0, 43.0, 10.0))
     problem = only_problem(tree, raw, source=tree.zip() if as_zip else tree.folder)
-    assert "origin is 3 mm off" in problem.fact
+    assert "corners up to 3 mm apart" in problem.fact
 
 
 def test_label_of_another_shape(tree, raw):
     tree.write_label(tree.training[0], tree.label_voxels(tree.training[0])[:1])
-    assert "shape" in only_problem(tree, raw).fact
+    assert "size" in only_problem(tree, raw).fact
 
 
 def test_half_an_archive(tree, raw):

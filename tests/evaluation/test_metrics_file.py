@@ -14,7 +14,7 @@ from unetr_nnunet.evaluation.folder import evaluate_folder
 from unetr_nnunet.evaluation.metrics_file import read_evaluation, still_holds, write_csv, write_json
 from unetr_nnunet.evaluation.model_results import read_model
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL
-from unetr_nnunet.images.label_files import pair_cases
+from unetr_nnunet.images.files import pair_cases
 from unetr_nnunet.nnunet.label_table import LabelTable, read_label_table
 
 

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from tests.evaluation.nnunet_evaluation import nnunet_evaluation
 from tests.evaluation.nnunet_tree import DATASET, write_tree
 from unetr_nnunet.evaluation.folder import evaluate_folder
-from unetr_nnunet.evaluation.nnunet_summary import case_of, offer_nnunet_summary, read_nnunet_evaluation
+from unetr_nnunet.evaluation.nnunet_summary import offer_nnunet_summary, read_nnunet_evaluation
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, RULES
 
 
@@ -149,7 +149,3 @@ def test_a_case_that_is_listed_twice(summary: Path) -> None:
     summary.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"summary.json has the case case_\d twice"):
         read_nnunet_evaluation(summary)
-
-
-def test_case_of() -> None:
-    assert [case_of(Path(f"/a/b.c{end}")) for end in (".nii.gz", ".nii", ".mha", ".npz")] == ["b.c"] * 4

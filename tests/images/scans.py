@@ -1,13 +1,17 @@
 """Hand-made scans: volumes written by SimpleITK and nibabel, DICOM series written by pydicom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 import SimpleITK as sitk
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from unetr_nnunet.images.cases import Case
+from unetr_nnunet.images.read import read_case, read_image
 
 SHAPE_ZYX = (6, 8, 10)
 SPACING_MM = (0.7, 0.8, 2.5)
@@ -83,3 +87,34 @@ def write_series(
         files.append(folder / f"IM{len(voxels) - number:04d}.dcm")
         dataset.save_as(files[-1], enforce_file_format=True)
     return files
+
+
+def stored(dataset: pydicom.Dataset) -> np.ndarray:
+    return np.frombuffer(dataset.PixelData, "<u2").reshape(dataset.Rows, dataset.Columns)
+
+
+def read_series(files: Sequence[Path]) -> sitk.Image:
+    return read_case(Case("series", (tuple(files),), True))[0]
+
+
+def written(folder: Path, ending: str, compressed: bool, image: sitk.Image | None = None) -> tuple[Path, Path]:
+    """Write an NRRD or MetaImage scan; returns its file and the one that holds the voxels."""
+    path = folder / f"scan{ending}"
+    sitk.WriteImage(volume() if image is None else image, str(path), compressed)
+    others = [other for other in folder.iterdir() if other != path]
+    return path, others[0] if others else path
+
+
+def refuses(files: Sequence[Path], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        read_series(files)
+    assert str(files[0].parent) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def refuses_file(path: Path, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        read_image(path)
+    assert "scan" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "0x" not in str(caught.value)

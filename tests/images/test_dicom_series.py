@@ -6,47 +6,43 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from pydicom.encaps import encapsulate
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
-    ExplicitVRBigEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
     generate_uid,
 )
+from scipy.spatial.transform import Rotation
 
+from tests.images.dicom_encodings import (
+    COMPRESSED,
+    bytes_swapped,
+    deflated,
+    implicit,
+    signed,
+)
 from tests.images.scans import (
     ORIGIN_MM,
     SPACING_MM,
     STORED_MINUS_HU,
     hounsfield,
+    read_series,
+    refuses,
     slice_dataset,
+    stored,
     volume,
     write_series,
 )
-from unetr_nnunet.images.dicom_series import read_series
-from unetr_nnunet.images.grid import grid_differences
+from unetr_nnunet.images.cases import find_cases
+from unetr_nnunet.images.grid import grid_differences, notes_of
+from unetr_nnunet.images.read import read_case
 
 Edit = Callable[[int, pydicom.Dataset], None]
-
-
-def stored(dataset: pydicom.Dataset) -> np.ndarray:
-    return np.frombuffer(dataset.PixelData, "<u2").reshape(dataset.Rows, dataset.Columns)
-
-
-def hu_of(image: sitk.Image) -> np.ndarray:
-    return sitk.GetArrayFromImage(image)
 
 
 def test_slices_in_any_order(tmp_path: Path) -> None:
     files = write_series(tmp_path)
     for order in (files, files[::-1], sorted(files), [files[index] for index in (3, 0, 5, 1, 4, 2)]):
         image = read_series(order)
-        assert np.array_equal(hu_of(image), hounsfield())
+        assert np.array_equal(sitk.GetArrayFromImage(image), hounsfield())
         assert grid_differences(image, volume()) == []
 
 
@@ -61,59 +57,12 @@ def test_the_real_series_lies_on_its_label_s_grid(real_ct: Path) -> None:
     for index, path in enumerate(sorted(files, key=lambda path: pydicom.dcmread(path).ImagePositionPatient[2])):
         dataset = pydicom.dcmread(path)
         values = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
-        assert np.array_equal(hu_of(image)[index], values)
-
-
-def bytes_swapped(number: int, dataset: pydicom.Dataset) -> None:
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
-    dataset.PixelData = stored(dataset).astype(">u2").tobytes()
-
-
-def implicit(number: int, dataset: pydicom.Dataset) -> None:
-    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-
-
-def deflated(number: int, dataset: pydicom.Dataset) -> None:
-    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-
-
-def run_length(number: int, dataset: pydicom.Dataset) -> None:
-    dataset.compress(RLELossless)
-
-
-def jpeg_ls(number: int, dataset: pydicom.Dataset) -> None:
-    dataset.compress(JPEGLSLossless)
-
-
-def encoded(dataset: pydicom.Dataset, syntax: str, frame: bytes) -> None:
-    dataset.PixelData = encapsulate([frame])
-    dataset["PixelData"].VR = "OB"
-    dataset["PixelData"].is_undefined_length = True
-    dataset.file_meta.TransferSyntaxUID = syntax
-
-
-def jpeg_lossless(number: int, dataset: pydicom.Dataset) -> None:
-    imagecodecs = pytest.importorskip("imagecodecs")
-    frame = imagecodecs.jpeg_encode(stored(dataset), lossless=True, bitspersample=16, predictor=1)
-    encoded(dataset, JPEGLosslessSV1, frame)
-
-
-def jpeg_2000(number: int, dataset: pydicom.Dataset) -> None:
-    imagecodecs = pytest.importorskip("imagecodecs")
-    encoded(dataset, JPEG2000Lossless, imagecodecs.jpeg2k_encode(stored(dataset), codecformat="j2k", reversible=True))
-
-
-COMPRESSED = [run_length, jpeg_ls, jpeg_lossless, jpeg_2000]
+        assert np.array_equal(sitk.GetArrayFromImage(image)[index], values)
 
 
 @pytest.mark.parametrize("transfer", [bytes_swapped, implicit, deflated, *COMPRESSED])
 def test_every_transfer_syntax(tmp_path: Path, transfer: Edit) -> None:
-    assert np.array_equal(hu_of(read_series(write_series(tmp_path, transfer))), hounsfield())
-
-
-def signed(number: int, dataset: pydicom.Dataset) -> None:
-    dataset.PixelData = (stored(dataset).astype(np.int16) - STORED_MINUS_HU).astype("<i2").tobytes()
-    dataset.PixelRepresentation, dataset.RescaleIntercept = 1, 0
+    assert np.array_equal(sitk.GetArrayFromImage(read_series(write_series(tmp_path, transfer))), hounsfield())
 
 
 def every_other_signed(number: int, dataset: pydicom.Dataset) -> None:
@@ -138,7 +87,7 @@ def own_slopes(number: int, dataset: pydicom.Dataset) -> None:
 
 @pytest.mark.parametrize("edit", [signed, every_other_signed, own_intercepts, half_slope, own_slopes])
 def test_hounsfield_units_however_they_are_stored(tmp_path: Path, edit: Edit) -> None:
-    assert np.array_equal(hu_of(read_series(write_series(tmp_path, edit))), hounsfield())
+    assert np.array_equal(sitk.GetArrayFromImage(read_series(write_series(tmp_path, edit))), hounsfield())
 
 
 def test_unsigned_slices_before_a_negative_one(tmp_path: Path) -> None:
@@ -148,7 +97,7 @@ def test_unsigned_slices_before_a_negative_one(tmp_path: Path) -> None:
 
     expected = hounsfield()
     expected[0] += STORED_MINUS_HU
-    assert np.array_equal(hu_of(read_series(write_series(tmp_path, edit))), expected)
+    assert np.array_equal(sitk.GetArrayFromImage(read_series(write_series(tmp_path, edit))), expected)
 
 
 @pytest.mark.parametrize("orientation", [[0, 1, 0, 0, 0, -1], [-1, 0, 0, 0, -1, 0], [0.8, 0.6, 0, -0.6, 0.8, 0]])
@@ -160,7 +109,7 @@ def test_other_planes(tmp_path: Path, orientation: list[float]) -> None:
         dataset.ImagePositionPatient = [round(float(x), 6) for x in ORIGIN_MM + number * SPACING_MM[2] * normal]
 
     image = read_series(write_series(tmp_path, edit)[::-1])
-    assert np.array_equal(hu_of(image), hounsfield())
+    assert np.array_equal(sitk.GetArrayFromImage(image), hounsfield())
     expected = volume()
     expected.SetDirection(np.stack([orientation[:3], orientation[3:], normal], axis=1).ravel())
     assert grid_differences(image, expected) == []
@@ -173,13 +122,31 @@ def test_rounded_positions_are_no_gaps(tmp_path: Path) -> None:
     assert read_series(write_series(tmp_path, edit)).GetSpacing()[2] == pytest.approx(0.62, abs=0.01)
 
 
-def test_a_tilt_within_rounding_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shift_mm", [0.001, 0.01, 0.04])
+def test_a_small_tilt_is_taken_as_upright_and_said(tmp_path: Path, shift_mm: float) -> None:
     def edit(number: int, dataset: pydicom.Dataset) -> None:
-        dataset.ImagePositionPatient = [-50, 40 + number * 0.01, -110 + number * 2.5]
+        dataset.ImagePositionPatient = [-50, 40 + number * shift_mm, -110 + number * 2.5]
 
     image = read_series(write_series(tmp_path, edit))
     assert image.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1)
     assert image.GetSpacing()[2] == pytest.approx(2.5, abs=1e-3)
+    expected = ["its slices are shifted against each other by 0.2 mm in all; taken as an upright stack"]
+    assert notes_of(image) == (expected if shift_mm == 0.04 else [])
+
+
+@pytest.mark.parametrize("decimals", [2, 3])
+def test_rounded_directions_are_mended_and_said(tmp_path: Path, decimals: int) -> None:
+    turn = Rotation.from_euler("xyz", (7, -12, 20), degrees=True).as_matrix()
+
+    def edit(number: int, dataset: pydicom.Dataset) -> None:
+        dataset.ImageOrientationPatient = [round(float(x), decimals) for x in turn[:, :2].T.ravel()]
+        dataset.ImagePositionPatient = [round(float(x), 4) for x in ORIGIN_MM + number * SPACING_MM[2] * turn[:, 2]]
+
+    image = read_series(write_series(tmp_path, edit))
+    axes = np.reshape(image.GetDirection(), (3, 3))
+    assert np.allclose(axes, turn, atol=10**-decimals)
+    assert np.allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+    assert any("not exactly at right angles" in note for note in notes_of(image))
 
 
 def test_one_slice_is_as_thick_as_it_says(tmp_path: Path) -> None:
@@ -188,122 +155,26 @@ def test_one_slice_is_as_thick_as_it_says(tmp_path: Path) -> None:
     assert image.GetSize()[2] == 1
     assert image.GetSpacing() == SPACING_MM
     bare = write_series(tmp_path / "bare", lambda number, dataset: dataset.pop("SliceThickness"))
-    refused(bare[:1], "single slice without a thickness")
+    refuses(bare[:1], "single slice without a thickness")
 
 
 @pytest.mark.parametrize("shape_zyx", [(3, 1, 1), (3, 1, 4), (3, 4, 1), (1, 1, 3), (1, 3, 1)])
 def test_a_few_voxels(tmp_path: Path, shape_zyx: tuple[int, int, int]) -> None:
     image = read_series(write_series(tmp_path, voxels=hounsfield(shape_zyx)))
-    assert np.array_equal(hu_of(image), hounsfield(shape_zyx))
+    assert np.array_equal(sitk.GetArrayFromImage(image), hounsfield(shape_zyx))
     assert grid_differences(image, volume(hounsfield(shape_zyx))) == []
 
 
 @pytest.mark.slow
 def test_five_thousand_slices(tmp_path: Path) -> None:
     voxels = np.arange(5000, dtype=np.int16).reshape(5000, 1, 1) - 1000
-    image = read_series(write_series(tmp_path, voxels=voxels))
-    assert np.array_equal(hu_of(image), voxels)
-    assert grid_differences(image, volume(voxels)) == []
-
-
-def refused(files: Sequence[Path], reason: str) -> None:
-    with pytest.raises(ValueError, match=reason) as caught:
-        read_series(files)
-    assert str(files[0].parent) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def only(which: int, **changes: object) -> Edit:
-    """Change attributes of one slice; None deletes."""
 
     def edit(number: int, dataset: pydicom.Dataset) -> None:
-        for keyword, value in changes.items():
-            if number == which and value is None:
-                delattr(dataset, keyword)
-            elif number == which:
-                setattr(dataset, keyword, value)
+        dataset.ImagePositionPatient = [*ORIGIN_MM[:2], round(ORIGIN_MM[2] + number * 0.5, 1)]
 
-    return edit
-
-
-@pytest.mark.parametrize(
-    ("edit", "reason"),
-    [
-        (only(2, SOPInstanceUID=None), r"5 mm between IM0005\.dcm and IM0003\.dcm where 2\.5 mm are usual"),
-        (only(2, ImagePositionPatient=[-50, 40, -107.5]), r"IM0004\.dcm and IM0005\.dcm lie at the same position"),
-        (only(2, ImagePositionPatient=[-50, 40, -105.5]), "unevenly spaced"),
-        (only(2, SeriesInstanceUID="1.2.3"), "belong to different series"),
-        (only(2, Rows=4), "differ in size, 10 x 8 and 10 x 4 pixels"),
-        (only(2, PixelSpacing=[0.8, 0.8]), "differ in pixel spacing"),
-        (only(2, ImageOrientationPatient=[0, 1, 0, -1, 0, 0]), "differ in orientation"),
-        (only(2, ImagePositionPatient=None), "tells no position"),
-        (only(2, ImagePositionPatient=[0, 0]), "tells no position"),
-        (only(2, PhotometricInterpretation="RGB", SamplesPerPixel=3), r"colour or inverted image \(RGB\)"),
-        (only(2, PhotometricInterpretation="MONOCHROME1"), r"inverted image \(MONOCHROME1\)"),
-        (only(2, BitsAllocated=12), "12 bits"),
-        (only(2, PixelData=None), "holds no pixels"),
-        (only(2, PixelData=bytes(100)), "cut short: .* asks for 160"),
-        (only(2, Rows=0), "holds no pixels"),
-        (only(2, Rows=65535, Columns=65535), "cut short"),
-        (only(2, RescaleSlope=0), "no usable rescale"),
-        (only(2, NumberOfFrames=2, PixelData=bytes(320)), "2 frames among other slices"),
-    ],
-)
-def test_one_wrong_slice(tmp_path: Path, edit: Edit, reason: str) -> None:
-    refused(write_series(tmp_path, edit), reason)
-
-
-def every(**changes: object) -> Edit:
-    def edit(number: int, dataset: pydicom.Dataset) -> None:
-        for keyword, value in changes.items():
-            setattr(dataset, keyword, value)
-
-    return edit
-
-
-def tilted(number: int, dataset: pydicom.Dataset) -> None:
-    dataset.ImagePositionPatient = [-50, 40 + number * 0.3, -110 + number * 2.5]
-
-
-@pytest.mark.parametrize(
-    ("edit", "reason"),
-    [
-        (tilted, r"gantry tilt of 6\.8"),
-        (every(PixelSpacing=[0, 0.7]), "must be above 0"),
-        (every(PixelSpacing=[0.8, -0.7]), "must be above 0"),
-        (every(ImageOrientationPatient=[1, 0, 0, 0.5, 0.866, 0]), "no unit vectors at right angles"),
-        (every(ImageOrientationPatient=[2, 0, 0, 0, 1, 0]), "no unit vectors at right angles"),
-    ],
-)
-def test_a_wrong_stack(tmp_path: Path, edit: Edit, reason: str) -> None:
-    refused(write_series(tmp_path, edit), reason)
-
-
-@pytest.mark.parametrize("transfer", [implicit, *COMPRESSED])
-def test_a_slice_cut_short(tmp_path: Path, transfer: Edit) -> None:
-    files = write_series(tmp_path, transfer)
-    content = files[2].read_bytes()
-    for kept in (0, 100, 400, len(content) // 2, len(content) - 60):
-        files[2].write_bytes(content[:kept])
-        refused(files, "cut short|cannot be decoded|damaged")
-
-
-@pytest.mark.parametrize("transfer", [implicit, bytes_swapped, signed, run_length])
-@pytest.mark.parametrize("inserted", [4, 6])
-def test_bytes_inserted_into_the_pixel_data_s_header(tmp_path: Path, transfer: Edit, inserted: int) -> None:
-    files = write_series(tmp_path, transfer)
-    content = files[2].read_bytes()
-    tag = b"\x7f\xe0\x00\x10" if transfer is bytes_swapped else b"\xe0\x7f\x10\x00"
-    place = content.index(tag) + inserted
-    files[2].write_bytes(content[:place] + b"\xf8\xc9" + content[place:])
-    refused(files, "damaged|no pixels")
-
-
-def test_trailing_padding_after_the_pixels_is_fine(tmp_path: Path) -> None:
-    def edit(number: int, dataset: pydicom.Dataset) -> None:
-        dataset.DataSetTrailingPadding = bytes(50)
-
-    assert np.array_equal(hu_of(read_series(write_series(tmp_path, edit))), hounsfield())
+    image = read_series(write_series(tmp_path, edit, voxels))
+    assert np.array_equal(sitk.GetArrayFromImage(image), voxels)
+    assert image.GetSpacing()[2] == pytest.approx(0.5)
 
 
 def group(**attributes: object) -> pydicom.Dataset:
@@ -350,7 +221,7 @@ def test_an_enhanced_file_with_frames_in_any_order(
     tmp_path: Path, order: Sequence[int], own_slopes: Sequence[float]
 ) -> None:
     image = read_series([write_enhanced(tmp_path / "e.dcm", order, own_slopes)])
-    assert np.array_equal(hu_of(image), hounsfield())
+    assert np.array_equal(sitk.GetArrayFromImage(image), hounsfield())
     assert grid_differences(image, volume()) == []
 
 
@@ -360,7 +231,7 @@ def test_an_enhanced_file_with_frames_in_any_order(
         ((0, 1, 2, 4, 5), (), {}, "5 mm between frame 3 and frame 4"),
         ((0, 1, 2, 2, 3), (), {}, "frame 3 and frame 4 lie at the same position"),
         (range(6), (1, 1, 2, 1, 1, 1), {}, "rescales each of its frames differently"),
-        (range(6), (), {"PerFrameFunctionalGroupsSequence": []}, "6 frames and the positions of 0"),
+        (range(6), (), {"PerFrameFunctionalGroupsSequence": []}, "does not say where they lie"),
         (range(6), (), {"SharedFunctionalGroupsSequence": []}, "does not say where they lie"),
         (range(6), (), {"SharedFunctionalGroupsSequence": [group()]}, "tells no position, orientation"),
         (range(6), (), {"NumberOfFrames": 7}, "cut short"),
@@ -370,4 +241,15 @@ def test_an_enhanced_file_with_frames_in_any_order(
 def test_a_wrong_enhanced_file(
     tmp_path: Path, order: Sequence[int], own_slopes: Sequence[float], changes: dict[str, object], reason: str
 ) -> None:
-    refused([write_enhanced(tmp_path / "e.dcm", order, own_slopes, **changes)], reason)
+    refuses([write_enhanced(tmp_path / "e.dcm", order, own_slopes, **changes)], reason)
+
+
+def test_headers_are_read_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path / "slices")
+    (tmp_path / "enhanced").mkdir()
+    write_enhanced(tmp_path / "enhanced" / "e.dcm", range(6))
+    cases = find_cases(tmp_path, 1, "CT")[0]
+    monkeypatch.setattr(pydicom, "dcmread", None)
+    for case in cases:
+        assert np.array_equal(sitk.GetArrayFromImage(read_case(case)[0]), hounsfield())
+    assert len(cases) == 2

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from tests.inference.small_model import DATASET, REGIONS, write_model
 from tests.inference.test_folder import write_ct
 from unetr_nnunet.images.cases import Case, find_cases
-from unetr_nnunet.images.read_case import read_case
+from unetr_nnunet.images.read import read_case
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.outputs import ExtraFailed, Outputs
 from unetr_nnunet.inference.predictor import Predictor

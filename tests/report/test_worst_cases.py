@@ -37,11 +37,13 @@ def test_without_masks_or_images_the_figures_stand(tmp_path: Path) -> None:
     assert "no picture: " in worst_cases(study, None, 5)[0].problems[0]
 
 
-def test_images_are_found_by_name_or_digits() -> None:
-    files = {"BTCV_0061": Path("a"), "BTCV_0062": Path("b"), "other_0062": Path("c"), "case": Path("d")}
+def test_images_are_found_by_name_or_btcv_s_number() -> None:
+    names = ("BTCV_0061", "BTCV_0062", "img0062", "case", "smith_2019")
+    files = dict(zip(names, map(Path, "abcde"), strict=True))
     assert find_image("label0061", Path("label0061.nii.gz"), files) == Path("a")
     assert find_image("label0062", Path("label0062.nii.gz"), files) is None, "two could be meant"
     assert find_image("x", Path("case.nii.gz"), files) == Path("d")
+    assert find_image("jones_2019", Path("jones_2019.nii.gz"), files) is None
 
 
 def test_weakest_organs() -> None:

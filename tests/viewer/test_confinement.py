@@ -63,7 +63,7 @@ def test_voxels_beside_the_header_are_let_through_as_simpleitk_writes_them(given
 def test_headers_that_name_files_elsewhere_are_refused(given: Path, voxels: str, ending: str) -> None:
     (given / "stolen.raw").symlink_to(given.parent / "secret" / "a.nii.gz")
     path = given / f"image{ending}"
-    field = f"ElementDataFile = {voxels}\n" if ending.startswith(".m") else f"data file: {voxels}\n\n"
+    field = f"NDims = 3\nElementDataFile = {voxels}\n" if ending.startswith(".m") else f"data file: {voxels}\n\n"
     path.write_text("NRRD0004\n" * (not ending.startswith(".m")) + field)
     with pytest.raises(ValueError, match=r"keeps its voxels in|outside of the given folders"):
         GivenPaths([given]).refuse_outside(path)
@@ -72,22 +72,26 @@ def test_headers_that_name_files_elsewhere_are_refused(given: Path, voxels: str,
 @pytest.mark.parametrize(
     ("name", "header"),
     [
-        ("a.mha", b"ElementDataFile : /etc/passwd\n"),
-        ("a.mha", b"  elementdatafile=/etc/passwd\r\n"),
+        ("a.mha", b"NDims = 3\nElementDataFile : /etc/passwd\n"),
+        ("a.mha", b"NDims = 3\n  elementdatafile=/etc/passwd\r\n"),
+        ("a.mha", b"NDims = 3\nelementdatafile=/etc/passwd\nElementDataFile = LOCAL\n"),
+        ("a.mha", b"NDims = 3\nComment = x\rElementDataFile = /etc/passwd\nElementDataFile = LOCAL\n"),
         ("a.nrrd", b"NRRD0004\ndatafile: a.raw\ndata file: /etc/passwd\n\n"),
+        ("a.nrrd", b"NRRD0004\rdata file: /etc/passwd\r\r"),
+        ("a.nhdr", b"NRRD0004\ndimension: 3\rdata file: ../secret/a.nii.gz\n\n"),
         ("a.nrrd", b"NRRD0004\n" + b"# comment\n" * 200_000 + b"data file: /etc/passwd\n\n"),
         ("a.mhd", b"Comment = x\n" * 200_000 + b"ElementDataFile = /etc/passwd\n"),
     ],
-    ids=["colon", "lower case", "two", "long NRRD", "long MetaImage"],
+    ids=["colon", "lower case", "two keys", "return", "two", "bare CR", "one CR", "long NRRD", "long MetaImage"],
 )
 def test_other_spellings_and_long_headers_are_refused_too(given: Path, name: str, header: bytes) -> None:
     (given / name).write_bytes(header)
-    with pytest.raises(ValueError, match=r"keeps its voxels in|header of more than"):
+    with pytest.raises(ValueError, match=r"keeps its voxels in|no end in|its header"):
         GivenPaths([given]).refuse_outside(given / name)
 
 
 def test_voxels_that_look_like_a_header_do_no_harm(given: Path) -> None:
     (given / "a.nrrd").write_bytes(b"NRRD0004\nencoding: raw\n\n\ndata file: /etc/passwd\n")
-    (given / "a.mha").write_bytes(b"ElementDataFile = LOCAL\nElementDataFile = /etc/passwd\n")
+    (given / "a.mha").write_bytes(b"NDims = 3\nElementDataFile = LOCAL\nElementDataFile = /etc/passwd\n")
     for name in ("a.nrrd", "a.mha"):
         GivenPaths([given]).refuse_outside(given / name)

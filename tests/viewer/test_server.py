@@ -87,7 +87,7 @@ def test_page_parts_and_volumes(server: ViewerServer) -> None:
 def test_a_damaged_file_is_said_in_one_line(server: ViewerServer) -> None:
     response, body = get(server, root(server) + "case/1/mask/0.nii")
     assert response.status == 422
-    assert "b.nii.gz is a damaged gzip file" in json.loads(body)["error"]
+    assert "b.nii.gz is not a single-file NIfTI-1 image" in json.loads(body)["error"]
 
 
 def test_a_word_on_a_mask_travels_with_it(server: ViewerServer, tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo, print the table, name the picture."""
-    import SimpleITK as sitk
-
     from unetr_nnunet.evaluation.metrics_file import write_csv, write_json
     from unetr_nnunet.evaluation.model_results import read_model
     from unetr_nnunet.evaluation.tables import format_table
     from unetr_nnunet.experiments.demo import PHANTOM_LABELS, run_demo
+    from unetr_nnunet.images.label_maps import read_label_map
     from unetr_nnunet.images.overlay import draw_overlay
+    from unetr_nnunet.images.read import read_image
     from unetr_nnunet.report.page import write_report
 
     folder = arguments.folder.resolve()
@@ -45,13 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     case = sorted(evaluation.cases)[0]
     picture = folder / "demo.png"
-    files = (
-        images / f"{case}_0000.nii.gz",
-        labels / f"label{case[-4:]}.nii.gz",
-        predictions / f"{case}.nii.gz",
-    )
-    ct, truth, prediction = (sitk.ReadImage(str(path)) for path in files)
-    draw_overlay(ct, {"truth": truth, "prediction": prediction}, picture)
+    masks = {"truth": labels / f"label{case[-4:]}.nii.gz", "prediction": predictions / f"{case}.nii.gz"}
+    maps = {title: read_label_map(path)[0] for title, path in masks.items()}
+    draw_overlay(read_image(images / f"{case}_0000.nii.gz"), maps, picture)
     print(format_table(evaluation))
     print(f"\nreport, for a browser: {report}")
     print(f"cross-validation: {folder / 'report.html'}")

@@ -4,7 +4,8 @@ example:
   unetr_nnunet evaluate predictions/ nnUNet_raw/Dataset017_BTCV/labelsTr
   unetr_nnunet evaluate predictions/ nnUNet_raw/Dataset017_BTCV/labelsTr --protocol all
 
-Files (.nii.gz, .nii, .nrrd, .mha) are joined by name, or by the four digits at its end (BTCV_0061 with label0061).
+Files (.nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd) are joined by name; BTCV's own names also by their number (BTCV_0061
+with label0061).
 Organs are those of the dataset.json in PREDICTIONS or beside LABELS, else the 13 of BTCV. Both files of a case must
 lie on the same grid, or give --resample. Writes metrics.csv and metrics.json, and summary.json in nnU-Net's layout
 where nnU-Net wrote none; prints tables. With --protocol all there is a metrics_PROTOCOL file for each further protocol,

@@ -4,10 +4,10 @@ example:
   unetr_nnunet view nnUNet_raw/Dataset017_BTCV/imagesTs --masks predictions --labels nnUNet_raw/Dataset017_BTCV/labelsTs
   unetr_nnunet view ct.nii.gz --masks ct_mask.nii.gz
 
-CT is a file (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd), a folder of them, or a tree of DICOM series. Label maps
-(.nii.gz, .nii, .nrrd, .mha) belong to the CT of the same name, with or without _0000, or of the same four digits at
-its end. Open the printed address; only who has it can see the images, and only on this machine. From another one:
-ssh -L PORT:127.0.0.1:PORT. Nothing is written, and nothing leaves the machine. Ctrl-C ends it.
+CT is a file (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd), a folder of them, or a tree of DICOM series. Label maps, in the
+same formats, belong to the CT of the same name, with or without _0000; BTCV's own names (img0061, label0061, BTCV_0061)
+also by their number. Open the printed address; only who has it can see the images, and only on this machine. From
+another one: ssh -L PORT:127.0.0.1:PORT. Nothing is written, and nothing leaves the machine. Ctrl-C ends it.
 """
 
 import argparse
@@ -31,17 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    import logging
-
-    import SimpleITK as sitk
-
     from unetr_nnunet.images.cases import find_cases
     from unetr_nnunet.viewer.confinement import GivenPaths
     from unetr_nnunet.viewer.server import ViewerServer
     from unetr_nnunet.viewer.study import Study, make_layers
 
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of a file is said by us, in one line
-    logging.getLogger("nibabel.global").setLevel(logging.ERROR)
     cases, words = find_cases(arguments.ct, 1)
     scans = [_scan(case) for case in cases]
     layers = make_layers(arguments.masks, arguments.labels, [scan.name for scan in scans])
@@ -59,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _scan(case: "Case") -> "Scan":
-    from unetr_nnunet.images.read_case import read_case
+    from unetr_nnunet.images.read import read_case
     from unetr_nnunet.viewer.study import Scan
 
     return Scan(case.name, case.channels[0], lambda: read_case(case)[0])

@@ -8,7 +8,7 @@ from unetr_nnunet.dataset_conversion.image_checks import Volume
 from unetr_nnunet.dataset_conversion.label_layers import LabelLayer
 from unetr_nnunet.dataset_conversion.problems import Problem
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
-from unetr_nnunet.images.nifti_stream import DamagedFileError
+from unetr_nnunet.images.compressed import DamagedFileError
 from unetr_nnunet.organs import ORGAN_NAMES
 
 
@@ -71,6 +71,7 @@ class CheckedCase:
         image: the image; None where a problem was found.
         rewrite_reasons: why its label map cannot be taken over byte by byte.
         absent: names of the organs that do not occur; empty without labels.
+        notes: what was mended to understand its geometry.
     """
 
     problems: tuple[Problem, ...]
@@ -78,6 +79,7 @@ class CheckedCase:
     image: Volume | None = None
     rewrite_reasons: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def check_case(case: Case, undrawn: Collection[int] = ()) -> CheckedCase:
@@ -88,8 +90,9 @@ def check_case(case: Case, undrawn: Collection[int] = ()) -> CheckedCase:
         undrawn: ids of the organs that the data set does not draw; they are not reported as absent.
     """
     image, problems = _read(image_checks.read_image, case.image)
-    range_problems = []
+    range_problems, notes = [], []
     if image is not None:
+        notes += _notes(case.image, image)
         problems += image_checks.finite_problems(case.image, image)
         range_problems = [] if problems else image_checks.hounsfield_problems(case.image, image)
     reasons: list[str] = []
@@ -100,13 +103,18 @@ def check_case(case: Case, undrawn: Collection[int] = ()) -> CheckedCase:
         label_problems += layer_problems
         if label is not None and image is not None:
             reasons += image_checks.rewrite_reasons(label, image)
+            notes += _notes(layer.file, label)
             present |= {layer.values[value] for value in label.values if value in layer.values}
     problems += _summed_up(label_problems)
     if problems or image is None:
         return CheckedCase(tuple(problems), tuple(range_problems))
     expected = [organ for organ in ORGAN_NAMES if organ not in undrawn] if case.labels else []
     absent = tuple(ORGAN_NAMES[organ] for organ in expected if organ not in present)
-    return CheckedCase((), tuple(range_problems), image, tuple(dict.fromkeys(reasons)), absent)
+    return CheckedCase((), tuple(range_problems), image, tuple(dict.fromkeys(reasons)), absent, tuple(notes))
+
+
+def _notes(file: SourceFile, volume: Volume) -> list[str]:
+    return [f"{file.name}: {note}" for note in volume.geometry()[1]]
 
 
 def check_channel(file: SourceFile, image: Volume | None) -> list[Problem]:

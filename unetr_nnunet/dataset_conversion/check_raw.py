@@ -263,6 +263,8 @@ def _check_files(folder: Path, table: Mapping[str, Any], cases: Mapping[str, Raw
 def _check_case(folder: Path, values: Mapping[int, int], case: RawCase) -> list[Problem]:
     image, *others, label = (SourceFile(_name(folder, path), 0, 0, path) for path in (*case.images, case.label))
     checked = check_case(Case(image, (LabelLayer(label, values),)))
+    for note in checked.notes:
+        _log.warning("%s", note)
     problems = list(checked.problems)
     for channel in others:
         problems += check_channel(channel, checked.image)

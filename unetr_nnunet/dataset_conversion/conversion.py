@@ -212,6 +212,7 @@ def _plan_files(selection: Selection, checked: dict[str, CheckedCase]) -> list[P
 def _report(folder: Path, selection: Selection, data_set: DataSet, checked: dict[str, CheckedCase]) -> ConversionReport:
     used = {name: checked[name] for name in selection.cases()}
     odd = [f"{problem.file}: {problem.fact}" for result in used.values() for problem in result.range_problems]
+    mended = [note for result in used.values() for note in result.notes]
     return ConversionReport(
         folder=folder,
         split_name=selection.split_name,
@@ -223,7 +224,7 @@ def _report(folder: Path, selection: Selection, data_set: DataSet, checked: dict
         undrawn_organs=[ORGAN_NAMES[organ] for organ in data_set.undrawn],
         absent_organs={name: list(result.absent) for name, result in used.items() if result.absent},
         rewritten={name: list(result.rewrite_reasons) for name, result in used.items() if result.rewrite_reasons},
-        notes=[*selection.notes, *odd],
+        notes=[*selection.notes, *odd, *mended],
     )
 
 

@@ -9,14 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import numpy.typing as npt
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.dataset_conversion.image_checks import Volume, scaled
+from unetr_nnunet.dataset_conversion.image_checks import Volume
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
-from unetr_nnunet.images.nifti_stream import open_nifti
+from unetr_nnunet.images.nifti import open_nifti, write_nifti
 from unetr_nnunet.organs import BACKGROUND, ORGAN_NAMES, find_organ
 
 BTCV_VALUES: dict[int, int] = {value: value for value in (BACKGROUND, *ORGAN_NAMES)}
@@ -75,9 +74,8 @@ def write_label_map(layers: Sequence[LabelLayer], image: Volume, target: Path) -
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
-    label = nibabel.Nifti1Image(flat.reshape(image.shape, order="F"), image.affine, header)
     with atomic_path(target) as temporary:
-        nibabel.save(label, temporary)
+        write_nifti(flat.reshape(image.shape[::-1]), image.header.get_best_affine(), temporary, header)
 
 
 def _add(layer: LabelLayer, flat: npt.NDArray[np.uint8]) -> None:
@@ -85,9 +83,8 @@ def _add(layer: LabelLayer, flat: npt.NDArray[np.uint8]) -> None:
     organs = np.zeros(256, np.uint8)
     organs[list(layer.values)] = list(layer.values.values())
     with layer.file.open() as stream:
-        header, chunks = open_nifti(stream)
         position = 0
-        for chunk in scaled(chunks, header):
+        for chunk in open_nifti(stream).values():
             found = organs[chunk.astype(np.uint8)]
             part = flat[position : position + chunk.size]
             np.copyto(part, found, where=found != BACKGROUND)

@@ -1,5 +1,6 @@
 """One prediction against one label file, under any number of protocols: read, check, resample where asked, score."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ from unetr_nnunet.evaluation.case_metrics import case_metrics
 from unetr_nnunet.evaluation.figures import CaseFigures, Grid
 from unetr_nnunet.evaluation.overlap import LabelMap, refuse_labels_outside, unknown_labels
 from unetr_nnunet.evaluation.protocols import Protocol
-from unetr_nnunet.images.grid import grid_differences
-from unetr_nnunet.images.label_files import read_label_map
-from unetr_nnunet.images.label_resampling import resample_labels, respaced_grid
+from unetr_nnunet.images.grid import grid_differences, grid_note
+from unetr_nnunet.images.label_maps import read_label_map, resample_labels, respaced_grid
 from unetr_nnunet.nnunet.label_table import HIGHEST_LABEL, LabelTable
 from unetr_nnunet.organs import BACKGROUND
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def evaluate_case(
     predicted, true = (_Side(path, *read_label_map(path)) for path in (prediction, label))
     refuse_unknown_labels(predicted.labels, table, "prediction")
     refuse_unknown_labels(true.labels, table, "truth")
+    if note := grid_note(predicted.image, true.image):
+        _logger.warning("%s %s", prediction, note)
     return [_score(predicted, true, columns, table, resample) for columns in scored]
 
 

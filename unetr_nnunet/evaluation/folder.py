@@ -1,8 +1,8 @@
 """A folder of predictions against a folder of labels. A bad file fails only its own case."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 from unetr_nnunet.evaluation.case import ScoredColumns, evaluate_case
 from unetr_nnunet.evaluation.figures import CaseFigures, Evaluation
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, DEFAULT_TOLERANCE, Protocol, tolerances_mm
-from unetr_nnunet.images.label_files import Pairing, fingerprint, pair_cases
+from unetr_nnunet.images.files import Pairing, fingerprint, pair_cases
 from unetr_nnunet.nnunet.label_table import LabelTable, find_label_table
 
 COSTS_ITS_CASE = (ValueError, OSError, RuntimeError, MemoryError, TypeError, LookupError, ArithmeticError)
@@ -32,19 +32,6 @@ class Options(TypedDict, total=False):
     resample: bool
     workers: int
     progress: bool
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one case.
-
-    Attributes:
-        figures: under each protocol, or why there are none.
-        sha256: of both files as they were scored; empty where they cannot be read.
-    """
-
-    figures: list[CaseFigures] | str
-    sha256: dict[str, str]
 
 
 def evaluate_folder(
@@ -111,51 +98,46 @@ def evaluate_pairs(
         for protocol, its_columns in zip(protocols, columns, strict=True)
     ]
 
-    def outcome(pair: tuple[Path, Path]) -> Outcome:
-        sha256: dict[str, str] = {}
+    sha256: dict[str, dict[str, str]] = {}
+
+    def score(case: str) -> list[CaseFigures] | str:
+        """Return a case's figures under each protocol, or why there are none."""
+        pair = pairing.pairs[case]
         try:
-            sha256 = fingerprint(pair)  # before they are read: what replaces them meanwhile has another
-            return Outcome(evaluate_case(*pair, table, scored, options.get("resample", False)), sha256)
+            sha256[case] = {}
+            sha256[case] = fingerprint(pair)  # before they are read: what replaces them meanwhile has another
+            return evaluate_case(*pair, table, scored, options.get("resample", False))
         except COSTS_ITS_CASE as error:
-            return Outcome(str(error) or type(error).__name__, sha256)
+            return str(error) or type(error).__name__
 
     pool = ThreadPoolExecutor(workers)
     try:
-        outcomes: Iterable[Outcome] = pool.map(outcome, pairing.pairs.values())
+        outcomes = pool.map(score, pairing.pairs)
         hidden = not options.get("progress", False)
         bar = tqdm(outcomes, total=len(pairing.pairs), desc="evaluate", unit="case", disable=hidden)
         by_case = dict(zip(pairing.pairs, bar, strict=True))
     finally:
         pool.shutdown(cancel_futures=True)  # on Ctrl-C do not score the rest first
-    return [_gather(each, index, tolerance, table, pairing, by_case) for index, each in enumerate(scored)]
-
-
-def _gather(
-    scored: ScoredColumns, index: int, tolerance: str, table: LabelTable, pairing: Pairing, outcomes: dict[str, Outcome]
-) -> Evaluation:
-    """Return the evaluation under one protocol."""
-    refused, cases = dict(pairing.ambiguous), {}
-    for case, outcome in outcomes.items():
-        if isinstance(outcome.figures, str):
-            refused[case] = outcome.figures
-        else:
-            cases[case] = outcome.figures[index]
-    rule = scored.protocol.rule
-    return Evaluation(
-        predictions="",
-        labels="",
-        label_source=table.source,
-        label_ids=table.organs,
-        ignore_label=table.ignore_label,
-        protocol=scored.protocol.description(),
-        columns=tuple(scored.columns),
-        cases=cases,
-        rule={**asdict(rule), "statement": rule.statement()},
-        tolerance=tolerance,
-        tolerances_mm=dict(scored.tolerances_mm),
-        not_scored=table.not_scored,
-        sha256={case: outcome.sha256 for case, outcome in outcomes.items()},
-        refused=refused,
-        without_prediction=pairing.without_prediction,
-        without_label=pairing.without_label,
-    )
+    refused = {case: outcome for case, outcome in by_case.items() if isinstance(outcome, str)}
+    figures = {case: outcome for case, outcome in by_case.items() if not isinstance(outcome, str)}
+    return [
+        Evaluation(
+            predictions="",
+            labels="",
+            label_source=table.source,
+            label_ids=table.organs,
+            ignore_label=table.ignore_label,
+            protocol=each.protocol.description(),
+            columns=tuple(each.columns),
+            cases={case: by_protocol[index] for case, by_protocol in figures.items()},
+            rule={**asdict(each.protocol.rule), "statement": each.protocol.rule.statement()},
+            tolerance=tolerance,
+            tolerances_mm=dict(each.tolerances_mm),
+            not_scored=table.not_scored,
+            sha256={case: sha256[case] for case in pairing.pairs},
+            refused=pairing.ambiguous | refused,
+            without_prediction=pairing.without_prediction,
+            without_label=pairing.without_label,
+        )
+        for index, each in enumerate(scored)
+    ]

@@ -15,7 +15,7 @@ from unetr_nnunet.evaluation.figures import CaseFigures, Evaluation, Grid
 from unetr_nnunet.evaluation.metrics import OrganFigures
 from unetr_nnunet.evaluation.protocols import DEFAULT_TOLERANCE, ProtocolDescription
 from unetr_nnunet.evaluation.statistics import Estimate
-from unetr_nnunet.images.label_files import fingerprint
+from unetr_nnunet.images.files import fingerprint
 from unetr_nnunet.nnunet.json_file import read_json
 from unetr_nnunet.nnunet.label_table import HIGHEST_LABEL, LabelTable
 

@@ -8,9 +8,10 @@ from typing import Unpack
 from unetr_nnunet.evaluation.figures import Evaluation
 from unetr_nnunet.evaluation.folder import Options
 from unetr_nnunet.evaluation.metrics_file import read_evaluation
-from unetr_nnunet.evaluation.nnunet_summary import case_of, read_nnunet_evaluation
+from unetr_nnunet.evaluation.nnunet_summary import read_nnunet_evaluation
 from unetr_nnunet.evaluation.predicted_folders import evaluate_folders
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from unetr_nnunet.images.files import stem
 from unetr_nnunet.nnunet import summary
 from unetr_nnunet.nnunet.folders import (
     ALL,
@@ -163,5 +164,5 @@ def _folds_of_siblings(folder: Path, cases: Iterable[str]) -> dict[str, str]:
     fold_of = {case: fold for fold, members in splits.items() for case in members}
     for fold, validation in (validation_folders(model) if model else {}).items():
         if fold != ALL:
-            fold_of.update({case_of(path): fold for path in validation.iterdir()})
+            fold_of.update({stem(path): fold for path in validation.iterdir()})
     return {case: fold_of[case] for case in cases if case in fold_of}

@@ -11,7 +11,7 @@ from unetr_nnunet.evaluation.metrics import OrganFigures
 from unetr_nnunet.evaluation.overlap import counted_figures
 from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL
 from unetr_nnunet.evaluation.statistics import mean
-from unetr_nnunet.images.label_files import FILE_ENDINGS
+from unetr_nnunet.images.files import stem
 from unetr_nnunet.nnunet.label_table import LabelTable, find_label_table, read_label_table
 from unetr_nnunet.nnunet.summary import LabelFigures, Summary, SummaryCase, read_summary, write_summary
 
@@ -34,7 +34,7 @@ def read_nnunet_evaluation(path: Path) -> Evaluation:
     summary = read_summary(path)
     for entry in summary.metric_per_case:
         prediction = Path(entry.prediction_file)
-        case = case_of(prediction)
+        case = stem(prediction)
         if case in cases:
             raise ValueError(f"{path} has the case {case} twice; score the masks again")
         missing = [name for name, label in table.organs.items() if str(label) not in entry.metrics]
@@ -64,12 +64,6 @@ def read_nnunet_evaluation(path: Path) -> Evaluation:
 def _organ_figures(figures: LabelFigures) -> OrganFigures:
     voxels = (int(figures.n_ref), int(figures.n_pred), int(figures.TP))
     return replace(counted_figures(*voxels, DEFAULT_PROTOCOL.rule), dice=figures.Dice, iou=figures.IoU)
-
-
-def case_of(path: Path) -> str:
-    """Return a file's name without the ending of a label map."""
-    ending = next((ending for ending in FILE_ENDINGS if path.name.endswith(ending)), path.suffix)
-    return path.name.removesuffix(ending)
 
 
 def _label_table(folder: Path) -> LabelTable:

@@ -5,9 +5,8 @@ of an earlier evaluation stand in: ours, or nnU-Net's own.
 """
 
 import contextlib
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -17,29 +16,13 @@ from unetr_nnunet.evaluation.folder import Options, evaluate_pairs
 from unetr_nnunet.evaluation.metrics_file import read_evaluation, still_holds
 from unetr_nnunet.evaluation.nnunet_summary import read_nnunet_evaluation
 from unetr_nnunet.evaluation.protocols import Protocol
-from unetr_nnunet.images.label_files import Pairing, find_label_files, pair_cases
+from unetr_nnunet.images.files import Pairing, find_label_files, pair_cases
 from unetr_nnunet.nnunet import summary
 from unetr_nnunet.nnunet.folders import label_folders, model_folder
 from unetr_nnunet.nnunet.label_table import LabelTable, find_label_table, read_label_table, without_absent
 
 READERS = {metrics_file.FILE_NAME: read_evaluation, summary.FILE_NAME: read_nnunet_evaluation}
 """How to read figures that an earlier evaluation left beside the masks, best first."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """What one folder gives: a finished evaluation, or pairs of files to score."""
-
-    finished: Evaluation | None
-    pairing: Pairing
-    labels: str
-    table: LabelTable
-    note: str | None = None
-
-    @property
-    def cases(self) -> Collection[str]:
-        """Cases that the folder holds."""
-        return self.finished.cases if self.finished else self.pairing.pairs
 
 
 def evaluate_folders(
@@ -60,67 +43,52 @@ def evaluate_folders(
     Raises:
         ValueError: no source could be read or scored; the message tells why the first could not.
     """
-    read: dict[str, Source] = {}
-    problems: list[str] = []
+    evaluations: dict[str, Evaluation] = {}
+    problems, notes = [], []
     for fold, path in sources.items():
         try:
-            read[fold] = _read_source(folder, path, labels, protocol)
+            evaluations[fold], note = _evaluate(folder, path, labels, protocol, options)
         except ValueError as error:
             problems.append(str(error))
-    if not read:
+        else:
+            notes += [note] if note else []
+    if not evaluations:
         raise ValueError(problems[0])
-    twice = _in_several_folds(read)
-    evaluations = [source.finished.without(twice) for source in read.values() if source.finished]
-    unscored = [source for source in read.values() if not source.finished]
-    if unscored:
-        pairing, table = _join((source.pairing for source in unscored), twice), unscored[0].table
-        (computed,) = evaluate_pairs(pairing, table, [protocol], **options)
-        evaluations.append(replace(computed, labels=unscored[0].labels))
-    merged = merge(evaluations)
-    evaluation = replace(merged, predictions=str(folder), refused={**merged.refused, **twice})
-    fold_of = {case: fold for fold, source in read.items() for case in source.cases if fold and case not in twice}
-    return evaluation, fold_of, [*problems, *(source.note for source in read.values() if source.note)]
-
-
-def _in_several_folds(sources: Mapping[str, Source]) -> dict[str, str]:
-    """Return the cases that more than one fold holds, and why they are not scored."""
-    folds_of = defaultdict(list)
-    for fold, source in sources.items():
-        for case in source.cases:
-            folds_of[case].append(fold)
-    return {
+    folds_of: dict[str, list[str]] = {}
+    for fold, evaluation in evaluations.items():
+        for case in sorted(evaluation.cases.keys() | evaluation.refused.keys()):
+            folds_of.setdefault(case, []).append(fold)
+    twice = {
         case: f"folds {', '.join(folds)} all hold a prediction; were the splits changed in between?"
         for case, folds in sorted(folds_of.items())
         if len(folds) > 1
     }
+    merged = merge([evaluation.without(twice) for evaluation in evaluations.values()])
+    evaluation = replace(merged, predictions=str(folder), refused={**merged.refused, **twice})
+    fold_of = {case: folds[0] for case, folds in folds_of.items() if folds[0] and case not in twice}
+    return evaluation, fold_of, [*problems, *notes]
 
 
-def _join(pairings: Iterable[Pairing], left_out: Mapping[str, str]) -> Pairing:
-    joined = Pairing({}, {}, [], [])
-    for pairing in pairings:
-        joined.pairs.update({case: pair for case, pair in pairing.pairs.items() if case not in left_out})
-        joined.ambiguous.update(pairing.ambiguous)
-        joined.without_prediction.extend(pairing.without_prediction)
-        joined.without_label.extend(pairing.without_label)
-    return joined
-
-
-def _read_source(folder: Path, source: Path, labels: Path | None, protocol: Protocol) -> Source:
+def _evaluate(
+    folder: Path, source: Path, labels: Path | None, protocol: Protocol, options: Options
+) -> tuple[Evaluation, str | None]:
+    """Return the evaluation of one folder of masks, and what a reader must know of it."""
     try:
         find_label_files(source)
         pairing, place = _pair(folder, source, labels)
     except ValueError as error:
         return _figures_only(source, protocol, error)
-    table = _label_table(folder, source, place)
-    finished, note = None, None
+    table, note = _label_table(folder, source, place), None
     path = source / metrics_file.FILE_NAME
     if path.is_file():
         try:
-            evaluation = read_evaluation(path)
-            finished = evaluation if still_holds(evaluation, pairing.pairs, table, protocol.name) else None
+            finished = read_evaluation(path)
+            if still_holds(finished, pairing.pairs, table, protocol.name):
+                return finished, None
         except ValueError as error:
             note = f"{error} (the masks were scored again)"
-    return Source(finished, pairing, str(place), table, note)
+    (evaluation,) = evaluate_pairs(pairing, table, [protocol], **options)
+    return replace(evaluation, predictions=str(source), labels=str(place)), note
 
 
 def _pair(folder: Path, source: Path, labels: Path | None) -> tuple[Pairing, Path]:
@@ -146,7 +114,7 @@ def _recorded_labels(source: Path) -> list[Path]:
     return [place for place in recorded if place.is_dir()]
 
 
-def _figures_only(source: Path, protocol: Protocol, reason: ValueError) -> Source:
+def _figures_only(source: Path, protocol: Protocol, reason: ValueError) -> tuple[Evaluation, str]:
     """Take the figures that an earlier evaluation left, where the masks cannot be scored.
 
     Raises:
@@ -155,17 +123,13 @@ def _figures_only(source: Path, protocol: Protocol, reason: ValueError) -> Sourc
     damage = ""
     for name, read in READERS.items():
         path = source / name
-        if not path.is_file():
-            continue
         try:
-            evaluation = read(path)
+            evaluation = read(path) if path.is_file() else None
         except ValueError as error:
             damage += f"; {error}"
-            continue
-        if evaluation.protocol.name == protocol.name:
-            note = f"{reason}; the figures are those of {path}"
-            table = LabelTable(dict(evaluation.label_ids), evaluation.ignore_label, evaluation.label_source)
-            return Source(evaluation, Pairing({}, {}, [], []), evaluation.labels, table, note)
+        else:
+            if evaluation and evaluation.protocol.name == protocol.name:
+                return evaluation, f"{reason}; the figures are those of {path}"
     raise ValueError(f"{reason}{damage}") from reason
 
 

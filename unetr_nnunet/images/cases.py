@@ -1,18 +1,19 @@
-"""What there is to predict: volume files, nnU-Net's channel files and DICOM series in what a user names.
+"""Find the images to predict or show: volume files, nnU-Net's channel files and DICOM series.
 
 Only names and headers are read here. A case that cannot be read is found all the same, so that it is reported as a
-failure of its own; `unetr_nnunet.images.read_case` tells what is wrong with it.
+failure of its own; `unetr_nnunet.images.read.read_case` tells what is wrong with it.
 """
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from unetr_nnunet.images.dicom_header import SliceHeader
 from unetr_nnunet.images.dicom_tree import Series, find_series
+from unetr_nnunet.images.files import VOLUME_ENDINGS, in_utf8, stem, volume_ending, volume_files
 
-VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 ACCEPTED = f"volume files ({', '.join(VOLUME_ENDINGS)}) and DICOM series"
 
 
@@ -25,11 +26,13 @@ class Case:
         channels: files of each channel: one path for a volume file, several (in slice order) for DICOM; none where
             the channel is missing, which `read_case` refuses.
         is_dicom: the files are slices of a DICOM series.
+        headers: of the DICOM files, so that they are read once.
     """
 
     name: str
     channels: tuple[tuple[Path, ...], ...]
     is_dicom: bool
+    headers: tuple[SliceHeader, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class _Candidate:
     names: tuple[str, ...]
     channels: tuple[tuple[Path, ...], ...]
     is_dicom: bool
+    headers: tuple[SliceHeader, ...] = ()
 
 
 def find_cases(source: Path, channels: int, modality: str | None = None) -> tuple[list[Case], list[str]]:
@@ -74,7 +78,7 @@ def find_cases(source: Path, channels: int, modality: str | None = None) -> tupl
     names = _distinct_names([candidate.names for candidate in candidates])
     cases = []
     for name, candidate in zip(names, candidates, strict=True):
-        cases.append(Case(name, candidate.channels, candidate.is_dicom))
+        cases.append(Case(name, candidate.channels, candidate.is_dicom, candidate.headers))
         if name != candidate.names[0] and not candidate.is_dicom:
             path = next(path for paths in candidate.channels for path in paths)
             words.append(f"{path}: another case is named {candidate.names[0]}, so that this one is named {name}")
@@ -84,57 +88,31 @@ def find_cases(source: Path, channels: int, modality: str | None = None) -> tupl
 def _of_file(path: Path, channels: int, modality: str | None) -> tuple[list[_Candidate], list[str]]:
     """Return the one case that a file belongs to, named as it would be were its folder given."""
     if volume_ending(path):
-        neighbours = [other for other in _visible_files(path.parent) if volume_ending(other)]
-        found, _ = _volume_candidates(sorted({*neighbours, path}), channels)
+        found, _ = _volume_candidates(sorted({*volume_files(path.parent), path}), channels)
         return [candidate for candidate in found if any(path in paths for paths in candidate.channels)], []
     series, words = find_series(path.parent, modality, VOLUME_ENDINGS, with_folders_below=False)
     return [_series_candidate(each, path.parent, series, channels) for each in series if path in each.files], words
 
 
 def _of_folder(folder: Path, channels: int, modality: str | None) -> tuple[list[_Candidate], list[str]]:
-    volumes = [path for path in _visible_files(folder) if volume_ending(path)]
-    candidates, words = _volume_candidates(volumes, channels)
+    candidates, words = _volume_candidates(volume_files(folder), channels)
     series, series_words = find_series(folder, modality, VOLUME_ENDINGS)
     candidates += [_series_candidate(each, folder, series, channels) for each in series]
     return candidates, words + series_words
 
 
-def in_utf8(text: str) -> str:
-    """Return a text, such as a path, with escapes for what of it is no UTF-8: any file and screen can take it."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def volume_ending(path: Path) -> str:
-    """Return the file name's ending as it is written, "" where it is none of a volume."""
-    ending = next((ending for ending in VOLUME_ENDINGS if path.name.lower().endswith(ending)), "")
-    return path.name[len(path.name) - len(ending) :]
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(volume_ending(path))
-
-
-def _visible_files(folder: Path) -> list[Path]:
-    """Return files, and what is named as a volume but is none, such as a dangling link: reading it tells."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if not path.name.startswith(".") and (path.is_file() or (volume_ending(path) and not path.is_dir()))
-    )
-
-
 def _volume_candidates(files: Sequence[Path], channels: int) -> tuple[list[_Candidate], list[str]]:
     by_prefix: dict[str, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path in files:
-        match = re.fullmatch(r"(.+)_(\d{4})", _stem(path))
-        prefix, channel = (match[1], int(match[2])) if match else (_stem(path), -1)
+        match = re.fullmatch(r"(.+)_(\d{4})", stem(path))
+        prefix, channel = (match[1], int(match[2])) if match else (stem(path), -1)
         by_prefix[prefix][channel].append(path)
     if channels == 1:
         return [_single(path, prefix, found) for prefix, found in by_prefix.items() for path in _all(found)], []
     candidates, words = [], []
     for prefix, found in by_prefix.items():
         for path in found.pop(-1, []):  # no channel in its name: the first channel of an incomplete case
-            candidates.append(_Candidate((_stem(path), _flat_name(path)), _padded([(path,)], channels), False))
+            candidates.append(_Candidate((stem(path), _flat_name(path)), _padded([(path,)], channels), False))
         words += [f"{path}: not used, the model has {channels} channels" for path in _all(found, first=channels)]
         paths = [tuple(found.get(channel, ())) for channel in range(channels)]
         if any(paths):
@@ -145,7 +123,7 @@ def _volume_candidates(files: Sequence[Path], channels: int) -> tuple[list[_Cand
 def _single(path: Path, prefix: str, same_prefix: dict[int, list[Path]]) -> _Candidate:
     """Return a one-channel case; ``_0000`` is no part of its name unless other files differ by these digits only."""
     is_only_channel = set(same_prefix) == {0}
-    names = ((prefix,) if is_only_channel else ()) + (_stem(path), _flat_name(path))
+    names = ((prefix,) if is_only_channel else ()) + (stem(path), _flat_name(path))
     return _Candidate(names, ((path,),), False)
 
 
@@ -158,7 +136,7 @@ def _padded(paths: Sequence[tuple[Path, ...]], channels: int) -> tuple[tuple[Pat
 
 
 def _flat_name(path: Path) -> str:
-    return path.name.replace(".", "_")
+    return in_utf8(path.name.replace(".", "_"))
 
 
 def _series_candidate(series: Series, root: Path, all_series: Sequence[Series], channels: int) -> _Candidate:
@@ -174,9 +152,10 @@ def _series_candidate(series: Series, root: Path, all_series: Sequence[Series], 
     if sum(other.folder == series.folder for other in all_series) > 1:
         names = [f"{name}_{number}" for name in names if number]
     if len(series.files) == 1:
-        names.append(f"{whole}_{_stem(series.files[0])}")
+        names.append(f"{whole}_{in_utf8(series.files[0].name)}")
     names += [f"{whole}_{uid.replace('.', '')[-8:]}", f"{whole}_{uid}"]
-    return _Candidate(tuple(dict.fromkeys(names)), _padded([series.files], channels), True)
+    names = [in_utf8(name) for name in names]
+    return _Candidate(tuple(dict.fromkeys(names)), _padded([series.files], channels), True, series.headers)
 
 
 def _distinct_names(candidates: Sequence[Sequence[str]]) -> list[str]:

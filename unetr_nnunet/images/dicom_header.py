@@ -6,7 +6,6 @@ https://dicom.nema.org/medical/dicom/current/output/html/part03.html
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,10 @@ _KEYWORDS = [
     "SliceThickness",
     "ImageOrientationPatient",
     "ImagePositionPatient",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 ]
+_GROUPS = ("PixelMeasures", "PlaneOrientation", "PlanePosition", "PixelValueTransformation")
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
@@ -59,6 +61,8 @@ class SliceHeader:
         orientation: direction cosines of a row, then of a column, in LPS.
         position_mm: centre of the first pixel in LPS.
         transfer_syntax: how the file is encoded.
+        planes: a header for each frame of an Enhanced (multi-frame) file that says where they lie, with a path below
+            the file's; else ().
         data_bytes: from the pixel data element to the end of the file, 0 where there is none; the whole of a deflated
             file.
     """
@@ -83,6 +87,7 @@ class SliceHeader:
     position_mm: tuple[float, ...]
     transfer_syntax: str
     data_bytes: int
+    planes: tuple["SliceHeader", ...] = ()
 
     @property
     def is_compressed(self) -> bool:
@@ -110,67 +115,55 @@ def is_blank(path: Path) -> bool:
         return not stream.read(_MAGIC_OFFSET + 4).strip(b"\0")
 
 
-def read_dataset(path: Path, keywords: Sequence[str] | None = None) -> tuple[pydicom.Dataset, int]:
-    """Read a file up to its pixels.
+def read_header(path: Path) -> SliceHeader:
+    """Read what `SliceHeader` holds.
 
     Args:
         path: of a DICOM file; its 128 bytes of preamble may be missing.
-        keywords: attributes that are wanted; None for all.
-
-    Returns:
-        The data set, and the bytes from its pixel data to the end of the file (those of the whole file where all of
-        it is deflated).
 
     Raises:
-        ValueError: it is no DICOM file, or damaged.
+        ValueError: it is not a DICOM file, or damaged.
         OSError: it cannot be read; the error names it.
     """
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters is checked; the rest is common in real files
-            tags = None if keywords is None else list(keywords)
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=tags)
+            dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_KEYWORDS))
             is_deflated = dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
-            return dataset, path.stat().st_size - (0 if is_deflated else stream.tell())
+            header = _header(path, dataset, path.stat().st_size - (0 if is_deflated else stream.tell()))
+            if header.frames > 1:
+                header = replace(header, planes=_planes(header, dataset))
     except Exception as error:  # pydicom lets through whatever its parsers meet
         if isinstance(error, OSError) and error.errno is not None:  # the file system's, not pydicom's
             raise OSError(error.errno, error.strerror, str(path)) from error
-        raise _damaged(path, error) from error
-
-
-def read_header(path: Path) -> SliceHeader:
-    """Read what `SliceHeader` holds.
-
-    Raises:
-        ValueError: it is no DICOM file, or damaged.
-    """
-    dataset, data_bytes = read_dataset(path, _KEYWORDS)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header = _header(path, dataset, data_bytes)
-    except Exception as error:  # likewise
         raise _damaged(path, error) from error
     if not header.sop_class:
         raise _damaged(path, "it names no SOP class")
     return header
 
 
-def frame_header(header: SliceHeader, number: int, functional_groups: pydicom.Dataset) -> SliceHeader:
-    """Return the header of one frame of a multi-frame file, with a path below the file's.
+def _planes(header: SliceHeader, dataset: pydicom.Dataset) -> tuple[SliceHeader, ...]:
+    """Return the headers of the frames, () where the file does not say where they lie.
 
-    Args:
-        header: of the file.
-        number: of the frame.
-        functional_groups: what the file says of this frame.
+    DICOM PS3.3, section C.7.6.16: an attribute of a frame stands in the frame's own group, or in the shared one.
     """
-    plane = _plane(functional_groups)
-    return replace(header, path=header.path / f"frame {number}", frames=1, **plane)
+    try:
+        shared = dataset.SharedFunctionalGroupsSequence[0]
+        planes = []
+        for number, own in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1):
+            merged = pydicom.Dataset()
+            for name in _GROUPS:
+                group = own.get(f"{name}Sequence") or shared.get(f"{name}Sequence") or [pydicom.Dataset()]
+                merged.update(group[0])
+            planes.append(replace(header, path=header.path / f"frame {number}", frames=1, **_plane(merged)))
+    except Exception:  # whatever pydicom meets in it
+        return ()
+    return tuple(planes)
 
 
 def _damaged(path: Path, reason: object) -> ValueError:
     words = (str(reason) or repr(reason)).splitlines()[0]
-    return ValueError(f"{path} is no DICOM file, or damaged: {words}; restore it, or move it out of its folder")
+    return ValueError(f"{path} is not a DICOM file, or damaged: {words}; restore it, or move it out of its folder")
 
 
 def _header(path: Path, dataset: pydicom.Dataset, data_bytes: int) -> SliceHeader:

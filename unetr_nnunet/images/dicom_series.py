@@ -7,23 +7,21 @@ warning at most; therefore the headers are compared first.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 import SimpleITK as sitk
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from unetr_nnunet.images.dicom_header import SliceHeader, frame_header, read_dataset, read_header
+from unetr_nnunet.images.dicom_header import SliceHeader, read_header
 from unetr_nnunet.images.dicom_tree import in_slice_order
-from unetr_nnunet.images.itk_volume import itk_reason
+from unetr_nnunet.images.grid import ORTHONORMAL_WITHIN, SAID_BEYOND, SAID_BEYOND_MM, Grid
+from unetr_nnunet.images.itk_formats import itk_reason
 
 ORIENTATION_TOLERANCE = 1e-3
 """Largest difference of a direction cosine between slices."""
 SPACING_TOLERANCE_MM = 1e-3
-TILT_TOLERANCE_DEGREES = 0.5
-"""Positions written with one decimal tilt a stack of thin slices by less."""
 STEP_TOLERANCE = 0.1
 STEP_TOLERANCE_MM = 0.11
 """Slice distances may differ from their median by the larger of the two; positions with one decimal do by 0.1 mm."""
@@ -34,39 +32,50 @@ MOST_COMPRESSED = 10_000
 """No scan packs better than this; a header that promises more bytes is wrong."""
 
 
-def read_series(files: Sequence[Path]) -> sitk.Image:
+def read_series(files: Sequence[Path], headers: Sequence[SliceHeader] = ()) -> tuple[sitk.Image, Grid, list[str]]:
     """Read a series.
 
     Args:
         files: single-frame slices in any order, or one Enhanced (multi-frame) file.
+        headers: those of the files that have been read already.
 
     Returns:
-        The volume in Hounsfield units (the modality's rescale applied), slices along the normal of the slice plane.
+        The volume in Hounsfield units (the modality's rescale applied), slices along the normal of the slice plane;
+        where it lies; and notes on that.
 
     Raises:
         ValueError: the files are damaged or no regular stack of slices; the reason names the files.
     """
-    headers = [read_header(path) for path in files]
-    for header in headers:
+    known = {header.path: header for header in headers}
+    slices = [known.get(path) or read_header(path) for path in files]
+    for header in slices:
         _refuse_wrong_pixels(header)
-    if len(headers) == 1 and headers[0].frames > 1:
-        return _read_frames(headers[0])
-    headers, step_mm = _stacked(headers)
-    image = _read_slices(headers)
-    if len(headers) == 1 or 1 in (headers[0].rows, headers[0].columns):
-        # SimpleITK takes no notice of a single slice's thickness, and strings lines and pixels into less than 3-D
-        voxels = sitk.GetArrayFromImage(image).reshape(len(headers), headers[0].rows, headers[0].columns)
-        image = _placed(voxels, headers[0], step_mm)
-    _refuse_other_grid(image, headers[0], len(headers), step_mm)
-    return image
+    first = slices[0]
+    if len(slices) == 1 and first.frames > 1:
+        frames = _frames(first)
+        stack, grid, notes = _stacked(frames)
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(first.path))
+        voxels = sitk.GetArrayFromImage(_decoded(reader, first.path, grid))
+        return sitk.GetImageFromArray(voxels[[frames.index(frame) for frame in stack]]), grid, notes
+    stack, grid, notes = _stacked(slices)
+    return _read_slices(stack, grid), grid, notes
 
 
-def _stacked(headers: Sequence[SliceHeader]) -> tuple[list[SliceHeader], float]:
-    """Return the slices in order and their distance; refuse what is no regular stack."""
+def _stacked(headers: Sequence[SliceHeader]) -> tuple[list[SliceHeader], Grid, list[str]]:
+    """Return the slices in order, their grid, and notes on it; refuse what is no regular stack."""
     _refuse_mixture(headers)
-    _refuse_wrong_plane(headers[0])
     headers = in_slice_order(headers)
-    return headers, _slice_step_mm(headers)
+    first, folder = headers[0], headers[0].path.parent
+    row, column = np.reshape(first.orientation, (2, 3))
+    normal = np.cross(row, column)
+    normal /= np.linalg.norm(normal) or 1.0
+    positions_mm = np.array([header.position_mm for header in headers])
+    step_mm = _slice_step_mm(headers, positions_mm @ normal)
+    spacing_mm = np.array([first.spacing_mm[1], first.spacing_mm[0], step_mm])
+    size = (first.columns, first.rows, len(headers))
+    grid = Grid(size, spacing_mm, positions_mm[0], np.stack([row, column, normal], axis=1))
+    return headers, grid, _tilt_note(positions_mm, grid, folder)
 
 
 def _refuse_wrong_pixels(header: SliceHeader) -> None:
@@ -147,26 +156,15 @@ def _refuse_mixture(headers: Sequence[SliceHeader]) -> None:
             raise ValueError(f"{where} differ in orientation; keep slices of one orientation")
 
 
-def _refuse_wrong_plane(header: SliceHeader) -> None:
-    if min(header.spacing_mm) <= 0:
-        raise ValueError(f"{header.path} has pixel spacing {header.spacing_mm} mm; it must be above 0")
-    axes = np.reshape(header.orientation, (2, 3))
-    if np.abs(axes @ axes.T - np.eye(2)).max() > ORIENTATION_TOLERANCE:
-        fact = f"row and column are no unit vectors at right angles: {header.orientation}"
-        raise ValueError(f"{header.path}: {fact}; resample it to such a grid first")
-
-
-def _slice_step_mm(headers: Sequence[SliceHeader]) -> float:
-    """Return the distance of neighbouring slices; refuse missing, double and shifted ones (gantry tilt)."""
+def _slice_step_mm(headers: Sequence[SliceHeader], along_mm: npt.NDArray[np.float64]) -> float:
+    """Return the distance of neighbouring slices from their places along the normal; refuse missing and double ones."""
     first, folder = headers[0], headers[0].path.parent
     names = [header.path.name for header in headers]
     if len(headers) == 1:
         if first.thickness_mm <= 0:
             raise ValueError(f"{first.path} is a single slice without a thickness; a volume needs it")
         return first.thickness_mm
-    positions_mm = np.array([header.position_mm for header in headers])
-    normal = np.cross(first.orientation[:3], first.orientation[3:])
-    steps_mm = np.diff(positions_mm @ normal)
+    steps_mm = np.diff(along_mm)
     double = np.flatnonzero(steps_mm < SAME_POSITION_MM)
     if double.size:
         pair = f"{names[double[0]]} and {names[double[0] + 1]}"
@@ -179,93 +177,53 @@ def _slice_step_mm(headers: Sequence[SliceHeader]) -> float:
             f"{folder}: slices are missing or unevenly spaced: {gap} where {typical_mm:.4g} mm are usual "
             f"({wrong.size} such gaps); add the missing slices"
         )
+    return float(along_mm[-1] - along_mm[0]) / (len(headers) - 1)
+
+
+def _tilt_note(positions_mm: npt.NDArray[np.float64], grid: Grid, folder: Path) -> list[str]:
+    """Return a note where slices are shifted a little against each other, as by rounding; refuse a gantry tilt."""
     way_mm = positions_mm[-1] - positions_mm[0]
-    along_mm = float(way_mm @ normal)
-    tilt = math.degrees(math.acos(min(1.0, along_mm / float(np.linalg.norm(way_mm)))))
-    if tilt > TILT_TOLERANCE_DEGREES:
-        fact = f"slices are shifted against each other (gantry tilt of {tilt:.3g} degrees)"
+    shift_mm = float(np.linalg.norm(way_mm - grid.spacing_mm[2] * (grid.size[2] - 1) * grid.direction[:, 2]))
+    tilt = shift_mm / max(float(np.linalg.norm(way_mm)), SAME_POSITION_MM) if grid.size[2] > 1 else 0.0
+    if tilt > ORTHONORMAL_WITHIN:
+        fact = f"slices are shifted against each other (gantry tilt of {math.degrees(math.asin(tilt)):.3g} degrees)"
         raise ValueError(f"{folder}: {fact}; resample it to an upright grid first")
-    return along_mm / (len(headers) - 1)
+    if tilt <= SAID_BEYOND or shift_mm <= SAID_BEYOND_MM:
+        return []
+    return [f"its slices are shifted against each other by {shift_mm:.2g} mm in all; taken as an upright stack"]
 
 
-def _read_slices(headers: Sequence[SliceHeader]) -> sitk.Image:
+def _read_slices(headers: Sequence[SliceHeader], grid: Grid) -> sitk.Image:
     """Decode the slices; where they store or rescale differently, into a type that holds them all."""
     reader = sitk.ImageSeriesReader()
-    reader.SetImageIO("GDCMImageIO")
     reader.SetFileNames([str(header.path) for header in headers])
     if len({(header.rescale, header.is_signed, header.bits) for header in headers}) > 1:
         whole = all(number.is_integer() for header in headers for number in header.rescale)
         reader.SetOutputPixelType(sitk.sitkInt32 if whole else sitk.sitkFloat32)
-    return _decoded(reader, headers[0].path.parent)
+    return _decoded(reader, headers[0].path.parent, grid)
 
 
-def _decoded(reader: sitk.ImageSeriesReader | sitk.ImageFileReader, name: Path) -> sitk.Image:
+def _decoded(reader: sitk.ImageSeriesReader | sitk.ImageFileReader, name: Path, grid: Grid) -> sitk.Image:
+    """Return the volume; SimpleITK strings lines and single pixels into less than 3-D."""
+    reader.SetImageIO("GDCMImageIO")
     try:
-        return reader.Execute()
+        image = reader.Execute()
     except RuntimeError as error:
         raise ValueError(f"{name} cannot be decoded: {itk_reason(error)}") from error
+    if image.GetSize() == grid.size:
+        return image
+    if image.GetNumberOfPixels() != math.prod(grid.size):
+        raise ValueError(f"{name} was decoded with size {image.GetSize()}, where its headers say {grid.size}")
+    return sitk.GetImageFromArray(sitk.GetArrayFromImage(image).reshape(grid.size[::-1]))
 
 
-def _refuse_other_grid(image: sitk.Image, first: SliceHeader, slices: int, step_mm: float) -> None:
-    """Make sure that SimpleITK understood the geometry as the headers say it."""
-    checks: dict[str, tuple[Sequence[float], Sequence[float]]] = {
-        "size": ((first.columns, first.rows, slices), image.GetSize()),
-        "spacing": ((first.spacing_mm[1], first.spacing_mm[0], step_mm), image.GetSpacing()),
-        "origin": (first.position_mm, image.GetOrigin()),
-        "direction": (_direction(first), image.GetDirection()),
-    }
-    for what, (header, read) in checks.items():
-        if len(header) != len(read) or not np.allclose(header, read, rtol=1e-4, atol=2e-3):
-            raise ValueError(f"{first.path.parent}: {what} is {tuple(header)} by its headers but was read as {read}")
-
-
-def _direction(header: SliceHeader) -> list[float]:
-    """Return the direction cosines of x, y, z as columns, row by row: SimpleITK's order."""
-    row, column = np.reshape(header.orientation, (2, 3))
-    return np.stack([row, column, np.cross(row, column)], axis=1).ravel().tolist()
-
-
-def _placed(voxels: npt.NDArray[Any], first: SliceHeader, step_mm: float) -> sitk.Image:
-    image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing((first.spacing_mm[1], first.spacing_mm[0], step_mm))
-    image.SetOrigin(first.position_mm)
-    image.SetDirection(_direction(first))
-    return image
-
-
-def _read_frames(header: SliceHeader) -> sitk.Image:
-    """Read an Enhanced file, which holds all slices, each with its own position, in any order."""
-    frames = _frame_headers(header)
-    stack, step_mm = _stacked(frames)
-    if len({frame.rescale for frame in frames}) > 1:
-        raise ValueError(f"{header.path} rescales each of its frames differently; convert it to single slices first")
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(header.path))
-    voxels = sitk.GetArrayFromImage(_decoded(reader, header.path))
-    if voxels.shape != (header.frames, header.rows, header.columns):
-        raise ValueError(f"{header.path} was read with shape {voxels.shape}, its header says otherwise")
-    return _placed(voxels[[frames.index(frame) for frame in stack]], stack[0], step_mm)
-
-
-def _frame_headers(header: SliceHeader) -> list[SliceHeader]:
-    """Return a header for each frame of an Enhanced file, named after its number.
-
-    DICOM PS3.3, section C.7.6.16: an attribute of a frame stands in the frame's own group, or in the shared one.
-    """
-    dataset, _ = read_dataset(header.path)
-    try:
-        shared = dataset.SharedFunctionalGroupsSequence[0]
-        own_groups = list(dataset.PerFrameFunctionalGroupsSequence)
-        frames = []
-        for number, own in enumerate(own_groups, start=1):
-            merged = pydicom.Dataset()
-            for name in ("PixelMeasures", "PlaneOrientation", "PlanePosition", "PixelValueTransformation"):
-                group = own.get(f"{name}Sequence") or shared.get(f"{name}Sequence") or [pydicom.Dataset()]
-                merged.update(group[0])
-            frames.append(frame_header(header, number, merged))
-    except Exception as error:  # pydicom lets through whatever its parsers meet
-        raise ValueError(f"{header.path} holds {header.frames} frames and does not say where they lie") from error
+def _frames(header: SliceHeader) -> list[SliceHeader]:
+    """Return the headers of the frames of an Enhanced file, which holds all slices, in any order."""
+    frames = list(header.planes)
+    if not frames:
+        raise ValueError(f"{header.path} holds {header.frames} frames and does not say where they lie")
     if len(frames) != header.frames:
         raise ValueError(f"{header.path} holds {header.frames} frames and the positions of {len(frames)}")
+    if len({frame.rescale for frame in frames}) > 1:
+        raise ValueError(f"{header.path} rescales each of its frames differently; convert it to single slices first")
     return frames

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,14 @@ class Series:
         number: SeriesNumber as it is written, "" where there is none.
         uid: SeriesInstanceUID, "" where there is none (anonymised or damaged files).
         files: in slice order.
+        headers: of the files, without those that are damaged.
     """
 
     folder: Path
     number: str
     uid: str
     files: tuple[Path, ...]
+    headers: tuple[SliceHeader, ...] = field(default=(), repr=False, compare=False)
 
 
 def find_series(
@@ -100,11 +102,11 @@ def _series_of_folder(folder: Path, files: Sequence[Path], modality: str | None)
         for (reason, uid, _), headers in groups.items()
         if reason
     ]
-    series = [
-        Series(folder, headers[0].series_number, uid, tuple(header.path for header in in_slice_order(headers)))
-        for (reason, uid, _), headers in groups.items()
-        if not reason
-    ]
+    series = []
+    for (reason, uid, _), headers in groups.items():
+        if not reason:
+            ordered = tuple(in_slice_order(headers))
+            series.append(Series(folder, headers[0].series_number, uid, tuple(h.path for h in ordered), ordered))
     series.sort(key=lambda each: (each.number.zfill(12), each.files))
     if damaged and not series:
         return [Series(folder, "", "", tuple(damaged))], words

@@ -8,10 +8,10 @@ import numpy as np
 import SimpleITK as sitk
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
 from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.images.orientation import lps_view
 from unetr_nnunet.organs import ORGANS, label_colours
 
 ABDOMINAL_WINDOW = (-160.0, 240.0)
@@ -93,16 +93,6 @@ def draw_overlay(
                 panel.imshow(overlay, aspect=aspect, interpolation="nearest")
     with atomic_path(picture) as temporary:
         figure.savefig(temporary, dpi=DOTS_PER_INCH, facecolor="black", format="png")
-
-
-def lps_view(image: sitk.Image) -> tuple[NDArray[Any], tuple[float, ...]]:
-    """Return a view of the voxels (Z, Y, X), z upwards, y to the back, x to the patient's left; and its spacing, mm."""
-    directions = np.eye(4)
-    directions[:3, :3] = np.reshape(image.GetDirection(), (3, 3))
-    orientation = io_orientation(directions)  # of each stored axis: the nearest world axis, and whether it is reversed
-    view = apply_orientation(sitk.GetArrayViewFromImage(image).T, orientation).T
-    spacing_mm = dict(zip(orientation[:, 0], image.GetSpacing(), strict=True))
-    return view, (spacing_mm[2], spacing_mm[1], spacing_mm[0])
 
 
 def _known(labels: NDArray[Any], number: int) -> NDArray[np.intp]:

@@ -15,8 +15,9 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.images.cases import Case, in_utf8
-from unetr_nnunet.images.read_case import read_case
+from unetr_nnunet.images.cases import Case
+from unetr_nnunet.images.files import in_utf8
+from unetr_nnunet.images.read import read_case
 from unetr_nnunet.inference.outputs import ExtraFailed, Outputs
 from unetr_nnunet.inference.predictor import Predictor
 

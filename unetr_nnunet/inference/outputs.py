@@ -11,9 +11,10 @@ from typing import Protocol
 import SimpleITK as sitk
 
 from unetr_nnunet.atomic import atomic_path, remove_leftovers
-from unetr_nnunet.images.cases import Case, in_utf8
+from unetr_nnunet.images.cases import Case
 from unetr_nnunet.images.dicom_seg import write_dicom_seg
-from unetr_nnunet.images.write_mask import write_mask
+from unetr_nnunet.images.files import in_utf8
+from unetr_nnunet.images.label_maps import write_mask
 from unetr_nnunet.inference.label_colours import integer_labels, region_integers, write_label_tables
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.predictor import Predictor

@@ -13,7 +13,7 @@ import torch
 from nibabel import orientations
 
 from unetr_nnunet.images.orientation import like_input, to_orientation
-from unetr_nnunet.images.voxel_values import refuse_not_finite
+from unetr_nnunet.images.read import refuse_not_finite
 from unetr_nnunet.inference.label_map import LogitsOnImage
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import Model

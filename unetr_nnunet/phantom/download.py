@@ -14,13 +14,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import nibabel
-import numpy as np
 import psutil
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.images.nifti import write_nifti
 from unetr_nnunet.phantom.acquisition import SIZES
 from unetr_nnunet.phantom.case import generate_case
 
@@ -113,15 +111,7 @@ def write_case(out: Path, number: int, size: str, seed: int) -> None:
     image_path, label_path = _paths(out, number)
     for path, array in ((label_path, case.labels), (image_path, case.image_hu)):
         with atomic_path(path) as temporary:
-            _save(temporary, array, case.affine)
-
-
-def _save(path: Path, array: NDArray[np.int16] | NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
-    image = nibabel.Nifti1Image(array.T, affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
-    nibabel.save(image, path)
+            write_nifti(array, case.affine, temporary)
 
 
 def _paths(out: Path, number: int) -> tuple[Path, Path]:

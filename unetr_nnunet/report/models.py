@@ -9,8 +9,8 @@ from pathlib import Path
 from unetr_nnunet.evaluation.comparison import Comparison, Pair, compare_models
 from unetr_nnunet.evaluation.metrics import PAGE_METRICS, Metric
 from unetr_nnunet.evaluation.model_results import ModelResults
-from unetr_nnunet.evaluation.nnunet_summary import case_of
 from unetr_nnunet.evaluation.statistics import Estimate, Scores, describe_overall, known, mean
+from unetr_nnunet.images.files import stem
 from unetr_nnunet.report.seeds import pool_seeds
 
 SOME = 12
@@ -176,7 +176,7 @@ def _case_problems(models: Sequence[ModelResults]) -> list[str]:
 
 def _labels_of(model: ModelResults) -> dict[str, str]:
     """Return by scored case what its label file is called, without the ending: it may be another name."""
-    return {name: case_of(Path(case.label)) if case.label else name for name, case in model.evaluation.cases.items()}
+    return {name: stem(Path(case.label)) if case.label else name for name, case in model.evaluation.cases.items()}
 
 
 def _problems_of(model: ModelResults, every: Mapping[str, str]) -> list[str]:

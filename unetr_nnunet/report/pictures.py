@@ -17,8 +17,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from unetr_nnunet.images.label_files import read_label_map
-from unetr_nnunet.images.overlay import ABDOMINAL_WINDOW, lps_view
+from unetr_nnunet.images.grid import grid_differences
+from unetr_nnunet.images.label_maps import read_label_map
+from unetr_nnunet.images.orientation import to_orientation
+from unetr_nnunet.images.overlay import ABDOMINAL_WINDOW
+from unetr_nnunet.images.read import read_image
 from unetr_nnunet.organs import label_colours
 from unetr_nnunet.report.svg import picture, tag
 
@@ -78,39 +81,30 @@ def read_volumes(label: Path, predictions: Mapping[str, Path], image: Path | Non
         ValueError: the label map cannot be read.
     """
     problems = []
-    truth, spacing_mm = _read(label)
+    truth = to_orientation(read_label_map(label)[0], "LPS")
     maps: dict[str, LabelMap | None] = {}
     for model, path in predictions.items():
         try:
-            maps[model] = _on_grid(_read(path)[0], truth, path)
+            maps[model] = _on_grid(read_label_map(path)[0], truth, path)
         except (ValueError, OSError) as error:
             maps[model] = None
             problems.append(str(error))
     ct = None
     if image is not None:
         try:
-            ct = _on_grid(_read_image(image), truth, image)
-        except (ValueError, OSError, RuntimeError) as error:
+            ct = _on_grid(read_image(image), truth, image)
+        except (ValueError, OSError) as error:
             problems.append(str(error))
-    return Volumes(ct, truth, maps, spacing_mm), problems
+    x_mm, y_mm, z_mm = truth.GetSpacing()
+    return Volumes(ct, sitk.GetArrayFromImage(truth), maps, (z_mm, y_mm, x_mm)), problems
 
 
-def _read(path: Path) -> tuple[LabelMap, tuple[float, float, float]]:
-    image, _ = read_label_map(path)  # the view below is of this image's own memory
-    array, spacing_mm = lps_view(image)
-    copied = np.rint(array).astype(np.int32)
-    return copied, (spacing_mm[0], spacing_mm[1], spacing_mm[2])
-
-
-def _read_image(path: Path) -> NDArray[Any]:
-    image = sitk.ReadImage(str(path))
-    return lps_view(image)[0].copy()
-
-
-def _on_grid(array: NDArray[Any], truth: LabelMap, path: Path) -> NDArray[Any]:
-    if array.shape != truth.shape:
-        raise ValueError(f"{path.name} is not drawn: its size {array.shape} is not the label's {truth.shape} (Z, Y, X)")
-    return array
+def _on_grid(image: sitk.Image, truth: sitk.Image, path: Path) -> NDArray[Any]:
+    """Return the voxels of an image that lies on the truth's grid, however its axes are stored."""
+    oriented = to_orientation(image, "LPS")
+    if differences := grid_differences(oriented, truth):
+        raise ValueError(f"{path.name} is not drawn, it lies on another grid than the label: {'; '.join(differences)}")
+    return sitk.GetArrayFromImage(oriented)
 
 
 def wrong_slices(volumes: Volumes, ignore_label: int | None) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.evaluation.predicted_folders import READERS
-from unetr_nnunet.images.label_files import hash_file
+from unetr_nnunet.images.files import hash_file
 from unetr_nnunet.report.models import ReportedModels
 from unetr_nnunet.report.training import Training
 
@@ -28,23 +28,22 @@ def context(
         "labels": sorted({model.evaluation.labels for model in reported.trainings}),
         "labels_hash": hash_files(path for model in reported.trainings for path in model.labels.values()),
         "report_command": shlex.join(command) if command else None,
-        "versions": [("Python", platform.python_version()), *_versions()],
+        "versions": [("Python", platform.python_version()), *((name, _version(name)) for name in PACKAGES)],
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
 
-def _versions() -> list[tuple[str, str]]:
-    found = []
-    for package in PACKAGES:
-        try:
-            found.append((package, version(package)))
-        except PackageNotFoundError:
-            found.append((package, "not installed"))
-    return found
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _model(reported: ReportedModels, model: ModelResults, training: Training) -> dict[str, Any]:
-    files = [*_plan_files(training, model), *training.checkpoints()]
+    place = training.folder or model.folder
+    plan = (place / name for name in ("plans.json", "dataset.json"))
+    files = [*(path for path in plan if path.is_file()), *training.checkpoints()]
     return {
         "name": reported.short(model),
         "full_name": model.name,
@@ -52,41 +51,25 @@ def _model(reported: ReportedModels, model: ModelResults, training: Training) ->
         "seed": model.seed,
         "torch": training.debug.get("torch_version"),
         "commands": commands(model, training),
-        "hashes": [(str(_relative(path, training, model)), hash_file(path)) for path in files],
+        "hashes": [(str(path.relative_to(place)), hash_file(path)) for path in files],
         "masks": len(model.predictions),
         "masks_hash": hash_files(model.predictions.values()),
     }
 
 
-def _plan_files(training: Training, model: ModelResults) -> list[Path]:
-    place = training.folder or model.folder
-    return [path for name in ("plans.json", "dataset.json") if (path := place / name).is_file()]
-
-
-def _relative(path: Path, training: Training, model: ModelResults) -> Path:
-    place = training.folder or model.folder
-    return path.relative_to(place)
-
-
 def commands(model: ModelResults, training: Training) -> list[str]:
     """Return the commands that train, predict and score, as far as the files tell them."""
-    lines = []
-    names = training.names()
-    dataset = training.folder.parent.name if training.folder and names else None
-    if names and dataset:
-        trainer, plans, configuration = names
+    lines, trained = [], []
+    if training.folder and training.names:
+        dataset, (trainer, plans, configuration) = training.folder.parent.name, training.names
         for log in training.logs:
-            words = ["nnUNetv2_train", dataset, configuration, log.fold, "-tr", trainer, "-p", plans]
-            lines.append(shlex.join(words))
-    prediction = _prediction_arguments(model.folder)
-    source = prediction.get("list_of_lists_or_source_folder")
+            lines.append(["nnUNetv2_train", dataset, configuration, log.fold, "-tr", trainer, "-p", plans])
+        trained = ["-d", dataset, "-c", configuration, "-tr", trainer, "-p", plans, "-f"]
+        trained += [log.fold for log in training.logs]
+    source = _prediction_arguments(model.folder).get("list_of_lists_or_source_folder")
     if isinstance(source, str):
-        words = ["nnUNetv2_predict", "-i", source, "-o", str(model.folder)]
-        if names and dataset:
-            words += ["-d", dataset, "-c", names[2], "-tr", names[0], "-p", names[1], "-f"]
-            words += [log.fold for log in training.logs]
-        lines.append(shlex.join(words))
-    return [*lines, *_scoring(model)]
+        lines.append(["nnUNetv2_predict", "-i", source, "-o", str(model.folder), *trained])
+    return [*map(shlex.join, lines), *_scoring(model)]
 
 
 def _scoring(model: ModelResults) -> list[str]:

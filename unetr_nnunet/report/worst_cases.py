@@ -1,7 +1,6 @@
 """The worst cases, and pictures of where they go wrong."""
 
 import math
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from markupsafe import Markup
 
 from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.evaluation.statistics import mean
-from unetr_nnunet.images.label_files import FILE_ENDINGS
+from unetr_nnunet.images.files import FIRST_CHANNEL, pair_names, stem, volume_files
 from unetr_nnunet.report.models import ReportedModels
 from unetr_nnunet.report.pictures import SlicePictures, draw_slice, legend, read_volumes, wrong_slices
 
@@ -20,7 +19,6 @@ MOST_MODELS = 4
 """Panels side by side beside the truth's."""
 MOST_FOLDERS = 6
 """Of masks, in a command to be read and copied."""
-FIRST_CHANNEL = "_0000"
 
 
 @dataclass(frozen=True)
@@ -114,26 +112,17 @@ def view_command(reported: ReportedModels, cases: Sequence[WorstCase], images: P
 
 
 def _images(folder: Path | None) -> dict[str, Path]:
-    """Return the image files of a folder by stem; of several channels the first."""
-    if folder is None:
-        return {}
+    """Return the image files of a folder by case; of several channels the first."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        ending = next((ending for ending in FILE_ENDINGS if path.name.endswith(ending)), None)
-        if ending and not path.name.startswith("."):
-            found.setdefault(path.name.removesuffix(ending).removesuffix(FIRST_CHANNEL), path)
+    for path in volume_files(folder) if folder else ():
+        found.setdefault(stem(path).removesuffix(FIRST_CHANNEL), path)
     return found
 
 
 def find_image(case: str, label: Path, files: Mapping[str, Path]) -> Path | None:
-    """Return the image of a case: of its name, of its label's name, or with the same four digits at the end."""
-    ending = next((ending for ending in FILE_ENDINGS if label.name.endswith(ending)), "")
-    for stem in (case, label.name.removesuffix(ending)):
-        if stem in files:
-            return files[stem]
-    digits = re.search(r"(?<!\d)\d{4}$", case)
-    same = [path for stem, path in files.items() if digits and re.search(rf"(?<!\d){digits.group()}$", stem)]
-    return same[0] if len(same) == 1 else None
+    """Return the image of a case, by its own name or by that of its label (`unetr_nnunet.images.files.pair_names`)."""
+    names = (name for each in (case, stem(label)) for name in pair_names([each], files).values())
+    return next((files[name] for name in names), None)
 
 
 def context(reported: ReportedModels, images: Path | None, most: int) -> dict[str, Any]:

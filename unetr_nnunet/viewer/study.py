@@ -1,6 +1,5 @@
 """What is shown: CTs, and layers of label maps over them."""
 
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +8,11 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from unetr_nnunet.images.label_files import FILE_ENDINGS, find_label_files
+from unetr_nnunet.images.files import VOLUME_ENDINGS, find_label_files, pair_names, volume_ending
 from unetr_nnunet.nnunet.label_table import HIGHEST_LABEL, LabelTable, find_label_table
 from unetr_nnunet.organs import label_colours
 from unetr_nnunet.viewer.confinement import GivenPaths
 from unetr_nnunet.viewer.volumes import coarse, nifti_bytes, prepared_ct, read_mask
-
-FIRST_CHANNEL = "_0000"
-"""What nnU-Net puts behind a case's name in the name of its image."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class Layer:
 
 
 def make_layers(masks: Sequence[Path], labels: Path | None, cases: Sequence[str]) -> list[Layer]:
-    """Find the label maps of each case: those named like it, those with ``_0000`` behind, or with its last four digits.
+    """Find the label maps of each case by their names, see `unetr_nnunet.images.files.pair_names`.
 
     Args:
         masks: folders of predictions, or, where there is one case only, files.
@@ -85,28 +81,12 @@ def _masks_of(source: Path, cases: Sequence[str]) -> tuple[dict[str, Path], tupl
     if source.is_file():
         if len(cases) > 1:
             raise ValueError(f"{source} is one file for {len(cases)} CTs: give the folder, or one CT")
-        if not source.name.endswith(FILE_ENDINGS):
-            raise ValueError(f"{source} is no label map ({', '.join(FILE_ENDINGS)})")
+        if not volume_ending(source):
+            raise ValueError(f"{source} is no label map ({', '.join(VOLUME_ENDINGS)})")
         return {cases[0]: source}, ()
-    files = {stem: paths[0] for stem, paths in find_label_files(source).items()}
-    found = {case: files.pop(case) for case in cases if case in files}
-    for case in cases:  # a CT called case_0000.nii.gz is the case "case": so may its mask be called
-        if case not in found and f"{case}{FIRST_CHANNEL}" in files:
-            found[case] = files.pop(f"{case}{FIRST_CHANNEL}")
-    by_digits: dict[str, list[str]] = {}
-    for stem in files:
-        by_digits.setdefault(_digits(stem), []).append(stem)
-    for case in cases:
-        candidates = by_digits.get(_digits(case), [])
-        if case not in found and _digits(case) and len(candidates) == 1:
-            found[case] = files.pop(candidates[0])
-            del by_digits[_digits(case)]
+    files = {name: paths[0] for name, paths in find_label_files(source).items()}
+    found = {case: files.pop(name) for case, name in pair_names(cases, files).items()}
     return found, tuple(files)
-
-
-def _digits(stem: str) -> str:
-    match = re.search(r"(?<!\d)\d{4}$", stem)
-    return match.group() if match else ""
 
 
 def _distinct_titles(paths: Sequence[Path]) -> list[str]:

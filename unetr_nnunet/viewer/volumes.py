@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import SimpleITK as sitk
 
 from unetr_nnunet.images.grid import grid_differences
-from unetr_nnunet.images.label_files import read_label_map
-from unetr_nnunet.images.label_resampling import resample_labels
-from unetr_nnunet.nnunet.label_table import HIGHEST_LABEL
+from unetr_nnunet.images.label_maps import read_label_map, resample_labels
+from unetr_nnunet.images.nifti import nifti_image
+from unetr_nnunet.images.orientation import ras_affine, to_orientation
 
 COARSE_SPACING_MM = 2.0
 """Label maps are thinned to about this for the 3-D view, which keeps four copies of them on the graphics card."""
@@ -17,7 +16,7 @@ COARSE_SPACING_MM = 2.0
 
 def prepared_ct(ct: sitk.Image) -> sitk.Image:
     """Return a CT in RAS order and whole HU, int16; values that do not fit are cut off."""
-    ct = sitk.DICOMOrient(ct, "RAS")
+    ct = to_orientation(ct, "RAS")
     if ct.GetPixelID() == sitk.sitkInt16:
         return ct
     limits = np.iinfo(np.int16)
@@ -34,15 +33,10 @@ def read_mask(path: Path, ct: sitk.Image) -> tuple[sitk.Image, str]:
         The labels, uint8; and a word on how its own grid differs, "" where it does not.
 
     Raises:
-        ValueError: the file cannot be read or is no label map of labels in 0..255.
+        ValueError: the file cannot be read or is not a label map.
     """
     image, voxels = read_label_map(path)
-    low, high = (int(voxels.min()), int(voxels.max())) if voxels.size else (0, 0)
-    if low < 0 or high > HIGHEST_LABEL:
-        raise ValueError(f"{path} holds labels {low}..{high}; they must be in 0..{HIGHEST_LABEL} (is it an image?)")
-    mask = sitk.GetImageFromArray(voxels.astype(np.uint8))
-    mask.CopyInformation(image)
-    mask = sitk.DICOMOrient(mask, "RAS")
+    mask = to_orientation(image, "RAS")
     differences = "; ".join(grid_differences(mask, ct))
     if not differences:
         return mask, ""
@@ -62,10 +56,6 @@ def coarse(mask: sitk.Image) -> sitk.Image:
 
 
 def nifti_bytes(image: sitk.Image) -> bytes:
-    """Return an image as an uncompressed NIfTI-1 file. ITK's world is LPS, that of NIfTI is RAS."""
-    to_ras = np.diag([-1.0, -1.0, 1.0])
-    affine = np.eye(4)
-    affine[:3, :3] = to_ras @ np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
-    affine[:3, 3] = to_ras @ np.array(image.GetOrigin())
-    content: bytes = nibabel.Nifti1Image(sitk.GetArrayViewFromImage(image).T, affine).to_bytes()
+    """Return an image as an uncompressed NIfTI-1 file."""
+    content: bytes = nifti_image(sitk.GetArrayViewFromImage(image), ras_affine(image)).to_bytes()
     return content
