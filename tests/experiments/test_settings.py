@@ -22,5 +22,5 @@ def test_settings_survive_their_file(tmp_path: Path) -> None:
     write_settings(mine, tmp_path)
     assert read_settings(tmp_path) == mine
     (tmp_path / "settings.json").write_text('{"executor": "local"')
-    with pytest.raises(ValueError, match=r"settings\.json is damaged .*: remove it and start the study again"):
+    with pytest.raises(ValueError, match=r"settings\.json is damaged: .*; remove it and start the study again"):
         read_settings(tmp_path)

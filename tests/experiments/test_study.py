@@ -24,7 +24,7 @@ def test_a_study_survives_its_json_file(tmp_path: Path) -> None:
     write_study(study, path)
     assert path.stat().st_mtime_ns == before, "steps depend on its time"
     path.write_text('{"dataset": 17, ')
-    with pytest.raises(ValueError, match=r"study\.json is damaged .*: remove it and start the study again"):
+    with pytest.raises(ValueError, match=r"study\.json is damaged: .*; remove it and start the study again"):
         read_study(path)
 
 

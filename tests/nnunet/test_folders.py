@@ -96,7 +96,7 @@ def test_splits(tmp_path: Path) -> None:
     path = tmp_path / "nnUNet_preprocessed" / DATASET / "splits_final.json"
     for content in ("[", json.dumps([{"train": []}]), "3"):
         path.write_text(content)
-        with pytest.raises(ValueError, match=r"splits_final.json holds no splits of nnU-Net"):
+        with pytest.raises(ValueError, match=r"splits_final\.json is damaged"):
             validation_cases(model)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from unetr_nnunet.nnunet.json_file import read_json
+from unetr_nnunet.nnunet.json_file import read_if_whole, read_json
 
 
 @dataclass(frozen=True)
@@ -37,3 +37,13 @@ def test_one_line_says_what_is_wrong(tmp_path: Path, content: bytes | None, reas
         path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"^\S*file\.json {reason}; make it again$"):
         read_json(path, KIND, "make it again")
+
+
+def test_files_that_a_kill_has_left(tmp_path: Path) -> None:
+    whole, torn = tmp_path / "whole.json", tmp_path / "torn.json"
+    whole.write_text('{"a": 1}')
+    torn.write_text('{"a": ')
+    assert read_if_whole(whole) == {"a": 1}
+    assert (
+        read_if_whole(torn) is read_if_whole(tmp_path / "none.json") is read_if_whole(whole / "in_a_file.json") is None
+    )

@@ -21,7 +21,7 @@ from typing import Any
 from unetr_nnunet.atomic import write_json
 from unetr_nnunet.evaluation.statistics import mean
 from unetr_nnunet.experiments.study import Model, Study
-from unetr_nnunet.experiments.study_plans import read_json_file
+from unetr_nnunet.nnunet.json_file import read_if_whole
 
 LONGEST_NAME = 255
 """Bytes of a file name on common file systems."""
@@ -66,7 +66,7 @@ def rank_models(study: Study, results: Path) -> list[tuple[str, float]]:
         f"nnUNetv2_train {study.dataset} {model.configuration} {fold} -tr {model.trainer} -p {model.plans} --c"
         for model in study.models
         for fold in study.folds
-        if read_json_file(_summary(results, model, fold)) is None
+        if read_if_whole(_summary(results, model, fold)) is None
     ]
     if missing:
         raise ValueError(f"{len(missing)} validation(s) missing; these make them:\n" + "\n".join(missing))
@@ -74,7 +74,7 @@ def rank_models(study: Study, results: Path) -> list[tuple[str, float]]:
     for model in study.models:
         cases: list[Mapping[str, Any]] = []
         for fold in study.folds:
-            cases += read_json_file(_summary(results, model, fold))["metric_per_case"]
+            cases += read_if_whole(_summary(results, model, fold))["metric_per_case"]
         scores[model.identifier] = _mean_dice(case["metrics"] for case in cases)
     return sorted(scores.items(), key=lambda item: -item[1])
 
@@ -153,7 +153,7 @@ class _Trials:
 
         output = self.masks(members)
         noted = self.folder / "ensembles" / f"{output.name[-LONGEST_NAME + 5 :]}.json"
-        before = read_json_file(noted)
+        before = read_if_whole(noted)
         if before is not None and output.is_dir() and noted.stat().st_mtime > self._validated(members):
             return float(before["dice"])
         reader, label_manager, dataset = _label_handling(self.results / members[0])
@@ -231,7 +231,7 @@ def _postprocessing(validation: Path, model: Path, truth: Path, workers: int) ->
     from nnunetv2.postprocessing.remove_connected_components import determine_postprocessing
 
     reader, label_manager, dataset = _label_handling(model)
-    if read_json_file(validation / "summary.json") is None:
+    if read_if_whole(validation / "summary.json") is None:
         compute_metrics_on_folder(
             str(truth),
             str(validation),

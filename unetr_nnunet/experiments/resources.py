@@ -4,9 +4,7 @@ Until a model's first fold has finished, its folds request a generous guess; aft
 which Snakemake's benchmark files tell. A step that is tried again requests half as much more.
 """
 
-import contextlib
 import csv
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +14,8 @@ from typing import Any
 from unetr_nnunet.experiments.settings import RETRIES
 from unetr_nnunet.experiments.study import Study
 from unetr_nnunet.experiments.study_status import read_status
-from unetr_nnunet.nnunet.folders import dataset_if_there, find_dataset
+from unetr_nnunet.nnunet.folders import dataset_if_there
+from unetr_nnunet.nnunet.json_file import read_if_whole
 
 GIB_IN_MB = 1024
 PROCESS_MB = 4 * GIB_IN_MB
@@ -109,27 +108,23 @@ def _number(text: str) -> float:
 
 def case_voxels(study: Study) -> int:
     """Return the voxels of the largest case: from the fingerprint, else those of a usual abdominal CT."""
-    with contextlib.suppress(ValueError, KeyError, OSError):
-        content = _content(study, "preprocessed", "dataset_fingerprint.json")
-        return max(math.prod(shape) for shape in content["shapes_after_crop"])
-    return USUAL_CASE_VOXELS
+    data = dataset_if_there(study.dataset)
+    fingerprint = read_if_whole(data.preprocessed / "dataset_fingerprint.json") if data else None
+    shapes = fingerprint.get("shapes_after_crop") if isinstance(fingerprint, dict) else None
+    return max(map(math.prod, shapes)) if shapes else USUAL_CASE_VOXELS
 
 
 def labels(study: Study) -> int:
     """Return the labels of the data set, background included; those of BTCV while it is not there."""
-    with contextlib.suppress(ValueError, KeyError, OSError, TypeError):
-        return len(_content(study, "raw", "dataset.json")["labels"])
-    return LABELS
+    return len(_dataset_json(study).get("labels", ())) or LABELS
 
 
 def case_count(study: Study) -> int:
     """Return the training cases of the data set; those of BTCV while it is not there."""
-    with contextlib.suppress(ValueError, KeyError, OSError, TypeError):
-        return int(_content(study, "raw", "dataset.json")["numTraining"])
-    return CASES
+    return int(_dataset_json(study).get("numTraining", CASES))
 
 
-def _content(study: Study, kind: str, name: str) -> dict[str, Any]:
-    path = getattr(find_dataset(study.dataset), kind) / name
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+def _dataset_json(study: Study) -> dict[str, Any]:
+    data = dataset_if_there(study.dataset)
+    content = read_if_whole(data.raw / "dataset.json") if data else None
+    return content if isinstance(content, dict) else {}

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from unetr_nnunet.atomic import write_json
+from unetr_nnunet.nnunet.json_file import read_json
 
 FILE = "settings.json"
 RETRIES = 1
@@ -75,8 +76,4 @@ def read_settings(folder: Path) -> Settings:
     path = folder / FILE
     if not path.is_file():
         raise ValueError(f"{folder} holds no study: name its folder with -o")
-    try:
-        return TypeAdapter(Settings).validate_json(path.read_bytes())
-    except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"]
-        raise ValueError(f"{path} is damaged ({reason}): remove it and start the study again, it continues") from error
+    return read_json(path, TypeAdapter(Settings), "remove it and start the study again, it continues")

@@ -4,7 +4,6 @@ A step runs the stock nnU-Net commands and our own, says which, and can be repea
 """
 
 import argparse
-import json
 import logging
 import os
 import shlex
@@ -23,12 +22,14 @@ from unetr_nnunet.experiments.study import FILE, read_study
 from unetr_nnunet.experiments.study_plans import (
     complete_plans,
     planning_commands,
-    read_json_file,
     refuse_impossible_trainings,
     refuse_missing_folds,
 )
 from unetr_nnunet.inference.model_set import FILE as BEST_MODEL
 from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT, DatasetFolders, find_dataset
+from unetr_nnunet.nnunet.json_file import read_if_whole
+from unetr_nnunet.nnunet.splits import FILE_NAME as SPLITS_FILE
+from unetr_nnunet.nnunet.splits import read_splits
 
 DOWNLOAD = "{download}"
 """Stands for the path of the download in a study's `data`."""
@@ -111,9 +112,9 @@ def _plan(step: StudyStep, arguments: argparse.Namespace) -> None:
         step.run(*command)
     complete_plans(step.study, preprocessed, step.folder)
     refuse_impossible_trainings(step.study, preprocessed, step.settings.gpus_per_training)
-    splits = preprocessed / "splits_final.json"
-    if read_json_file(splits) is None:  # folds that start together would both write it
-        own = read_json_file(raw / "splits_final.json")
+    splits = preprocessed / SPLITS_FILE
+    if read_if_whole(splits) is None:  # folds that start together would both write it
+        own = read_if_whole(raw / SPLITS_FILE)
         write_json(own or _nnunet_splits(raw), splits)
     refuse_missing_folds(step.study, splits)
 
@@ -141,7 +142,7 @@ def _preprocess(step: StudyStep, arguments: argparse.Namespace) -> None:
 def _train(step: StudyStep, arguments: argparse.Namespace) -> None:
     model, fold, settings = step.study.model(arguments.model), arguments.fold, step.settings
     output = step.data.results / model.identifier / f"fold_{fold}"
-    if (output / FINAL_CHECKPOINT).is_file() and read_json_file(output / "validation" / "summary.json"):
+    if (output / FINAL_CHECKPOINT).is_file() and read_if_whole(output / "validation" / "summary.json"):
         _log.info("%s is trained and validated", output)
         return
     for checkpoint in output.glob("checkpoint_*.pth"):
@@ -165,7 +166,7 @@ def _probabilities(step: StudyStep, arguments: argparse.Namespace) -> None:
     """Write float16 probabilities of a fold's validation cases, on their original grids."""
     model, fold, data = step.study.model(arguments.model), arguments.fold, step.data
     output = step.folder / "probabilities" / model.identifier / f"fold_{fold}"
-    cases = json.loads((data.preprocessed / "splits_final.json").read_text(encoding="utf-8"))[int(fold)]["val"]
+    cases = read_splits(data.preprocessed / SPLITS_FILE)[int(fold)].val
     images = output.with_name(f"{output.name}_images")
     shutil.rmtree(images, ignore_errors=True)
     images.mkdir(parents=True)
@@ -232,7 +233,7 @@ def _report(step: StudyStep, arguments: argparse.Namespace) -> None:
         trainer if trainers.count(trainer) == 1 else model.identifier
         for trainer, model in zip(trainers, models, strict=True)
     ]
-    best = read_json_file(step.best_model / BEST_MODEL)
+    best = read_if_whole(step.best_model / BEST_MODEL)
     if len(best["models"]) > 1:
         folders.append(data.results / best["validation"])
         names.append(f"ensemble of {len(best['models'])}")

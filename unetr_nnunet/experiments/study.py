@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.nnunet.json_file import read_json
 from unetr_nnunet.nnunet.plans_file import DEFAULT_PLANS, SHARED_BY_CONFIGURATION
 from unetr_nnunet.trainers.names import BASE_NAME, parse_trainer_name
 
@@ -204,8 +205,4 @@ def read_study(path: Path) -> Study:
     Raises:
         ValueError: the file is damaged.
     """
-    try:
-        return TypeAdapter(Study).validate_json(path.read_bytes())
-    except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"]
-        raise ValueError(f"{path} is damaged ({reason}): remove it and start the study again, it continues") from error
+    return read_json(path, TypeAdapter(Study), "remove it and start the study again, it continues")

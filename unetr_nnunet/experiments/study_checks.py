@@ -16,6 +16,7 @@ from unetr_nnunet.experiments.study_plans import (
     refuse_missing_folds,
 )
 from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT, DatasetFolders, dataset_if_there, find_dataset
+from unetr_nnunet.nnunet.splits import FILE_NAME as SPLITS_FILE
 from unetr_nnunet.nnunet.stock_trainers import stock_trainers
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, trainer_folder
 from unetr_nnunet.trainers.names import BASE_NAME
@@ -41,7 +42,7 @@ def check(study: Study, settings: Settings, folder: Path) -> None:
     if data is None:
         return
     refuse_edited_plans(study, data.preprocessed, data.results, folder)
-    refuse_missing_folds(study, data.preprocessed / "splits_final.json", data.raw / "splits_final.json")
+    refuse_missing_folds(study, data.preprocessed / SPLITS_FILE, data.raw / SPLITS_FILE)
     check_raw_dataset(data.raw, data.preprocessed)
 
 

@@ -1,13 +1,14 @@
 """The plans of a study: made once and never changed, because models of different plans must not be mixed."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unetr_nnunet.atomic import write_json
 from unetr_nnunet.experiments.study import Model, Study
+from unetr_nnunet.nnunet.json_file import read_if_whole
 from unetr_nnunet.nnunet.plans_file import DEFAULT_PLANS
+from unetr_nnunet.nnunet.splits import read_splits
 
 DEFAULT_PLANNER = "ExperimentPlanner"
 FOLDER = "plans"
@@ -22,7 +23,7 @@ _ADDED_BY_TRAINING = "continue_training"
 
 def plans_if_made(path: Path) -> dict[str, Any] | None:
     """Return the content of a plans file; None where it is missing or half written."""
-    content = read_json_file(path)
+    content = read_if_whole(path)
     return content if isinstance(content, dict) and "configurations" in content else None
 
 
@@ -34,7 +35,7 @@ def planning_commands(study: Study, preprocessed: Path, processes: int) -> list[
     """
     number = str(study.dataset)
     commands: list[tuple[str, ...]] = []
-    if read_json_file(preprocessed / "dataset_fingerprint.json") is None:
+    if read_if_whole(preprocessed / "dataset_fingerprint.json") is None:
         commands.append(("nnUNetv2_extract_fingerprint", "-d", number, "-np", str(processes), "--clean"))
     for name in study.plan_names:
         if plans_if_made(preprocessed / f"{name}.json") is None:
@@ -55,14 +56,6 @@ def _planning_command(name: str, number: str, how: Mapping[str, Any] | None) -> 
     for key, value in how.items():
         options += [f"--{key.replace('_', '-')}", *map(str, value if isinstance(value, list | tuple) else [value])]
     return ("unetr_nnunet", "plan", "-d", number, "--name", name, *options)
-
-
-def read_json_file(path: Path) -> Any:
-    """Return the content of a JSON file; None where it is missing or half written."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
 
 
 def complete_plans(study: Study, preprocessed: Path, folder: Path) -> None:
@@ -140,15 +133,11 @@ def refuse_missing_folds(study: Study, *splits: Path) -> None:
     Raises:
         ValueError: the message names the file and the fold.
     """
-    for path in splits:
-        folds = read_json_file(path)
-        if folds is not None:
-            beyond = [fold for fold in study.folds if fold >= len(folds)]
-            if beyond:
-                raise ValueError(
-                    f"{path} has {len(folds)} fold(s), no fold {beyond[0]}: name some of 0 to {len(folds) - 1}"
-                )
-            return
+    path = next((path for path in splits if path.is_file()), None)
+    there = len(read_splits(path)) if path else 5
+    beyond = [fold for fold in study.folds if fold >= there]
+    if beyond:
+        raise ValueError(f"{path} has {there} fold(s), no fold {beyond[0]}: name some of 0 to {there - 1}")
 
 
 def refuse_edited_plans(study: Study, preprocessed: Path, results: Path, folder: Path) -> None:

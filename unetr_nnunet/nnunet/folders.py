@@ -4,12 +4,14 @@ Names as in nnU-Net v2 ``utilities/file_path_utilities.py`` and ``evaluation/fin
 """
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from unetr_nnunet.nnunet.splits import FILE_NAME as SPLITS_FILE
+from unetr_nnunet.nnunet.splits import read_splits
 
 DEFAULT_PLANS = ("nnUNetPlans", "3d_fullres")
 FINAL_CHECKPOINT = "checkpoint_final.pth"
@@ -89,13 +91,9 @@ def validation_cases(folder: Path) -> dict[str, list[str]]:
     Raises:
         ValueError: the file is there but holds no splits.
     """
-    for path in _places(folder, "nnUNet_preprocessed", "splits_final.json"):
+    for path in _places(folder, "nnUNet_preprocessed", SPLITS_FILE):
         if path.is_file():
-            try:
-                splits = json.loads(path.read_text(encoding="utf-8"))
-                return {str(fold): [str(case) for case in split["val"]] for fold, split in enumerate(splits)}
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path} holds no splits of nnU-Net: {error!r}") from error
+            return {str(fold): list(split.val) for fold, split in enumerate(read_splits(path))}
     return {}
 
 

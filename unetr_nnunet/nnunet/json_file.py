@@ -1,7 +1,8 @@
 """Read a JSON file into typed objects, or say in one line what is wrong with it."""
 
+import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,3 +29,11 @@ def read_json(path: Path, kind: TypeAdapter[T], remedy: str) -> T:
         place = "".join(f"{key}: " for key in [".".join(map(str, first["loc"]))] if key)
         reason = first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{path} is damaged: {place}{reason}; {remedy}") from error
+
+
+def read_if_whole(path: Path) -> Any:
+    """Return the content of a JSON file; None where it is missing, or half written by a process that was killed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
