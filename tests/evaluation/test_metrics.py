@@ -7,8 +7,8 @@ from unetr_nnunet.evaluation.metrics import METRICS, OrganFigures, comparable, n
 
 
 def test_which_values_are_better() -> None:
-    assert comparable("dice").higher_is_better
-    assert comparable("hd95_mm").higher_is_better is False
+    assert comparable("dice").best
+    assert comparable("hd95_mm").best is False
     for metric in ("components", "Dice"):
         with pytest.raises(ValueError, match=f"cannot be compared by '{metric}'; take one of dice, iou"):
             comparable(metric)

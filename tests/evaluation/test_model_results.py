@@ -238,7 +238,7 @@ def test_damaged_splits_are_said(tmp_path: Path) -> None:
     (tmp_path / "nnUNet_preprocessed" / DATASET / "splits_final.json").write_text("{")
     results = read_model(model)
     assert sorted(results.evaluation.cases) == CASES
-    assert "splits_final.json holds no splits" in results.notes[0]
+    assert "splits_final.json is damaged" in results.notes[0]
 
 
 def test_models_are_compared_as_they_were_read(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_predictions_know_their_trainer_only_if_told(tmp_path: Path) -> None:
     assert alone.folder is None
     assert "not recorded" in plan_rows(alone)["configuration"]
     told = read_training(model("m", DICE, masks), trainer_folder(tmp_path))
-    assert told.names() == ("nnUNetTrainerUNETR", "nnUNetPlans", "3d_small")
+    assert told.names == ("nnUNetTrainerUNETR", "nnUNetPlans", "3d_small")
     assert len(told.logs) == 1
 
 

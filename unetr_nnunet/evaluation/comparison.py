@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata, wilcoxon
 
-from unetr_nnunet.evaluation.metrics import METRICS, comparable
+from unetr_nnunet.evaluation.metrics import HIGHER, METRICS, comparable
 from unetr_nnunet.evaluation.ranking import DECIMALS, Rank, rank_by_mean
 from unetr_nnunet.evaluation.statistics import (
     LEAST_CASES,
     RESAMPLES,
+    SEED,
     Scores,
     as_array,
     bootstrap_interval,
@@ -89,32 +90,31 @@ class Comparison:
         return next((name for name in names if all(p.better(column) == name for p in self.pairs_of(name))), None)
 
 
-def compare_models(models: Mapping[str, Scores], *, metric: str = "dice", seed: int = 0) -> Comparison:
+def compare_models(models: Mapping[str, Scores], *, metric: str = "dice") -> Comparison:
     """Compare every pair of models, and rank them.
 
     Args:
         models: one metric of each model: {model: {column: {case: value}}}, NaN where there is no value.
         metric: which metric it is, for the words and for which values are better.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: the metric is unknown, or neither more nor less of it is better.
     """
-    higher = bool(comparable(metric).higher_is_better)
-    pairs = [_compare(first, second, models, metric, seed) for first, second in combinations(models, 2)]
+    higher = comparable(metric).best is HIGHER
+    pairs = [_compare(first, second, models, metric) for first, second in combinations(models, 2)]
     means = _correct([pair.mean for pair in pairs])
     pairs = [replace(pair, mean=mean) for pair, mean in zip(pairs, means, strict=True)]
-    ranking = rank_by_mean(models, higher_is_better=higher, seed=seed)
-    return Comparison(metric, tuple(pairs), tuple(ranking), statement(metric, seed))
+    ranking = rank_by_mean(models, higher_is_better=higher)
+    return Comparison(metric, tuple(pairs), tuple(ranking), statement(metric))
 
 
-def statement(metric: str, seed: int = 0) -> str:
+def statement(metric: str) -> str:
     """Return how models are compared, and what that does not say, for a footnote."""
     missing = " A case in which a model misses the organ has no distance and is left out: read them with Dice."
     return (
         f"{METRICS[metric].title}, paired over the cases that both models have. Differences, first less second, "
         f"have 95 % intervals from {RESAMPLES} bootstrap resamples of the cases (percentiles corrected for few cases; "
-        f"seed {seed}; none for fewer than {LEAST_CASES} cases). p: Wilcoxon signed-rank test, two-sided, corrected by "
+        f"seed {SEED}; none for fewer than {LEAST_CASES} cases). p: Wilcoxon signed-rank test, two-sided, corrected by "
         "Holm over the organs of a pair, and for the mean over the pairs. Effect: rank-biserial correlation, -1 to 1. "
         f"A model is called better where the corrected p is below {ALPHA} and the interval lies on its side of 0."
         f"{missing if METRICS[metric].unit == 'mm' else ''} The cases stand for others like them; how much "
@@ -122,36 +122,36 @@ def statement(metric: str, seed: int = 0) -> str:
     )
 
 
-def _compare(first: str, second: str, models: Mapping[str, Scores], metric: str, seed: int) -> Pair:
+def _compare(first: str, second: str, models: Mapping[str, Scores], metric: str) -> Pair:
     sides = models[first], models[second]
     columns = list(dict.fromkeys([*sides[0], *sides[1]]))
     cases = sorted(set(cases_of(sides[0])) & set(cases_of(sides[1])))
     aligned = [as_array({name: scores.get(name, {}) for name in columns}, cases) for scores in sides]
     differences = aligned[0] - aligned[1]
-    by_column = _correct([_difference(differences[:, index], metric, seed) for index in range(len(columns))])
+    by_column = _correct([_difference(differences[:, index], metric) for index in range(len(columns))])
     shared = int((~np.isnan(differences)).any(axis=1).sum())
-    mean = _mean_difference(differences, metric, seed)
+    mean = _mean_difference(differences, metric)
     return Pair(first, second, shared, dict(zip(columns, by_column, strict=True)), mean)
 
 
-def _difference(differences: NDArray[np.float64], metric: str, seed: int) -> Difference:
+def _difference(differences: NDArray[np.float64], metric: str) -> Difference:
     """Return the figures of one column's differences (N,), not yet corrected for the number of columns."""
     known = differences[~np.isnan(differences)]
     if not len(known):
         return Difference(metric, 0)
-    low, high = bootstrap_interval(known, seed)
+    low, high = bootstrap_interval(known)
     p, effect = signed_rank_p(known), rank_biserial(known)
     return Difference(metric, len(known), float(known.mean()), low, high, p=p, effect=effect)
 
 
-def _mean_difference(differences: NDArray[np.float64], metric: str, seed: int) -> Difference:
+def _mean_difference(differences: NDArray[np.float64], metric: str) -> Difference:
     """Return the figures of the mean over columns (N, C): tested by case, estimated by the mean of column means."""
     by_case = mean_along(differences, -1)
-    tested = _difference(by_case, metric, seed)
+    tested = _difference(by_case, metric)
     if not tested.cases:
         return tested
     known = differences[~np.isnan(by_case)]
-    low, high = interval(mean_along(resampled_column_means(known, seed), -1), tested.cases)
+    low, high = interval(mean_along(resampled_column_means(known), -1), tested.cases)
     return replace(tested, difference=float(mean_along(mean_along(known, 0), -1)), low=low, high=high)
 
 

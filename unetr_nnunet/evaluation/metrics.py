@@ -25,16 +25,16 @@ class Metric:
         where_absent: what an organ scores that truth, prediction or both lack.
         unit: empty for shares; "%" where shares are shown in per cent.
         decimals: shown.
-        higher_is_better: None where neither is (volumes, counts), so that models are not compared by it.
+        best: `HIGHER` or `LOWER` values; None for neither (volumes, counts), so that models are not compared by it.
         name: as in ``metrics.json``.
     """
 
     title: str
     meaning: str
-    where_absent: str = "no value"
+    where_absent: str
     unit: str = ""
     decimals: int = 3
-    higher_is_better: bool | None = None
+    best: bool | None = None
     name: str = ""
 
     @property
@@ -78,8 +78,8 @@ def comparable(metric: str) -> Metric:
         ValueError: there is no such metric, or neither more nor less of it is better.
     """
     known = METRICS.get(metric)
-    if known is None or known.higher_is_better is None:
-        names = ", ".join(name for name, each in METRICS.items() if each.higher_is_better is not None)
+    if known is None or known.best is None:
+        names = ", ".join(name for name, each in METRICS.items() if each.best is not None)
         raise ValueError(f"models cannot be compared by {metric!r}; take one of {names}")
     return known
 
@@ -102,7 +102,10 @@ def _share(value: object) -> float:
 
 Figure = Annotated[float | None, PlainValidator(_figure)]
 Share = Annotated[float | None, PlainValidator(_share)]
-BY_RULE, COUNTED, NO_TRUTH = "by the protocol's rule", "0", "no value where truth is empty"
+NeededFigure = Annotated[float, PlainValidator(_figure)]
+NeededShare = Annotated[float, PlainValidator(_share)]
+HIGHER, LOWER = True, False
+BY_RULE, COUNTED, UNDEFINED, NO_TRUTH = "by the protocol's rule", "0", "no value", "no value where truth is empty"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,47 +116,23 @@ class OrganFigures:
     """
 
     dice: Annotated[
-        float,
-        PlainValidator(_share),
-        Metric("Dice", "twice the overlap over the sum of both volumes; 1 is best", BY_RULE, higher_is_better=True),
+        NeededShare, Metric("Dice", "twice the overlap over the sum of both volumes; 1 is best", BY_RULE, best=HIGHER)
     ]
-    iou: Annotated[Share, Metric("IoU", "overlap over union; 1 is best", BY_RULE, higher_is_better=True)] = None
+    iou: Annotated[Share, Metric("IoU", "overlap over union; 1 is best", BY_RULE, best=HIGHER)] = None
     precision: Annotated[
-        Share,
-        Metric(
-            "precision",
-            "share of the predicted voxels that are right",
-            "no value where nothing is predicted",
-            higher_is_better=True,
-        ),
+        Share, Metric("precision", "share of the prediction that is right", "no value without prediction", best=HIGHER)
     ] = None
-    recall: Annotated[
-        Share, Metric("recall", "share of the true voxels that are found", NO_TRUTH, higher_is_better=True)
-    ] = None
+    recall: Annotated[Share, Metric("recall", "share of the truth that is found", NO_TRUTH, best=HIGHER)] = None
     hd95_mm: Annotated[
         Figure,
-        Metric(
-            "HD95",
-            "95 % of each surface lies within this distance of the other one; 0 is best",
-            unit="mm",
-            decimals=2,
-            higher_is_better=False,
-        ),
+        Metric("HD95", "95 % of each surface lies this close to the other one; 0 is best", UNDEFINED, "mm", 2, LOWER),
     ] = None
     assd_mm: Annotated[
-        Figure,
-        Metric(
-            "ASSD", "mean distance between the two surfaces; 0 is best", unit="mm", decimals=2, higher_is_better=False
-        ),
+        Figure, Metric("ASSD", "mean distance between the two surfaces; 0 is best", UNDEFINED, "mm", 2, LOWER)
     ] = None
     nsd: Annotated[
         Share,
-        Metric(
-            "NSD",
-            "share of both surfaces within the tolerance of the other one; 1 is best",
-            BY_RULE,
-            higher_is_better=True,
-        ),
+        Metric("NSD", "share of both surfaces within the tolerance of the other one; 1 is best", BY_RULE, best=HIGHER),
     ] = None
     volume_ml: Annotated[Figure, Metric("volume", "predicted volume", COUNTED, "ml", 1)] = None
     true_volume_ml: Annotated[Figure, Metric("true volume", "true volume", COUNTED, "ml", 1)] = None
@@ -161,30 +140,14 @@ class OrganFigures:
     relative_volume_error: Annotated[
         Figure, Metric("relative volume error", "volume error as a share of the true volume", NO_TRUTH, "%", 1)
     ] = None
-    components: Annotated[
-        Figure, Metric("components", "connected components of the prediction", COUNTED, decimals=1)
-    ] = None
-    true_components: Annotated[
-        Figure, Metric("true components", "connected components of the truth", COUNTED, decimals=1)
-    ] = None
+    components: Annotated[Figure, Metric("components", "connected parts of the prediction", COUNTED, "", 1)] = None
+    true_components: Annotated[Figure, Metric("true components", "connected parts of the truth", COUNTED, "", 1)] = None
     swapped: Annotated[
-        Share,
-        Metric(
-            "swapped",
-            "share of the true voxels of a paired organ that carry the label of its partner",
-            f"{NO_TRUTH}, or for an organ without a partner",
-            unit="%",
-            decimals=1,
-            higher_is_better=False,
-        ),
+        Share, Metric("swapped", "true voxels of a paired organ with the label of its partner", NO_TRUTH, "%", 1, LOWER)
     ] = None
-    truth_voxels: Annotated[
-        float, PlainValidator(_figure), Metric("true voxels", "voxels in truth", COUNTED, decimals=0)
-    ]
-    prediction_voxels: Annotated[
-        float, PlainValidator(_figure), Metric("predicted voxels", "voxels in the prediction", COUNTED, decimals=0)
-    ]
-    overlap_voxels: Annotated[Figure, Metric("common voxels", "voxels in both", COUNTED, decimals=0)] = None
+    truth_voxels: Annotated[NeededFigure, Metric("true voxels", "voxels in truth", COUNTED, "", 0)]
+    prediction_voxels: Annotated[NeededFigure, Metric("predicted voxels", "voxels in the prediction", COUNTED, "", 0)]
+    overlap_voxels: Annotated[Figure, Metric("common voxels", "voxels in both", COUNTED, "", 0)] = None
 
     def measured(self) -> dict[str, float]:
         """Return the figures that were measured, in the order of `METRICS`."""
@@ -212,9 +175,7 @@ DICE = METRICS["dice"]
 PAGE_METRICS: tuple[Metric, ...] = (
     *(METRICS[name] for name in ("dice", "iou", "precision", "recall", "hd95_mm", "assd_mm", "nsd")),
     Metric("volume off", "volume error without its sign", NO_TRUTH, "%", 1, name="volume_deviation"),
-    Metric(
-        "extra components", "components of the prediction less those of the truth", decimals=1, name="extra_components"
-    ),
+    Metric("extra components", "components of the prediction less true ones", COUNTED, "", 1, name="extra_components"),
     METRICS["swapped"],
 )
 """What a report shows of every organ, as far as it was measured."""

@@ -49,7 +49,7 @@ class Rank:
     high: int | None = None
 
 
-def rank_by_mean(models: Mapping[str, Scores], *, higher_is_better: bool = True, seed: int = 0) -> list[Rank]:
+def rank_by_mean(models: Mapping[str, Scores], *, higher_is_better: bool = True) -> list[Rank]:
     """Rank models by the mean of their columns' means, over the cases that all of them have.
 
     Every model must have a column for it to count, and in a column a case counts that has a value from every model.
@@ -57,7 +57,6 @@ def rank_by_mean(models: Mapping[str, Scores], *, higher_is_better: bool = True,
     Args:
         models: one metric of each model: {model: {column: {case: value}}}.
         higher_is_better: of that metric.
-        seed: of the bootstrap; every model is resampled alike.
 
     Returns:
         Best first; empty where no case has a value from every model.
@@ -71,7 +70,7 @@ def rank_by_mean(models: Mapping[str, Scores], *, higher_is_better: bool = True,
     ranks = rankdata(np.round(sign * means, DECIMALS), method="min")
     rows = [Rank(*row, len(cases)) for row in zip(common, map(int, ranks), means.tolist(), strict=True)]
     if len(cases) >= LEAST_CASES:
-        resampled = np.stack([mean_along(resampled_column_means(each, seed), -1) for each in values])
+        resampled = np.stack([mean_along(resampled_column_means(each), -1) for each in values])
         resampled = resampled[:, ~np.isnan(resampled[0])]
         resampled_ranks = rankdata(np.round(sign * resampled, DECIMALS), method="min", axis=0)
         first = resampled_ranks == 1

@@ -22,7 +22,7 @@ from scipy.stats import norm, t
 Scores = Mapping[str, Mapping[str, float]]
 """One metric: value by column (organ) and case; NaN where it is not defined."""
 
-RESAMPLES = 10_000
+RESAMPLES, SEED = 10_000, 0
 CONFIDENCE = 0.95
 LEAST_CASES = 5
 """Fewer cases get no interval: even the corrected one would hold the mean in three of four studies only."""
@@ -78,14 +78,14 @@ def summarise(values: Iterable[float | None]) -> Estimate:
     return Estimate(len(present), fmean(present), median(present), stdev(present) if len(present) > 1 else math.nan)
 
 
-def describe(values: Iterable[float | None], *, seed: int = 0) -> Estimate:
-    """Summarise one metric over cases in any order; the interval is a bootstrap from ``seed``."""
+def describe(values: Iterable[float | None]) -> Estimate:
+    """Summarise one metric over cases in any order."""
     present = sorted(known(values))
-    low, high = bootstrap_interval(np.array(present), seed)
+    low, high = bootstrap_interval(np.array(present))
     return replace(summarise(present), low=low, high=high)
 
 
-def describe_overall(scores: Scores, *, seed: int = 0) -> Estimate:
+def describe_overall(scores: Scores) -> Estimate:
     """Summarise the mean over all columns, each as the mean over its cases: ``foreground_mean`` with an interval.
 
     Cases are drawn as wholes, so that an organ that few of them have weighs as much as in the mean. Median and standard
@@ -95,7 +95,7 @@ def describe_overall(scores: Scores, *, seed: int = 0) -> Estimate:
     if not cases:
         return Estimate(0, columns=0)
     values = as_array(scores, cases)
-    low, high = interval(mean_along(resampled_column_means(values, seed), -1), len(cases))
+    low, high = interval(mean_along(resampled_column_means(values), -1), len(cases))
     columns = int((~np.isnan(values)).any(axis=0).sum())
     of_cases = summarise(mean_along(values, -1).tolist())
     return replace(of_cases, mean=overall_mean(scores), low=low, high=high, columns=columns)
@@ -138,22 +138,18 @@ def cases_of(scores: Scores) -> list[str]:
     return sorted({case for column in scores.values() for case, value in column.items() if not math.isnan(value)})
 
 
-def bootstrap_interval(values: NDArray[np.floating[Any]], seed: int) -> tuple[float, float]:
+def bootstrap_interval(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
     """Return the 95 % interval of the mean of ``values`` (N,), none of them NaN; NaN for fewer than `LEAST_CASES`."""
     if len(values) < LEAST_CASES:
         return math.nan, math.nan
     if not np.isfinite(values).all():
         raise ValueError(f"{values[~np.isfinite(values)][0]} is not a value that can be averaged")
-    means = np.concatenate([counts @ values for counts in _resamples(len(values), seed)]) / len(values)
+    means = np.concatenate([counts @ values for counts in _resamples(len(values))]) / len(values)
     return interval(means, len(values))
 
 
-def resampled_column_means(values: NDArray[np.floating[Any]], seed: int) -> NDArray[np.float64]:
-    """Draw cases with replacement and average each column over the drawn cases that have a value.
-
-    Args:
-        values: (N cases, C columns), NaN where a case has no value.
-        seed: of the bootstrap.
+def resampled_column_means(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Draw cases of ``values`` (N cases, C columns) with replacement, and average each column over those with a value.
 
     Returns:
         Means (`RESAMPLES`, C); NaN where no drawn case has a value.
@@ -161,7 +157,7 @@ def resampled_column_means(values: NDArray[np.floating[Any]], seed: int) -> NDAr
     there = ~np.isnan(values)
     filled = np.where(there, values, 0.0)
     chunks = []
-    for counts in _resamples(len(values), seed):
+    for counts in _resamples(len(values)):
         drawn = counts @ there
         chunks.append(np.where(drawn > 0, counts @ filled, np.nan) / np.maximum(drawn, 1))
     return np.concatenate(chunks)
@@ -183,18 +179,18 @@ def tail_share(cases: int) -> float:
     return float(norm.cdf(-math.sqrt(cases / (cases - 1)) * quantile))
 
 
-def _resamples(cases: int, seed: int) -> Iterator[NDArray[np.float64]]:
+def _resamples(cases: int) -> Iterator[NDArray[np.float64]]:
     """Yield, in chunks (R, N), how often each of N cases is drawn in each of `RESAMPLES` resamples."""
-    drawn = _drawn(cases, seed)
+    drawn = _drawn(cases)
     rows = max(1, CHUNK_VALUES // cases)
     for start in range(0, RESAMPLES, rows):
         yield drawn[start : start + rows].astype(np.float64)
 
 
 @lru_cache(maxsize=8)
-def _drawn(cases: int, seed: int) -> NDArray[np.uint8]:
+def _drawn(cases: int) -> NDArray[np.uint8]:
     """Return how often each case is drawn (`RESAMPLES`, N): the same draws serve every figure over as many cases."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(SEED)
     drawn = np.empty((RESAMPLES, cases), np.uint8)  # a case is drawn once on average, 256 times never
     rows = max(1, CHUNK_VALUES // cases)
     for start in range(0, RESAMPLES, rows):

@@ -64,7 +64,7 @@ class Difference:
     @property
     def favours_first(self) -> bool:
         """Whether the ranks favour the first model."""
-        return (self.effect > 0) == METRICS[self.metric].higher_is_better
+        return (self.effect > 0) == METRICS[self.metric].best
 
     def better(self, first: str, second: str) -> str | None:
         """Return the name of the model that is shown to be better; None where neither is."""

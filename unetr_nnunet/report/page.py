@@ -49,18 +49,15 @@ class Section:
 
     Attributes:
         identity: anchor, and name of its template.
+        title: heading.
         content: what the template needs; None where there is nothing to show.
         problem: why it could not be made, None where it could.
     """
 
     identity: str
+    title: str
     content: Mapping[str, Any] | None
     problem: str | None = None
-
-    @property
-    def title(self) -> str:
-        """Return the heading."""
-        return SECTION_TITLES[self.identity]
 
 
 def write_report(
@@ -146,9 +143,9 @@ def _render(
 
 def _made(identity: str, make: Callable[[], Mapping[str, Any] | None]) -> Section:
     try:
-        return Section(identity, make())
+        return Section(identity, SECTION_TITLES[identity], make())
     except (ValueError, OSError, RuntimeError, MemoryError, LookupError, TypeError, ArithmeticError) as error:
-        return Section(identity, None, f"{type(error).__name__}: {error}")
+        return Section(identity, SECTION_TITLES[identity], None, f"{type(error).__name__}: {error}")
 
 
 def _title(reported: ReportedModels, trainings: Mapping[str, Training]) -> str:
@@ -157,25 +154,23 @@ def _title(reported: ReportedModels, trainings: Mapping[str, Training]) -> str:
     return f"{subject}: {'one model' if len(reported.models) == 1 else f'{len(reported.models)} models compared'}"
 
 
-def _learning(reported: ReportedModels, trainings: Mapping[str, Training]) -> dict[str, Any] | None:
-    logs = [log for each in trainings.values() for log in each.logs]
-    losses = [value for log in logs for name in ("train_loss", "val_loss") for _, value in log.curve(name)]
-    last = max((epoch for log in logs for epoch in log.epochs), default=0)
+def _learning(reported: ReportedModels, trainings: Mapping[str, Training]) -> dict[str, Any]:
+    logs = {reported.short(model): trainings[model.name].logs for model in reported.trainings}
+    every = [log for model_logs in logs.values() for log in model_logs]
+    losses = [value for log in every for name in ("train_loss", "val_loss") for _, value in log.curve(name)]
+    last = max((epoch for log in every for epoch in log.epochs), default=0)
     limits = (min(losses, default=0.0), max(losses, default=1.0))
-    drawn = [
-        {
-            "name": reported.short(model),
-            "folds": [(log.fold, figures.fold_key(index)) for index, log in enumerate(trainings[model.name].logs)],
-            "figure": figures.learning_figure(
-                trainings[model.name].logs, last, limits, f"learning curves of {reported.short(model)}"
-            ),
-        }
-        for model in reported.trainings
-        if trainings[model.name].logs
-    ]
     return {
-        "models": drawn,
-        "without": [reported.short(each) for each in reported.trainings if not trainings[each.name].logs],
+        "models": [
+            {
+                "name": name,
+                "folds": [(log.fold, figures.fold_key(index)) for index, log in enumerate(drawn)],
+                "figure": figures.learning_figure(drawn, last, limits, f"learning curves of {name}"),
+            }
+            for name, drawn in logs.items()
+            if drawn
+        ],
+        "without": [name for name, drawn in logs.items() if not drawn],
     }
 
 

@@ -58,7 +58,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def score_table(models: Mapping[str, Scores], *, metric: str = "dice", protocol: str = "", seed: int = 0) -> Table:
+def score_table(models: Mapping[str, Scores], *, metric: str = "dice", protocol: str = "") -> Table:
     """Return one row for each model, best first, one column for each organ, and the mean with its interval.
 
     All figures are over the same cases: those with a value from every model.
@@ -67,19 +67,18 @@ def score_table(models: Mapping[str, Scores], *, metric: str = "dice", protocol:
         models: one metric of each model: {model: {column: {case: value}}}.
         metric: which metric it is.
         protocol: under which it was scored, for the caption.
-        seed: of the bootstrap.
     """
     kind = METRICS[metric]
     common, cases = common_scores(models)
-    comparison = compare_models(common, metric=metric, seed=seed)
+    comparison = compare_models(common, metric=metric)
     columns = list(next(iter(common.values()), {}))
     names = [row.model for row in comparison.ranking] or list(models)
     best = {column: comparison.best(column) for column in columns}
     best_mean = comparison.best(None)
     rows = []
     for name in names:
-        overall = describe_overall(common[name], seed=seed)
-        means = [describe(common[name][column].values(), seed=seed).mean for column in columns]
+        overall = describe_overall(common[name])
+        means = [describe(common[name][column].values()).mean for column in columns]
         cells = [Cell(kind.text(mean), best[column] == name) for column, mean in zip(columns, means, strict=True)]
         interval = Cell(kind.interval(overall.low, overall.high))
         rows.append((Cell(name), *cells, Cell(kind.text(overall.mean), best_mean == name), interval))
@@ -128,7 +127,7 @@ def difference_table(pair: Pair, names: Mapping[str, str] | None = None) -> Tabl
     )
 
 
-def organ_table(name: str, scores: Scores, *, metric: str = "dice", protocol: str = "", seed: int = 0) -> Table:
+def organ_table(name: str, scores: Scores, *, metric: str = "dice", protocol: str = "") -> Table:
     """Return one row for each organ of one model: cases, mean, interval, spread, and the worst case.
 
     Args:
@@ -136,15 +135,14 @@ def organ_table(name: str, scores: Scores, *, metric: str = "dice", protocol: st
         scores: one metric by column and case.
         metric: which metric it is.
         protocol: under which it was scored, for the caption.
-        seed: of the bootstrap.
     """
     kind = comparable(metric)
     rows = []
     for column, values in scores.items():
-        over = describe(values.values(), seed=seed)
+        over = describe(values.values())
         figures = (kind.text(over.mean), kind.interval(over.low, over.high), kind.text(over.median), kind.text(over.sd))
         rows.append((column.replace("_", " "), str(over.cases), *figures, *_worst(values, kind)))
-    overall = describe_overall(scores, seed=seed)
+    overall = describe_overall(scores)
     mean = (kind.text(overall.mean), kind.interval(overall.low, overall.high))
     rows.append((f"mean of {count(overall.columns, 'organ')}", str(overall.cases), *mean, "", "", "", ""))
     return Table(
@@ -159,7 +157,7 @@ def _worst(values: Mapping[str, float], kind: Metric) -> tuple[str, str]:
     valued = sorted((value, case) for case, value in values.items() if known([value]))
     if not valued:
         return NO_VALUE, NO_VALUE
-    worst = valued[0][0] if kind.higher_is_better else valued[-1][0]
+    worst = valued[0][0] if kind.best else valued[-1][0]
     return kind.text(worst), next(case for value, case in valued if value == worst)
 
 

@@ -118,25 +118,13 @@ def _round_values(low: float, high: float, about: int) -> list[float]:
 
 def horizontal_axis(scale: Scale, top: float, bottom: float, about: int = 5) -> Markup:
     """Return grid lines from ``top`` to ``bottom`` with their values below."""
-    return join(
-        join(
-            (
-                line(scale(tick), top, scale(tick), bottom, GRID),
-                text(scale(tick), bottom + 13, f"{tick:g}", anchor="middle", class_="tick"),
-            )
-        )
-        for tick in scale.ticks(about)
-    )
+    ticks = [(scale(tick), f"{tick:g}") for tick in scale.ticks(about)]
+    labels = [text(x, bottom + 13, value, anchor="middle", class_="tick") for x, value in ticks]
+    return join([*(line(x, top, x, bottom, GRID) for x, _ in ticks), *labels])
 
 
 def vertical_axis(scale: Scale, left: float, right: float, about: int = 4) -> Markup:
     """Return grid lines from ``left`` to ``right`` with their values on the left."""
-    return join(
-        join(
-            (
-                line(left, scale(tick), right, scale(tick), GRID),
-                text(left - 5, scale(tick) + 3.5, f"{tick:g}", anchor="end", class_="tick"),
-            )
-        )
-        for tick in scale.ticks(about)
-    )
+    ticks = [(scale(tick), f"{tick:g}") for tick in scale.ticks(about)]
+    labels = [text(left - 5, y + 3.5, value, anchor="end", class_="tick") for y, value in ticks]
+    return join([*(line(left, y, right, y, GRID) for y, _ in ticks), *labels])

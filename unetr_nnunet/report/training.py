@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -11,9 +11,9 @@ from typing import Any
 
 from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.nnunet.checkpoint_size import count_parameters
+from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT, fold_folders
 from unetr_nnunet.nnunet.training_log import FoldLog, read_fold_logs
 
-CHECKPOINT = "checkpoint_final.pth"
 TIMES = "\u00d7"
 COSTS = "costs.json"
 
@@ -26,7 +26,7 @@ class Training:
         folder: the trainer folder; None where only predictions are at hand.
         logs: one for each fold.
         plans: content of ``plans.json``, empty where there is none.
-        configuration: such as ``3d_fullres``; None where the folder's name does not tell.
+        names: trainer, plans and configuration; None where the folder's name does not tell.
         debug: content of the first fold's ``debug.json``, what nnU-Net wrote down of the training.
         costs: content of ``costs.json``: ``seconds_per_case``, ``peak_memory_gib``, ``device``, as far as recorded.
         problems: what could not be read.
@@ -35,19 +35,14 @@ class Training:
     folder: Path | None
     logs: list[FoldLog]
     plans: Mapping[str, Any]
-    configuration: str | None
+    names: tuple[str, str, str] | None
     debug: Mapping[str, Any]
     costs: Mapping[str, Any]
     problems: list[str]
 
     def checkpoints(self) -> list[Path]:
         """Return the final checkpoint of each fold that has one."""
-        return sorted(self.folder.glob(f"fold_*/{CHECKPOINT}")) if self.folder else []
-
-    def names(self) -> tuple[str, str, str] | None:
-        """Return trainer, plans and configuration, as the folder's name has them."""
-        words = self.folder.name.split("__") if self.folder else []
-        return (words[0], words[1], words[2]) if len(words) == 3 else None
+        return sorted(self.folder.glob(f"fold_*/{FINAL_CHECKPOINT}")) if self.folder else []
 
 
 def read_training(model: ModelResults, folder: Path | None = None) -> Training:
@@ -58,24 +53,18 @@ def read_training(model: ModelResults, folder: Path | None = None) -> Training:
         folder: the trainer folder, where the model's is one of predictions.
     """
     problems: list[str] = []
-    found = folder or next((each for each in (model.folder, model.folder.parent) if is_trainer_folder(each)), None)
-    places = list(dict.fromkeys(place for place in (found, model.folder) if place))
-    debug_files = sorted(found.glob("fold_*/debug.json")) if found else []
-    words = found.name.split("__") if found else []
+    folder = folder or next((place for place in (model.folder, model.folder.parent) if fold_folders(place)), None)
+    places = list(dict.fromkeys(place for place in (folder, model.folder) if place))
+    names = folder.name.split("__") if folder else []
     return Training(
-        found,
-        read_fold_logs(found) if found else [],
+        folder,
+        read_fold_logs(folder) if folder else [],
         _first_json([place / "plans.json" for place in places], problems),
-        words[2] if len(words) == 3 else None,
-        _first_json(debug_files, problems),
+        (names[0], names[1], names[2]) if len(names) == 3 else None,
+        _first_json(sorted(folder.glob("fold_*/debug.json")) if folder else [], problems),
         _first_json([place / COSTS for place in reversed(places)], problems),
         problems,
     )
-
-
-def is_trainer_folder(folder: Path) -> bool:
-    """Return whether a folder holds trained folds."""
-    return folder.is_dir() and any(each.is_dir() for each in folder.glob("fold_*"))
 
 
 def _first_json(paths: list[Path], problems: list[str]) -> dict[str, Any]:
@@ -122,60 +111,44 @@ def _number(value: Any) -> float | None:
 
 def plan_rows(training: Training) -> dict[str, str]:
     """Return the plan in a few lines: what, and how much of it. Sizes are (z, y, x)."""
-    if not training.plans:
+    plans, debug = training.plans, training.debug
+    if not plans:
         return {}
-    plans = training.plans
     rows = {"data set": plans.get("dataset_name"), "plans": plans.get("plans_name")}
-    if training.configuration is None:
-        listed = ", ".join(plans.get("configurations", {}))
-        return _texts({**rows, "configuration": f"not recorded; the plans hold {listed}"})
-    configuration = _configuration(plans, training.configuration)
-    network = configuration.get("architecture", {}).get("network_class_name") or configuration.get("UNet_class_name")
-    return _texts(
-        {
-            **rows,
-            "configuration": training.configuration,
-            "network": training.debug.get("network") or network,
-            "patch, voxels": _size(configuration.get("patch_size")),
-            "spacing, mm": _size(configuration.get("spacing")),
-            "patch, mm": _patch_mm(configuration),
-            "median image, voxels": _size(configuration.get("median_image_size_in_voxels")),
+    if training.names is None:
+        rows["configuration"] = f"not recorded; the plans hold {', '.join(plans.get('configurations', {}))}"
+    else:
+        configuration = _configuration(plans, training.names[2])
+        network = configuration.get("architecture", {}).get("network_class_name")
+        patch, spacing = configuration.get("patch_size") or [], configuration.get("spacing") or []
+        patch_mm = [size * step for size, step in zip(patch, spacing, strict=False)]  # 2-D patches, 3-D spacing
+        rows |= {
+            "configuration": training.names[2],
+            "network": debug.get("network") or network or configuration.get("UNet_class_name"),
+            "patch, voxels": _size(patch),
+            "spacing, mm": _size(spacing),
+            "patch, mm": _size(map(round, patch_mm)) if len(patch) == len(spacing) else None,
+            "median image, voxels": _size(configuration.get("median_image_size_in_voxels") or []),
             "batch size": configuration.get("batch_size"),
             "normalisation": ", ".join(configuration.get("normalization_schemes", [])),
             "image reader": plans.get("image_reader_writer"),
-            "epochs": training.debug.get("num_epochs"),
-            "optimiser": _first_word(training.debug.get("optimizer")),
-            "learning rate": training.debug.get("initial_lr"),
-            "weight decay": training.debug.get("weight_decay"),
+            "epochs": debug.get("num_epochs"),
+            "optimiser": re.sub(r"\W.*", "", str(debug.get("optimizer") or ""), flags=re.DOTALL),
+            "learning rate": debug.get("initial_lr"),
+            "weight decay": debug.get("weight_decay"),
         }
-    )
-
-
-def _texts(rows: Mapping[str, Any]) -> dict[str, str]:
     return {what: str(value) for what, value in rows.items() if value not in (None, "", "None")}
 
 
 def _configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return a configuration with all that it inherits."""
-    chain: list[Mapping[str, Any]] = []
-    known = plans.get("configurations", {})
-    while name in known and known[name] not in chain:
-        chain.append(known[name])
-        name = known[name].get("inherits_from", "")
-    return {key: value for each in reversed(chain) for key, value in each.items()}
+    configuration: dict[str, Any] = {}
+    inherited = dict(plans.get("configurations", {}))
+    while name in inherited:
+        configuration = {**inherited[name], **configuration}
+        name = inherited.pop(name).get("inherits_from", "")
+    return configuration
 
 
-def _size(values: Any) -> str:
-    return f" {TIMES} ".join(f"{value:.3g}" if value < 100 else f"{value:.0f}" for value in values) if values else ""
-
-
-def _patch_mm(configuration: Mapping[str, Any]) -> str:
-    patch, spacing = configuration.get("patch_size"), configuration.get("spacing")
-    if not patch or not spacing or len(patch) != len(spacing):
-        return ""
-    return f" {TIMES} ".join(f"{size * step:.0f}" for size, step in zip(patch, spacing, strict=True))
-
-
-def _first_word(words: Any) -> str:
-    found = re.match(r"\w+", str(words or ""))
-    return found.group() if found else ""
+def _size(values: Iterable[float]) -> str:
+    return f" {TIMES} ".join(f"{value:.3g}" if value < 100 else f"{value:.0f}" for value in values)
