@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from tests.chromium import WatchedPage
 from unetr_nnunet.organs import ORGANS
 from unetr_nnunet.viewer.confinement import GivenPaths
+from unetr_nnunet.viewer.scans import Scan, ViewedScans, make_layers
 from unetr_nnunet.viewer.server import ViewerServer
-from unetr_nnunet.viewer.study import Scan, Study, make_layers
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewerServer]:
     ct = volume(np.full(SIZE[::-1], -160, np.int16))
     names = ["case_1", MARKUP]
     layers = make_layers([folder / "model"], folder / "labels", names)
-    study = Study([Scan(name, (), lambda: ct) for name in names], layers, GivenPaths([folder]))
+    study = ViewedScans([Scan(name, (), lambda: ct) for name in names], layers, GivenPaths([folder]))
     with ViewerServer(study) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()

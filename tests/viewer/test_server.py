@@ -15,8 +15,8 @@ import pytest
 import SimpleITK as sitk
 
 from unetr_nnunet.viewer.confinement import GivenPaths
+from unetr_nnunet.viewer.scans import Scan, ViewedScans, make_layers
 from unetr_nnunet.viewer.server import ViewerServer
-from unetr_nnunet.viewer.study import Scan, Study, make_layers
 
 
 def image(value: int, kind: type) -> sitk.Image:
@@ -34,7 +34,7 @@ def server(tmp_path: Path) -> Iterator[ViewerServer]:
     (tmp_path / "ct.nii.gz").touch()
     scans = [Scan(name, (tmp_path / "ct.nii.gz",), lambda: image(50, np.int16)) for name in "ab"]
     layers = make_layers([tmp_path / "masks"], None, ["a", "b"])
-    with ViewerServer(Study(scans, layers, GivenPaths([tmp_path]))) as server:
+    with ViewerServer(ViewedScans(scans, layers, GivenPaths([tmp_path]))) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield server
@@ -244,9 +244,9 @@ def test_it_listens_on_the_loopback_only_and_a_taken_port_is_said(server: Viewer
     assert server.socket.getsockname()[0] == "127.0.0.1"
     for port in (server.server_address[1], 70_000):
         with pytest.raises(ValueError, match=f"port {port} cannot be used"):
-            ViewerServer(server.study, port)
+            ViewerServer(server.scans, port)
 
 
 def test_each_server_has_its_own_token(server: ViewerServer) -> None:
-    with ViewerServer(server.study) as other:
+    with ViewerServer(server.scans) as other:
         assert other.token != server.token

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unetr_nnunet.images.cases import Case
-    from unetr_nnunet.viewer.study import Scan
+    from unetr_nnunet.viewer.scans import Scan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     from unetr_nnunet.images.cases import find_cases
     from unetr_nnunet.viewer.confinement import GivenPaths
+    from unetr_nnunet.viewer.scans import ViewedScans, make_layers
     from unetr_nnunet.viewer.server import ViewerServer
-    from unetr_nnunet.viewer.study import Study, make_layers
 
     cases, words = find_cases(arguments.ct, 1)
     scans = [_scan(case) for case in cases]
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(*words, sep="\n", end="\n" if words else "")
     given = [arguments.ct, *arguments.masks, *([arguments.labels] if arguments.labels else [])]
     beside = [path.parent for path in given if path.is_file()]  # other slices of a series, a header's voxels
-    with ViewerServer(Study(scans, layers, GivenPaths([*given, *beside])), arguments.port) as server:
+    with ViewerServer(ViewedScans(scans, layers, GivenPaths([*given, *beside])), arguments.port) as server:
         print(f"\n{server.url}\n\nOpen this address in a browser. Ctrl-C ends.", flush=True)
         server.serve_forever()
     return 0
@@ -54,6 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _scan(case: "Case") -> "Scan":
     from unetr_nnunet.images.read import read_case
-    from unetr_nnunet.viewer.study import Scan
+    from unetr_nnunet.viewer.scans import Scan
 
     return Scan(case.name, case.channels[0], lambda: read_case(case)[0])

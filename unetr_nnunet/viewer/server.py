@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from urllib.parse import quote, urlsplit
 
-from unetr_nnunet.viewer.study import Study
+from unetr_nnunet.viewer.scans import ViewedScans
 
 ADDRESS = "127.0.0.1"
 LOCAL_NAMES = ("127.0.0.1", "localhost")
@@ -45,10 +45,10 @@ Answer = tuple[HTTPStatus, str, bytes, dict[str, str]]
 
 
 class ViewerServer(ThreadingHTTPServer):
-    """Serves one study.
+    """Serves scans and their label maps.
 
     Args:
-        study: what is shown.
+        scans: what is shown.
         port: 0 for any that is free.
 
     Raises:
@@ -57,8 +57,8 @@ class ViewerServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, study: Study, port: int = 0) -> None:
-        self.study = study
+    def __init__(self, scans: ViewedScans, port: int = 0) -> None:
+        self.scans = scans
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         folder = files("unetr_nnunet.viewer") / "static"
         self.static = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in STATIC.items()}
@@ -80,7 +80,7 @@ class ViewerServer(ThreadingHTTPServer):
             body, kind = self.static[path]
             return HTTPStatus.OK, kind, body, {}
         if path == "study.json":
-            return _json(HTTPStatus.OK, self.study.contents())
+            return _json(HTTPStatus.OK, self.scans.contents())
         match = _VOLUME.fullmatch(path)
         if match is None:
             return _json(HTTPStatus.NOT_FOUND, {"error": "there is no such page"})
@@ -88,9 +88,9 @@ class ViewerServer(ThreadingHTTPServer):
         word = ""
         try:
             if layer is None:
-                body = self.study.ct(int(case))
+                body = self.scans.ct(int(case))
             else:
-                body, word = self.study.mask(int(case), int(layer), thinned=thinned is not None)
+                body, word = self.scans.mask(int(case), int(layer), thinned=thinned is not None)
         except LookupError:
             return _json(HTTPStatus.NOT_FOUND, {"error": "there is no such case or mask"})
         except (ValueError, OSError, RuntimeError, MemoryError) as error:

@@ -100,7 +100,7 @@ def _distinct_titles(paths: Sequence[Path]) -> list[str]:
     return [f"{title} ({number})" for number, title in enumerate(titles, start=1)]
 
 
-class Study:
+class ViewedScans:
     """CTs and layers, by number, as the page asks for them.
 
     Args:

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from unetr_nnunet.organs import ORGANS
 from unetr_nnunet.viewer.confinement import GivenPaths
-from unetr_nnunet.viewer.study import Scan, Study, make_layers
+from unetr_nnunet.viewer.scans import Scan, ViewedScans, make_layers
 
 
 def write_mask(path: Path, label: int = 6) -> Path:
@@ -71,17 +71,17 @@ def test_wrong_folders_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path) -> ViewedScans:
     ct = sitk.GetImageFromArray(np.full((2, 3, 4), 50, np.int16))
     write_mask(tmp_path / "masks" / "a.nii.gz")
     write_mask(tmp_path / "masks" / "b.nii.gz")
     (tmp_path / "masks" / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "<b>x</b>": 6}}))
     (tmp_path / "ct.nii.gz").touch()
     scans = [Scan(name, (tmp_path / "ct.nii.gz",), lambda: ct) for name in "abc"]
-    return Study(scans, make_layers([tmp_path / "masks"], None, ["a", "b", "c"]), GivenPaths([tmp_path]))
+    return ViewedScans(scans, make_layers([tmp_path / "masks"], None, ["a", "b", "c"]), GivenPaths([tmp_path]))
 
 
-def test_contents_name_cases_layers_labels_and_colours(study: Study, tmp_path: Path) -> None:
+def test_contents_name_cases_layers_labels_and_colours(study: ViewedScans, tmp_path: Path) -> None:
     contents = study.contents()
     assert contents["cases"] == [
         {"name": "a", "layers": [0]},
@@ -95,13 +95,13 @@ def test_contents_name_cases_layers_labels_and_colours(study: Study, tmp_path: P
     assert sorted(named) == list(range(1, 256))
     json.dumps(contents)
     write_mask(tmp_path / "btcv" / "a.nii.gz")
-    btcv = Study(study.scans, make_layers([tmp_path / "btcv"], None, ["a"]), GivenPaths([tmp_path])).contents()
+    btcv = ViewedScans(study.scans, make_layers([tmp_path / "btcv"], None, ["a"]), GivenPaths([tmp_path])).contents()
     for organ in ORGANS:
         entry = btcv["layers"][0]["labels"][organ.id - 1]
         assert (entry["name"], tuple(entry["colour"])) == (organ.name.replace("_", " "), organ.colour)
 
 
-def test_volumes_by_number(study: Study) -> None:
+def test_volumes_by_number(study: ViewedScans) -> None:
     assert np.all(np.asarray(nibabel.Nifti1Image.from_bytes(study.ct(1)).dataobj) == 50)
     content, word = study.mask(1, 0)
     assert word == ""
@@ -114,7 +114,7 @@ def test_volumes_by_number(study: Study) -> None:
         study.ct(3)
 
 
-def test_a_file_that_becomes_a_link_later_is_refused(study: Study, tmp_path: Path) -> None:
+def test_a_file_that_becomes_a_link_later_is_refused(study: ViewedScans, tmp_path: Path) -> None:
     study.mask(0, 0)
     outside = tmp_path.parent / f"{tmp_path.name}_outside.nii.gz"
     write_mask(outside)
