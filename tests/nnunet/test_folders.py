@@ -10,11 +10,11 @@ from tests.evaluation.nnunet_tree import DATASET, MODEL, write_tree
 from unetr_nnunet.nnunet.folders import (
     DatasetFolders,
     dataset_folder,
+    enclosing_model,
     find_dataset,
     find_model_folder,
     fold_folders,
     label_folders,
-    model_folder,
     model_name,
     seed_of,
     validation_cases,
@@ -61,7 +61,7 @@ def test_nnunets_own_names() -> None:
     ensemble = paths.get_ensemble_name(str(RESULTS / identifier), str(RESULTS / MODEL), (0, 1))
     folder = RESULTS / "ensembles" / ensemble
     assert model_name(folder) == "ensemble of nnUNetTrainerUNETR_seed5 and nnUNetTrainerUNETR_Tiny_2epochs_seed3"
-    assert model_folder(folder) is None
+    assert enclosing_model(folder) is None
     assert seed_of(folder) is None
     assert dataset_folder(folder) == RESULTS
     assert dataset_folder(Path("/tmp")) is None

@@ -47,12 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Import, and print what was found and the command that comes next."""
     from unetr_nnunet.weights.checkpoint_file import read_state_dict
-    from unetr_nnunet.weights.imported_model import check_absent, model_folder, write_model_folder
+    from unetr_nnunet.weights.imported_model import check_absent, imported_folder, write_model_folder
     from unetr_nnunet.weights.released_unetr import recognise
     from unetr_nnunet.weights.training_start import write_training_start
 
     source, output = str(arguments.file), arguments.output
-    check_absent(output if arguments.plans else model_folder(output), arguments.overwrite)
+    check_absent(output if arguments.plans else imported_folder(output), arguments.overwrite)
     released = recognise(read_state_dict(arguments.file), source, heads=arguments.heads, window=arguments.window)
     print(f"{source}: {_describe(released)}")
     if arguments.plans is None:

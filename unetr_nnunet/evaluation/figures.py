@@ -182,9 +182,9 @@ def merge(evaluations: Sequence[Evaluation]) -> Evaluation:
                 )
     return replace(
         first,
-        cases=dict(sorted(item for each in evaluations for item in each.cases.items())),
-        sha256=dict(item for each in evaluations for item in each.sha256.items()),
-        refused=dict(item for each in evaluations for item in each.refused.items()),
-        without_prediction=sorted({name for each in evaluations for name in each.without_prediction}),
-        without_label=sorted({name for each in evaluations for name in each.without_label}),
+        cases=dict(sorted(item for part in evaluations for item in part.cases.items())),
+        sha256=dict(item for part in evaluations for item in part.sha256.items()),
+        refused=dict(item for part in evaluations for item in part.refused.items()),
+        without_prediction=sorted({name for part in evaluations for name in part.without_prediction}),
+        without_label=sorted({name for part in evaluations for name in part.without_label}),
     )

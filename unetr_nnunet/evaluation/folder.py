@@ -75,7 +75,9 @@ def evaluate_protocols(
     if not possible:
         raise ValueError("; ".join(impossible))
     evaluations = evaluate_pairs(pairing, table, possible, **options)
-    return [replace(each, predictions=str(predictions), labels=str(labels)) for each in evaluations], impossible
+    return [
+        replace(evaluation, predictions=str(predictions), labels=str(labels)) for evaluation in evaluations
+    ], impossible
 
 
 def evaluate_pairs(
@@ -127,17 +129,17 @@ def evaluate_pairs(
             label_source=table.source,
             label_ids=table.organs,
             ignore_label=table.ignore_label,
-            protocol=each.protocol.description(),
-            columns=tuple(each.columns),
+            protocol=applied.protocol.description(),
+            columns=tuple(applied.columns),
             cases={case: by_protocol[index] for case, by_protocol in figures.items()},
-            rule={**asdict(each.protocol.rule), "statement": each.protocol.rule.statement()},
+            rule={**asdict(applied.protocol.rule), "statement": applied.protocol.rule.statement()},
             tolerance=tolerance,
-            tolerances_mm=dict(each.tolerances_mm),
+            tolerances_mm=dict(applied.tolerances_mm),
             not_scored=table.not_scored,
             sha256={case: sha256[case] for case in pairing.pairs},
             refused=pairing.ambiguous | refused,
             without_prediction=pairing.without_prediction,
             without_label=pairing.without_label,
         )
-        for index, each in enumerate(scored)
+        for index, applied in enumerate(scored)
     ]

@@ -79,7 +79,7 @@ def comparable(metric: str) -> Metric:
     """
     known = METRICS.get(metric)
     if known is None or known.best is None:
-        names = ", ".join(name for name, each in METRICS.items() if each.best is not None)
+        names = ", ".join(name for name, metric in METRICS.items() if metric.best is not None)
         raise ValueError(f"models cannot be compared by {metric!r}; take one of {names}")
     return known
 

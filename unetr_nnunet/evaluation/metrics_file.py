@@ -113,7 +113,7 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
             "n_cases": len(cases),
             "metrics": {metric: _over_organs(evaluation, metric, "mean") for metric in evaluation.metrics},
         },
-        "cases": {name: {organ: each.measured() for organ, each in case.organs.items()} for name, case in cases},
+        "cases": {name: {organ: figures.measured() for organ, figures in case.organs.items()} for name, case in cases},
         "files": {name: {"prediction": case.prediction, "label": case.label} for name, case in cases},
         "sha256": evaluation.sha256,
         "grids": {name: asdict(case.grid) for name, case in cases if case.grid},

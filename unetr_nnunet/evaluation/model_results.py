@@ -15,8 +15,8 @@ from unetr_nnunet.images.files import stem
 from unetr_nnunet.nnunet import summary
 from unetr_nnunet.nnunet.folders import (
     ALL,
+    enclosing_model,
     fold_folders,
-    model_folder,
     model_name,
     seed_of,
     validation_cases,
@@ -97,8 +97,8 @@ def _results(
     if not evaluation.cases:
         reasons = [f"the first reason, of {case}: {why}" for case, why in evaluation.refused.items()]
         raise ValueError("; ".join([f"{folder}: no case could be scored", *reasons[:1]]))
-    masks = {case: path for case, each in evaluation.cases.items() if (path := Path(each.prediction)).is_file()}
-    labels = {case: path for case, each in evaluation.cases.items() if (path := Path(each.label)).is_file()}
+    masks = {case: path for case, figures in evaluation.cases.items() if (path := Path(figures.prediction)).is_file()}
+    labels = {case: path for case, figures in evaluation.cases.items() if (path := Path(figures.label)).is_file()}
     folds = {case: fold for case, fold in fold_of.items() if case in evaluation.cases}
     return ModelResults(name, evaluation, folds, seed_of(folder.absolute()), folder, masks, labels, notes)
 
@@ -156,7 +156,7 @@ def _folds_of_siblings(folder: Path, cases: Iterable[str]) -> dict[str, str]:
 
     The masks of the model around the folder tell, else the splits of its data set. Cases of a test set have none.
     """
-    model = model_folder(folder.absolute())
+    model = enclosing_model(folder.absolute())
     try:
         splits = validation_cases(folder)
     except ValueError:

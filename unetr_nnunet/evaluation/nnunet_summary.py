@@ -100,7 +100,7 @@ def offer_nnunet_summary(evaluation: Evaluation, path: Path) -> bool:
 
 def _over(figures: Collection[LabelFigures], average: Callable[[Iterable[float]], float]) -> LabelFigures:
     names = [field.name for field in fields(LabelFigures)]
-    return LabelFigures(**{name: average(getattr(each, name) for each in figures) for name in names})
+    return LabelFigures(**{name: average(getattr(label, name) for label in figures) for name in names})
 
 
 def _is_ours_or_absent(path: Path) -> bool:

@@ -18,7 +18,7 @@ from unetr_nnunet.evaluation.nnunet_summary import read_nnunet_evaluation
 from unetr_nnunet.evaluation.protocols import Protocol
 from unetr_nnunet.images.files import Pairing, find_label_files, pair_cases
 from unetr_nnunet.nnunet import summary
-from unetr_nnunet.nnunet.folders import label_folders, model_folder
+from unetr_nnunet.nnunet.folders import enclosing_model, label_folders
 from unetr_nnunet.nnunet.label_table import LabelTable, find_label_table, read_label_table, without_absent
 
 READERS = {metrics_file.FILE_NAME: read_evaluation, summary.FILE_NAME: read_nnunet_evaluation}
@@ -134,7 +134,7 @@ def _figures_only(source: Path, protocol: Protocol, reason: ValueError) -> tuple
 
 
 def _label_table(folder: Path, source: Path, labels: Path) -> LabelTable:
-    for place in (source, folder, model_folder(folder.absolute())):
+    for place in (source, folder, enclosing_model(folder.absolute())):
         if place is not None and (place / "dataset.json").is_file():
             return without_absent(read_label_table(place / "dataset.json"), labels)
     return find_label_table(source, labels)

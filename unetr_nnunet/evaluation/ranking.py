@@ -70,7 +70,7 @@ def rank_by_mean(models: Mapping[str, Scores], *, higher_is_better: bool = True)
     ranks = rankdata(np.round(sign * means, DECIMALS), method="min")
     rows = [Rank(*row, len(cases)) for row in zip(common, map(int, ranks), means.tolist(), strict=True)]
     if len(cases) >= LEAST_CASES:
-        resampled = np.stack([mean_along(resampled_column_means(each), -1) for each in values])
+        resampled = np.stack([mean_along(resampled_column_means(model_values), -1) for model_values in values])
         resampled = resampled[:, ~np.isnan(resampled[0])]
         resampled_ranks = rankdata(np.round(sign * resampled, DECIMALS), method="min", axis=0)
         first = resampled_ranks == 1

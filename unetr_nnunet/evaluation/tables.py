@@ -88,7 +88,7 @@ def format_protocols(evaluations: Sequence[Evaluation]) -> str:
     rows.append(("mean", *(f"{DICE.text(mean.mean)} ({mean.columns} columns)" for mean in means)))
     align = ("left", *("right" for _ in evaluations))
     table = tabulate(rows, header, "pipe", disable_numparse=True, colalign=align)
-    notes = [f"- `{each.protocol.name}`: {each.protocol.statement}." for each in evaluations]
+    notes = [f"- `{evaluation.protocol.name}`: {evaluation.protocol.statement}." for evaluation in evaluations]
     about = f"Dice as mean over cases (how many have a value); {count(len(evaluations[0].cases), 'case')} scored."
     return "\n".join([table, "", about, "", *notes])
 

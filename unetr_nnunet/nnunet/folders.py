@@ -20,7 +20,7 @@ ALL = "all"
 """The fold that trains on every case, and so is validated on its own training cases."""
 
 
-def model_folder(folder: Path) -> Path | None:
+def enclosing_model(folder: Path) -> Path | None:
     """Return the ``TRAINER__PLANS__CONFIGURATION`` folder that ``folder`` is or lies in; None where there is none."""
     for each in (folder, *folder.parents):
         if each.name.count("__") == 2 and not each.name.startswith("ensemble___"):
@@ -37,7 +37,7 @@ def model_name(folder: Path) -> str:
     if folder.name.startswith("ensemble___"):
         _, *members, _ = folder.name.split("___")
         return "ensemble of " + " and ".join(_short(member) for member in members)
-    model = model_folder(folder)
+    model = enclosing_model(folder)
     if model is None:
         return folder.name
     inside = [part for part in folder.relative_to(model).parts if part != "validation"]
@@ -51,7 +51,7 @@ def _short(identifier: str) -> str:
 
 def seed_of(folder: Path) -> int | None:
     """Return the seed in the trainer's name; None where it tells none."""
-    name = (model_folder(folder) or folder).name
+    name = (enclosing_model(folder) or folder).name
     match = re.match(r"nnUNetTrainer.*?_seed(\d+)(?=_|$)", name.split("__")[0])
     return int(match.group(1)) if match else None
 

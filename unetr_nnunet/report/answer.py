@@ -85,13 +85,13 @@ def _against_others(reported: ReportedModels, it: str) -> str:
     for pair in pairs:
         standings.setdefault(_standing(pair.mean), []).append(reported.names[pair.second])
     tests = compared[0].mean.tests
-    words = {
+    grammar = {
         "it": it,
         "apart": "from" if it == "it" else f"between {it} and",
         "tests": f" for {tests} comparisons" if tests > 1 else "",
     }
     clauses = [
-        clause.format(**words, **_others(standings[standing], len(pairs), standing))
+        clause.format(**grammar, **_others(standings[standing], len(pairs), standing))
         for standing, clause in CLAUSES.items()
         if standing in standings
     ]
@@ -175,7 +175,12 @@ def _pair(reported: ReportedModels, pair: Pair) -> dict[str, Any]:
 
 
 def _scale(differences: Iterable[Difference]) -> Scale:
-    ends = [end for each in differences for end in (each.difference, each.low, each.high) if not math.isnan(end)]
+    ends = [
+        end
+        for difference in differences
+        for end in (difference.difference, difference.low, difference.high)
+        if not math.isnan(end)
+    ]
     return nice_scale(min([0.0, *ends]), max([0.0, *ends]), 8, FIGURE_PX, 4)
 
 

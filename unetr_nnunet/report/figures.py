@@ -64,9 +64,9 @@ def fit(name: str, width: float) -> str:
     return cut
 
 
-def text_width(words: str) -> float:
+def text_width(label: str) -> float:
     """Return about how many pixels a text takes."""
-    return sum(CAPITAL if letter.isupper() else LETTER for letter in words)
+    return sum(CAPITAL if letter.isupper() else LETTER for letter in label)
 
 
 def name_lines(name: str, width: float) -> list[str]:
@@ -82,8 +82,8 @@ def _label(name: str, right: float, y: float, width: float) -> Markup:
     """Draw a model's name, which ends at ``right``, around ``y``; the full one shows under the pointer."""
     lines = name_lines(name, width)
     first = y + 4 - LINE * (len(lines) - 1) / 2
-    words = (text(right, first + LINE * place, each, anchor="end") for place, each in enumerate(lines))
-    return tag("g", tag("title", name), *words)
+    rows = (text(right, first + LINE * place, row, anchor="end") for place, row in enumerate(lines))
+    return tag("g", tag("title", name), *rows)
 
 
 def mean_figure(rows: Sequence[Row], caption: str) -> Markup:

@@ -49,8 +49,8 @@ class ReportedModels:
 
     def shorten_owner(self, problem: str) -> str:
         """Put short names in place of the full ones before a problem's colon; the files named behind it stay true."""
-        owners, colon, words = problem.partition(": ")
-        return ", ".join(self.names.get(owner, owner) for owner in owners.split(", ")) + colon + words
+        owners, colon, rest = problem.partition(": ")
+        return ", ".join(self.names.get(owner, owner) for owner in owners.split(", ")) + colon + rest
 
     @cached_property
     def cases(self) -> list[str]:
@@ -122,11 +122,15 @@ def gather(models: Sequence[ModelResults], problems: Sequence[str] = ()) -> Repo
     order = {row.model: row.rank for row in comparison.ranking} if comparison else {}
     ranked = tuple(sorted(pooled, key=lambda model: order.get(model.name, math.inf)))
     short = shorten([model.name for model in ranked])
-    short |= {each.name: f"{short[name]}, seed {each.seed}" for name, trainings in seeds.items() for each in trainings}
+    short |= {
+        training.name: f"{short[name]}, seed {training.seed}"
+        for name, trainings in seeds.items()
+        for training in trainings
+    }
     reported = ReportedModels(ranked, short, columns, comparison, (), seeds)
     of_seeds = [f"{model.name}: {note}" for model in ranked if model.name in seeds for note in model.notes]
-    found = (*_column_problems(models, columns), *of_seeds, *_case_problems(reported.trainings))
-    return replace(reported, problems=(*problems, *found))
+    observed = (*_column_problems(models, columns), *of_seeds, *_case_problems(reported.trainings))
+    return replace(reported, problems=(*problems, *observed))
 
 
 def _shared_columns(models: Sequence[ModelResults], problems: Sequence[str]) -> tuple[str, ...]:
@@ -141,7 +145,9 @@ def _shared_columns(models: Sequence[ModelResults], problems: Sequence[str]) -> 
         listed = ", ".join(f"{name!r} ({model})" for name, model in protocols.items())
         raise ValueError(f"the models were scored under different protocols, {listed}: evaluate all under one")
     evaluations = [model.evaluation for model in models]
-    columns = tuple(column for column in evaluations[0].columns if all(column in each.columns for each in evaluations))
+    columns = tuple(
+        column for column in evaluations[0].columns if all(column in evaluation.columns for evaluation in evaluations)
+    )
     if not columns:
         raise ValueError("the models have no organ in common: are they of one data set?")
     if not any(evaluation.cases for evaluation in evaluations):

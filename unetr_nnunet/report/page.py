@@ -120,7 +120,7 @@ def _render(
     reported: ReportedModels, trainings: Mapping[str, Training], sections: Sequence[Section], title: str | None
 ) -> str:
     pictured: list[worst_cases.WorstCase] = next(
-        (each.content["cases"] for each in sections if each.identity == "worst" and each.content), []
+        (section.content["cases"] for section in sections if section.identity == "worst" and section.content), []
     )
     problems = (*reported.problems, *(problem for training in trainings.values() for problem in training.problems))
     return (
@@ -149,7 +149,9 @@ def _made(identity: str, make: Callable[[], Mapping[str, Any] | None]) -> Sectio
 
 
 def _title(reported: ReportedModels, trainings: Mapping[str, Training]) -> str:
-    data_sets = {str(each.plans["dataset_name"]) for each in trainings.values() if each.plans.get("dataset_name")}
+    data_sets = {
+        str(training.plans["dataset_name"]) for training in trainings.values() if training.plans.get("dataset_name")
+    }
     subject = data_sets.pop() if len(data_sets) == 1 else "Segmentation"
     return f"{subject}: {'one model' if len(reported.models) == 1 else f'{len(reported.models)} models compared'}"
 
@@ -202,7 +204,9 @@ def _environment() -> jinja2.Environment:
         "breakable": breakable,
         "cases_in_words": lambda cases: count(cases, "case"),
         "dice": lambda value: typographic(DICE.text(value)),
-        "interval": lambda each, signed=False: typographic(DICE.interval(each.low, each.high, signed=signed)),
+        "interval": lambda estimate, signed=False: typographic(
+            DICE.interval(estimate.low, estimate.high, signed=signed)
+        ),
         "number": lambda value, decimals: typographic(NO_VALUE if value is None else number(value, decimals)),
         "organ_label": organ_label,
         "p_value": lambda p: typographic(p_value(p)),

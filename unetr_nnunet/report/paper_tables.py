@@ -101,7 +101,10 @@ def difference_table(pair: Pair, names: Mapping[str, str] | None = None) -> Tabl
     """
     kind = METRICS[pair.mean.metric]
     first, second = ((names or {}).get(name, name) for name in (pair.first, pair.second))
-    named = [*((column.replace("_", " "), each) for column, each in pair.columns.items()), ("mean", pair.mean)]
+    named = [
+        *((column.replace("_", " "), difference) for column, difference in pair.columns.items()),
+        ("mean", pair.mean),
+    ]
     rows = []
     for name, difference in named:
         better = difference.better(first, second)

@@ -114,7 +114,9 @@ def wrong_slices(volumes: Volumes, ignore_label: int | None) -> list[tuple[int, 
     """
     truth = volumes.truth
     sizes = np.bincount(truth.ravel())
-    highest = max([len(sizes), *(int(each.max()) + 1 for each in volumes.predictions.values() if each is not None)])
+    highest = max(
+        [len(sizes), *(int(label_map.max()) + 1 for label_map in volumes.predictions.values() if label_map is not None)]
+    )
     weights = np.zeros(highest)
     weights[: len(sizes)] = 1 / np.maximum(sizes, 1)
     weights[len(sizes) :] = 1 / max(truth.size, 1)
@@ -149,7 +151,10 @@ def draw_slice(
         identity: of the shared CT in the page, letters and digits.
     """
     axis, index = view
-    planes = {model: None if each is None else _plane(each, view) for model, each in volumes.predictions.items()}
+    planes = {
+        model: None if label_map is None else _plane(label_map, view)
+        for model, label_map in volumes.predictions.items()
+    }
     truth = _plane(volumes.truth, view)
     pixel_mm = (volumes.spacing_mm[1 - axis], volumes.spacing_mm[2])
     window = _window([truth, *(plane for plane in planes.values() if plane is not None)], pixel_mm)
@@ -183,9 +188,9 @@ def _window(planes: Sequence[LabelMap], pixel_mm: tuple[float, float]) -> tuple[
         return slice(None), slice(None)
     edges = []
     for axis, size_mm in zip((1, 0), pixel_mm, strict=True):
-        found = np.flatnonzero(seen.any(axis=axis))
+        places = np.flatnonzero(seen.any(axis=axis))
         margin = round(MARGIN_MM / size_mm)
-        edges.append(slice(max(int(found[0]) - margin, 0), int(found[-1]) + margin + 1))
+        edges.append(slice(max(int(places[0]) - margin, 0), int(places[-1]) + margin + 1))
     return edges[0], edges[1]
 
 

@@ -83,8 +83,8 @@ def _scoring(model: ModelResults) -> list[str]:
         else:
             figures.add(str(_figures_beside(Path(case.prediction)) or model.folder))
     protocol = model.evaluation.protocol.name
-    scored = [shlex.join(["unetr_nnunet", "evaluate", *each, "--protocol", protocol]) for each in sorted(masks)]
-    return [*scored, *(f"# figures as they stand in {each}" for each in sorted(figures))]
+    scored = [shlex.join(["unetr_nnunet", "evaluate", *folders, "--protocol", protocol]) for folders in sorted(masks)]
+    return [*scored, *(f"# figures as they stand in {path}" for path in sorted(figures))]
 
 
 def _figures_beside(mask: Path) -> Path | None:

@@ -55,11 +55,13 @@ def _shared_cases(trainings: Sequence[ModelResults]) -> list[str]:
 def _mean_model(name: str, trainings: Sequence[ModelResults]) -> ModelResults:
     """Return the mean over trainings, case by case; masks are those of the first."""
     evaluations = [training.evaluation for training in trainings]
-    columns = [column for column in evaluations[0].columns if all(column in each.columns for each in evaluations)]
+    columns = [
+        column for column in evaluations[0].columns if all(column in evaluation.columns for evaluation in evaluations)
+    ]
     cases, dropped = {}, 0
     for case in _shared_cases(trainings):
-        figures = {column: [each.cases[case].organs[column] for each in evaluations] for column in columns}
-        dropped += sum(0 < len(known(each.dice for each in organ)) < len(organ) for organ in figures.values())
+        figures = {column: [evaluation.cases[case].organs[column] for evaluation in evaluations] for column in columns}
+        dropped += sum(0 < len(known(seed.dice for seed in organ)) < len(organ) for organ in figures.values())
         organs = {column: _mean_figures(organ) for column, organ in figures.items()}
         cases[case] = replace(evaluations[0].cases[case], organs=organs)
     note = (
@@ -72,5 +74,5 @@ def _mean_model(name: str, trainings: Sequence[ModelResults]) -> ModelResults:
 
 def _mean_figures(figures: Sequence[OrganFigures]) -> OrganFigures:
     """Return the mean over seeds: NaN where one has no value, None where one was not measured."""
-    common = [name for name in METRICS if all(getattr(each, name) is not None for each in figures)]
-    return OrganFigures(**{name: fmean(getattr(each, name) for each in figures) for name in common})
+    common = [name for name in METRICS if all(getattr(seed, name) is not None for seed in figures)]
+    return OrganFigures(**{name: fmean(getattr(seed, name) for seed in figures) for name in common})

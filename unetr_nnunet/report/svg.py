@@ -58,9 +58,9 @@ def picture(width: float, height: float, label: str, *children: str, class_: str
     return tag("svg", *children, **attributes)
 
 
-def text(x: float, y: float, words: str, *, anchor: str = "start", class_: str | None = None) -> Markup:
+def text(x: float, y: float, content: str, *, anchor: str = "start", class_: str | None = None) -> Markup:
     """Return text whose base line is at ``y``; ``anchor`` is start, middle or end."""
-    return tag("text", words, x=x, y=y, text_anchor=None if anchor == "start" else anchor, class_=class_)
+    return tag("text", content, x=x, y=y, text_anchor=None if anchor == "start" else anchor, class_=class_)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, stroke: str = INK, width: float = 1) -> Markup:

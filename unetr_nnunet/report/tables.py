@@ -63,7 +63,7 @@ def _model_row(reported: ReportedModels, model: ModelResults) -> dict[str, Any]:
         "worst": worst,
         "worst_value": math.nan if worst is None else means[worst],
         "folds": spread(by_fold(reported.scores(model), model.fold_of)) if model.fold_of else None,
-        "seeds": [each.seed for each in reported.seeds.get(model.name, [model]) if each.seed is not None],
+        "seeds": [training.seed for training in reported.seeds.get(model.name, [model]) if training.seed is not None],
     }
 
 
@@ -71,14 +71,14 @@ def _seed_spread(reported: ReportedModels, model: ModelResults) -> tuple[dict[st
     """Return Dice by seed, on the cases that all of its trainings have, and how far it moves."""
     trainings = reported.seeds[model.name]
     shared = set.intersection(*(set(training.evaluation.cases) for training in trainings))
-    return spread({str(each.seed): select_cases(reported.scores(each), shared) for each in trainings})
+    return spread({str(training.seed): select_cases(reported.scores(training), shared) for training in trainings})
 
 
 def _metric_cell(model: ModelResults, columns: Sequence[str], metric: Metric) -> Cell:
     """Return the mean over organs of a metric's means over cases, with the number of values behind it."""
     over = [model.evaluation.over_cases(column, metric.name) for column in columns]
-    average = mean(each.mean for each in over)
-    return Cell(metric.text(average), average, small=str(sum(each.cases for each in over)))
+    average = mean(estimate.mean for estimate in over)
+    return Cell(metric.text(average), average, small=str(sum(estimate.cases for estimate in over)))
 
 
 def organ_section(reported: ReportedModels) -> dict[str, Any]:

@@ -107,21 +107,21 @@ def view_command(reported: ReportedModels, cases: Sequence[WorstCase], images: P
     labels = sorted({str(model.labels[case].parent) for model in models for case in drawn if case in model.labels})
     if images is None or not masks or len(masks) > MOST_FOLDERS:
         return None
-    words = ["unetr_nnunet", "view", str(images), "--masks", *masks]
-    return shlex.join([*words, "--labels", labels[0]] if len(labels) == 1 else words)
+    command = ["unetr_nnunet", "view", str(images), "--masks", *masks]
+    return shlex.join([*command, "--labels", labels[0]] if len(labels) == 1 else command)
 
 
 def _images(folder: Path | None) -> dict[str, Path]:
     """Return the image files of a folder by case; of several channels the first."""
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for path in volume_files(folder) if folder else ():
-        found.setdefault(stem(path).removesuffix(FIRST_CHANNEL), path)
-    return found
+        images.setdefault(stem(path).removesuffix(FIRST_CHANNEL), path)
+    return images
 
 
 def find_image(case: str, label: Path, files: Mapping[str, Path]) -> Path | None:
     """Return the image of a case, by its own name or by that of its label (`unetr_nnunet.images.files.pair_names`)."""
-    names = (name for each in (case, stem(label)) for name in pair_names([each], files).values())
+    names = (file for name in (case, stem(label)) for file in pair_names([name], files).values())
     return next((files[name] for name in names), None)
 
 
@@ -135,5 +135,5 @@ def context(reported: ReportedModels, images: Path | None, most: int) -> dict[st
         "left_out": max(len(reported.models) - MOST_MODELS, 0),
         "images": images,
         "view": view_command(reported, cases, images),
-        "shared": [Markup("").join(each.image for each in case.slices) for case in cases],
+        "shared": [Markup("").join(picture.image for picture in case.slices) for case in cases],
     }

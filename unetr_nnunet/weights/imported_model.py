@@ -36,7 +36,7 @@ MONAI_TO_NNUNET = (2, 1, 0)
 """For each axis of nnU-Net's arrays, MONAI's: (x, y, z) becomes (z, y, x)."""
 
 
-def model_folder(output: Path) -> Path:
+def imported_folder(output: Path) -> Path:
     """Return where `write_model_folder` puts the model below ``output``."""
     return output / f"{BASE_NAME}__{PLANS_NAME}__{CONFIGURATION}"
 
@@ -74,7 +74,7 @@ def write_model_folder(released: ReleasedUNETR, source: str, output: Path, *, ov
         FileExistsError: if the model folder exists and ``overwrite`` is not set.
         ValueError: if the network does not take one channel, or has fewer than two outputs.
     """
-    folder = model_folder(output)
+    folder = imported_folder(output)
     check_absent(folder, overwrite)
     if released.in_channels != 1:
         raise ValueError(
