@@ -6,9 +6,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 
 from tests.images.scans import write_series
 from tests.inference.small_model import write_model
@@ -63,6 +65,31 @@ def test_one_broken_file_costs_exit_code_1(cts, model, tmp_path, capsys):
     assert "failed broken: " in printed.err
     assert "3 of 4 cases written" in printed.out
     assert (tmp_path / "out" / "failed.csv").read_text().startswith("case,file,reason\nbroken,")
+
+
+def test_odd_headers_are_mended_and_noted_and_the_mask_keeps_them(cts, model, tmp_path, capsys):
+    """A direction rounded to two decimals; and one that is not told."""
+    image = sitk.ReadImage(str(cts / "case0_0000.nii.gz"))
+    array = sitk.GetArrayFromImage(image)
+    turn = Rotation.from_euler("xyz", (7, -12, 20), degrees=True).as_matrix().round(2)
+    affine = np.eye(4)
+    affine[:3, :3] = turn * image.GetSpacing()
+    rounded = nibabel.Nifti1Image(array.T, affine)
+    nibabel.save(rounded, cts / "rounded.nii.gz")
+    untold = nibabel.Nifti1Image(array.T, None)
+    untold.header.set_zooms(image.GetSpacing())
+    nibabel.save(untold, cts / "untold.nii.gz")
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 1
+    assert "untold.nii.gz does not say how it is oriented" in (tmp_path / "out" / "failed.csv").read_text()
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--assume-orientation", "lps", "--resume") == 0
+    assert np.allclose(nibabel.load(tmp_path / "out" / "rounded.nii.gz").affine, affine, atol=1e-6)
+    notes = (tmp_path / "out" / "notes.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in notes] == ["case", "rounded", "untold"]
+    assert "not exactly at right angles" in notes[1]
+    assert "LPS is assumed" in notes[2]
+    found = masks(tmp_path / "out")
+    assert (found["untold.nii.gz"] == found["case0.nii.gz"]).mean() > 0.99
+    assert "rounded.nii.gz: its axes are not exactly at right angles" in capsys.readouterr().err
 
 
 def test_names_that_are_not_utf8_or_too_long_cost_their_case_only(cts, model, tmp_path):

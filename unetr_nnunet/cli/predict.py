@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--trust-checkpoint", action="store_true", help="load checkpoints that can run code; of your own only"
     )
+    parser.add_argument(
+        "--assume-orientation",
+        type=_orientation,
+        metavar="CODE",
+        help="such as RAS: of NIfTI files whose header does not tell theirs (they are refused)",
+    )
     parser.add_argument("--exact", action="store_true", help="nnUNetv2_predict's own label map, slower")
     parser.add_argument("--device", help="cpu, cuda (every GPU there is) or such as cuda:1 (cuda where there is one)")
     parser.add_argument("--resume", action="store_true", help="leave out cases that OUTPUT holds whole")
@@ -68,13 +74,20 @@ def _part(text: str) -> tuple[int, int]:
     return number, count
 
 
+def _orientation(text: str) -> str:
+    from unetr_nnunet.images.orientation import refuse_wrong_code
+
+    try:
+        refuse_wrong_code(text.upper())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text.upper()
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and name what failed."""
-    import logging
     import time
     from contextlib import ExitStack
-
-    import SimpleITK as sitk
 
     from unetr_nnunet.folder_lock import folder_lock
     from unetr_nnunet.images.cases import find_cases
@@ -85,8 +98,6 @@ def run(arguments: argparse.Namespace) -> int:
     from unetr_nnunet.inference.outputs import Outputs
     from unetr_nnunet.inference.volumes_table import VolumesTable
 
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of a file is said by us, in one line
-    logging.getLogger("nibabel.global").setLevel(logging.ERROR)
     output, (number, count) = arguments.output, arguments.part
     part = f"{number}of{count}" if count > 1 else ""
     suffix = f"_part{part}" if part else ""
@@ -121,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
         start = time.monotonic()
         failed = FailedCases(output / f"failed{suffix}.csv")
         with _Progress(todo) as report:
-            predict_cases(todo, predictors, outputs, failed, report)
+            predict_cases(todo, predictors, outputs, failed, report, arguments.assume_orientation)
     if len(todo) > len(failed.rows):
         _write_costs(output / f"costs{suffix}.json", (time.monotonic() - start) / len(todo), predictors)
     for name, _, reason in failed.rows:

@@ -56,7 +56,12 @@ class FailedCases:
 
 
 def predict_cases(
-    cases: Sequence[Case], predictors: Sequence[Predictor], outputs: Outputs, failed: FailedCases, report: Report
+    cases: Sequence[Case],
+    predictors: Sequence[Predictor],
+    outputs: Outputs,
+    failed: FailedCases,
+    report: Report,
+    assumed_orientation: str | None = None,
 ) -> None:
     """Predict cases and write what is wanted of each.
 
@@ -66,6 +71,7 @@ def predict_cases(
         outputs: writes the results.
         failed: takes the cases that could not be done.
         report: see `Report`; called from several threads.
+        assumed_orientation: see `read_case`.
     """
     failed.write()
     waiting = iter(list(cases))
@@ -89,7 +95,9 @@ def predict_cases(
         ThreadPoolExecutor(len(predictors), "predict") as devices,
     ):
         work = [
-            devices.submit(_Worker(predictor, outputs, note, report, stop, readers, writers).run, next_case)
+            devices.submit(
+                _Worker(predictor, outputs, note, report, stop, readers, writers, assumed_orientation).run, next_case
+            )
             for predictor in predictors
         ]
         try:
@@ -115,6 +123,7 @@ class _Worker:
     stop: threading.Event
     readers: ThreadPoolExecutor
     writers: ThreadPoolExecutor
+    assumed_orientation: str | None
 
     def run(self, next_case: Callable[[], Case | None]) -> None:
         writing: Future[None] | None = None
@@ -145,7 +154,7 @@ class _Worker:
 
     def _read(self, case: Case) -> list[sitk.Image]:
         self.outputs.refuse_name(case)
-        return read_case(case)
+        return read_case(case, self.assumed_orientation)
 
     def _predict(self, case: Case, channels: list[sitk.Image]) -> Callable[[], None]:
         def progress(done: int, total: int) -> None:
