@@ -82,14 +82,15 @@ class CheckedCase:
     notes: tuple[str, ...] = ()
 
 
-def check_case(case: Case, undrawn: Collection[int] = ()) -> CheckedCase:
+def check_case(case: Case, undrawn: Collection[int] = (), assumed_orientation: str | None = None) -> CheckedCase:
     """Read every file of a case to its end and compare the files with each other.
 
     Args:
         case: the case.
         undrawn: ids of the organs that the data set does not draw; they are not reported as absent.
+        assumed_orientation: of files that do not tell their own; None refuses them.
     """
-    image, problems = _read(image_checks.read_image, case.image)
+    image, problems = _read(image_checks.read_image, case.image, assumed_orientation)
     range_problems, notes = [], []
     if image is not None:
         notes += _notes(case.image, image)
@@ -99,7 +100,7 @@ def check_case(case: Case, undrawn: Collection[int] = ()) -> CheckedCase:
     present: set[int] = set()
     label_problems: list[Problem] = []
     for layer in case.labels:
-        label, layer_problems = _check_layer(layer, image)
+        label, layer_problems = _check_layer(layer, image, assumed_orientation)
         label_problems += layer_problems
         if label is not None and image is not None:
             reasons += image_checks.rewrite_reasons(label, image)
@@ -117,9 +118,9 @@ def _notes(file: SourceFile, volume: Volume) -> list[str]:
     return [f"{file.name}: {note}" for note in volume.geometry()[1]]
 
 
-def check_channel(file: SourceFile, image: Volume | None) -> list[Problem]:
+def check_channel(file: SourceFile, image: Volume | None, assumed_orientation: str | None = None) -> list[Problem]:
     """Check a further channel of a case, and compare it with the first, where that could be read."""
-    channel, problems = _read(image_checks.read_image, file)
+    channel, problems = _read(image_checks.read_image, file, assumed_orientation)
     if channel is not None:
         problems += image_checks.finite_problems(file, channel)
         if image is not None:
@@ -127,8 +128,10 @@ def check_channel(file: SourceFile, image: Volume | None) -> list[Problem]:
     return problems
 
 
-def _check_layer(layer: LabelLayer, image: Volume | None) -> tuple[Volume | None, list[Problem]]:
-    label, problems = _read(image_checks.read_label, layer.file)
+def _check_layer(
+    layer: LabelLayer, image: Volume | None, assumed_orientation: str | None
+) -> tuple[Volume | None, list[Problem]]:
+    label, problems = _read(image_checks.read_label, layer.file, assumed_orientation)
     if label is not None:
         problems += image_checks.label_value_problems(layer.file, label, highest=layer.highest)
         if image is not None:
@@ -146,10 +149,12 @@ def _summed_up(problems: list[Problem]) -> list[Problem]:
     return [Problem(first.file, more, first.remedy)]
 
 
-def _read(reader: Callable[[SourceFile], Volume], file: SourceFile) -> tuple[Volume | None, list[Problem]]:
+def _read(
+    reader: Callable[[SourceFile], Volume], file: SourceFile, assumed_orientation: str | None
+) -> tuple[Volume | None, list[Problem]]:
     """Return the volume, None where the file is damaged or its geometry unusable, and the problems."""
     try:
-        volume = reader(file)
+        volume = replace(reader(file), assumed_orientation=assumed_orientation)
     except DamagedFileError as error:
         return None, [Problem(file.name, str(error), image_checks.AGAIN)]
     problems = image_checks.geometry_problems(file, volume)

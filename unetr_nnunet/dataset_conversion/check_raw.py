@@ -5,43 +5,26 @@ beside its image; without it the same problems end a fingerprint or a training h
 documentation/dataset_format.md of MIC-DKFZ/nnUNet.
 """
 
-import hashlib
-import itertools
 import json
 import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm.contrib.concurrent import thread_map
-
-from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.dataset_conversion.cases import Case, check_case, check_channel
-from unetr_nnunet.dataset_conversion.label_layers import LabelLayer
 from unetr_nnunet.dataset_conversion.problems import Problem, ProblemsFoundError
-from unetr_nnunet.dataset_conversion.raw_dataset import CONVERSION_FILE, DATASET_FILE, SPLITS_FILE
-from unetr_nnunet.dataset_conversion.source_files import SourceFile
+from unetr_nnunet.dataset_conversion.raw_dataset import CONVERSION_FILE, DATASET_FILE
+from unetr_nnunet.dataset_conversion.raw_volumes import RawCase, check_volumes, name_below
 from unetr_nnunet.nnunet.folders import dataset_if_there
+from unetr_nnunet.nnunet.splits import FILE_NAME as SPLITS_FILE
+from unetr_nnunet.nnunet.splits import read_splits
 
 STAMP_FILE = "raw_data_checked.json"
 FOLDS = 5
 """That nnU-Net draws where no split is given."""
 KEYS = ("channel_names", "labels", "numTraining", "file_ending")
-READ_HERE = (".nii.gz", ".nii")
-"""What is read to its end; of other formats, such as PNG, only the names are checked."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RawCase:
-    """The files of a training case: an image for each channel, and the label map."""
-
-    images: tuple[Path, ...]
-    label: Path
 
 
 def check_dataset_to_plan(number: int) -> None:
@@ -58,7 +41,8 @@ def check_dataset_to_plan(number: int) -> None:
 def check_raw_dataset(folder: Path, preprocessed: Path, *, five_folds: bool = True) -> None:
     """Check the training cases of a raw data set; a data set that ``convert`` has written passes at once.
 
-    Files are read once: what has not changed since an earlier check is not read again.
+    Volumes are read to their end, once: what has not changed since an earlier check is not read again. Of other files,
+    such as PNG, only the names are checked.
 
     Args:
         folder: ``.../nnUNet_raw/DatasetXXX_Name``.
@@ -79,7 +63,7 @@ def check_raw_dataset(folder: Path, preprocessed: Path, *, five_folds: bool = Tr
             problems.append(too_few)
         elif too_few:
             _log.warning("warning: %s", too_few)
-        problems += _check_files(folder, table, cases, preprocessed / STAMP_FILE)
+        problems += check_volumes(folder, table, cases, preprocessed / STAMP_FILE)
     if problems:
         raise ProblemsFoundError(problems, consequence=f"in {folder}; nothing was planned or trained")
 
@@ -201,27 +185,22 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _problem(folder: Path, path: Path, fact: str, remedy: str) -> Problem:
-    return Problem(_name(folder, path), fact, remedy)
-
-
-def _name(folder: Path, path: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    return Problem(name_below(folder, path), fact, remedy)
 
 
 def _split_problems(folder: Path, preprocessed: Path, cases: Iterable[str]) -> list[Problem]:
     """Compare the splits, where there are any, with the cases."""
     problems = []
-    known = set(cases)
     for path in _splits(folder, preprocessed):
-        remedy = "name cases of imagesTr only, or remove the file: nnU-Net then draws five folds"
         try:
-            splits = json.loads(path.read_text(encoding="utf-8"))
-            named = {str(case) for fold in splits for part in ("train", "val") for case in fold[part]}
-        except (ValueError, KeyError, TypeError):
-            problems.append(Problem(str(path), "is no list of folds with train and val", remedy))
+            named = {case for fold in read_splits(path) for case in (*fold.train, *fold.val)}
+        except ValueError as error:
+            fact, _, remedy = str(error).removeprefix(f"{path} ").rpartition("; ")
+            problems.append(Problem(str(path), fact, remedy))
             continue
-        if unknown := sorted(named - known):
+        if unknown := sorted(named - set(cases)):
             some = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+            remedy = "name cases of imagesTr only, or remove the file: nnU-Net then draws five folds"
             problems.append(Problem(str(path), f"names {len(unknown)} cases that are not there ({some})", remedy))
     return problems
 
@@ -235,37 +214,3 @@ def _too_few(folder: Path, preprocessed: Path, cases: Mapping[str, RawCase]) -> 
         return None
     fact = f"holds {len(cases)} training cases, fewer than the {FOLDS} folds that nnU-Net draws"
     return Problem(folder.name, fact, f"add cases, or write a {SPLITS_FILE} with fewer folds into the folder")
-
-
-def _check_files(folder: Path, table: Mapping[str, Any], cases: Mapping[str, RawCase], stamp: Path) -> list[Problem]:
-    """Read all files of all cases, unless they are those of an earlier check."""
-    whole = [case for case in cases.values() if all(path.is_file() for path in (*case.images, case.label))]
-    if not str(table["file_ending"]).lower().endswith(READ_HERE):
-        return []
-    files = [path for case in whole for path in (*case.images, case.label)]
-    rows = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    digest = hashlib.sha256(json.dumps([table["labels"], rows]).encode()).hexdigest()
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == json.dumps(digest):
-        return []
-    values = itertools.chain.from_iterable(
-        entry if isinstance(entry, list) else [entry] for entry in table["labels"].values()
-    )
-    check = partial(_check_case, folder, dict.fromkeys((0, *values), 0))
-    workers = min(8, os.cpu_count() or 1)
-    results = thread_map(check, whole, max_workers=workers, desc="checking the raw data", unit="case", disable=None)
-    problems = [problem for result in results for problem in result]
-    if not problems:
-        with atomic_path(stamp) as temporary:
-            temporary.write_text(json.dumps(digest), encoding="utf-8")
-    return problems
-
-
-def _check_case(folder: Path, values: Mapping[int, int], case: RawCase) -> list[Problem]:
-    image, *others, label = (SourceFile(_name(folder, path), 0, 0, path) for path in (*case.images, case.label))
-    checked = check_case(Case(image, (LabelLayer(label, values),)))
-    for note in checked.notes:
-        _log.warning("%s", note)
-    problems = list(checked.problems)
-    for channel in others:
-        problems += check_channel(channel, checked.image)
-    return problems

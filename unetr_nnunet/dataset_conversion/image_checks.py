@@ -38,6 +38,7 @@ class Volume:
         maximum: largest value, likewise.
         is_integer: every value is a whole number.
         values: the values that occur, where all lie in 0..255 and are whole; else empty.
+        assumed_orientation: orientation code of a file that does not tell its own; None where that is a problem.
     """
 
     nifti: NiftiVolume
@@ -45,6 +46,7 @@ class Volume:
     maximum: float
     is_integer: bool
     values: frozenset[int]
+    assumed_orientation: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,7 +64,7 @@ class Volume:
         Raises:
             GeometryError: the header has no geometry that can be used.
         """
-        grid, notes = self.nifti.grid()
+        grid, notes = self.nifti.grid(self.assumed_orientation)
         mended, note = grid.mended()
         return mended, [*notes, *([note] if note else [])]
 

@@ -21,12 +21,12 @@ from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.dataset_conversion.image_checks import Volume
 from unetr_nnunet.dataset_conversion.label_layers import LabelLayer, write_label_map
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
+from unetr_nnunet.nnunet.splits import FILE_NAME as SPLITS_FILE
 
 LinkMode = Literal["auto", "hard", "copy"]
 
 DATASET_FILE = "dataset.json"
 CONVERSION_FILE = "conversion.json"
-SPLITS_FILE = "splits_final.json"
 FREE_SPACE_MARGIN_BYTES = 64 << 20
 _LINK_REFUSED = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP)
 
