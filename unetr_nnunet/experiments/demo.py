@@ -40,7 +40,8 @@ def run_demo(folder: Path, study: Study | None = None) -> DatasetFolders:
         keep_probabilities=False,
         folders=folders,
     )
-    if (folder / "done" / "configure").is_file():  # a demo of version 0.1, whose data and trainings are used
-        write_inputs(study, settings, folder)
+    is_new = not folder.exists() or not any(folder.iterdir())
+    if is_new or (folder / "done" / "configure").is_file():  # or of version 0.1, whose data and trainings are used
+        write_inputs(study, settings, folder)  # nnU-Net's folders in it would else be taken for somebody's
     run_study(study, settings, folder)
     return find_dataset(study.dataset)
