@@ -1,4 +1,4 @@
-"""Whole files or none: write to a temporary name beside the target, then rename."""
+"""Write files whole or not at all: to a temporary name beside the target, then rename."""
 
 import contextlib
 import json

@@ -104,8 +104,8 @@ def _look_up(name: str) -> Finding:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             find = importlib.import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name
-            found = find(name)
-        return Finding("trainer look-up", "ok", f"nnU-Net finds {name} in {found.__module__}")
+            trainer = find(name)
+        return Finding("trainer look-up", "ok", f"nnU-Net finds {name} in {trainer.__module__}")
     except Exception as error:  # a foreign trainer module may raise anything
         fact = f"nnU-Net's look-up of {name} fails with {type(error).__name__}: {error}"
         return Finding(

@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a lock that dies with its process, with its owner's name in it."""
+"""Lock a folder for one run at a time, until its process ends; the lock names its owner."""
 
 import contextlib
 import datetime
@@ -65,7 +65,7 @@ def _open(path: Path) -> TextIO:
 
 
 def _owner(noted: str) -> str:
-    """Return the owner of a lock in words; one that was killed may have left children that hold it."""
+    """Describe the owner of a lock; one that was killed may have left children that hold it."""
     process = re.match(r"process (\d+) on (\S+)", noted)
     if process and process[2] == socket.gethostname() and not psutil.pid_exists(int(process[1])):
         return f"what {noted} had started before it was killed"

@@ -31,9 +31,9 @@ def test_all_problems_come_together(raw: Path) -> None:
     [
         ({"background": 0, "bright": 1}, "label values from 0 to 2, allowed are 0..1"),
         ({"background": 0, "bright": 1, "dark": 3}, "the label values [0, 1, 3] are not consecutive from 0"),
-        ({"background": 0, "bright": "1"}, "the label values ['1'] are no integers"),
+        ({"background": 0, "bright": "1"}, "the label values ['1'] are not integers"),
         ({"background": 0, "whole": [1, 2], "dark": 2}, "has regions but no regions_class_order"),
-        (["background"], "are no tables"),
+        (["background"], "are not tables"),
     ],
 )
 def test_labels_outside_the_table(raw: Path, labels: object, expected: str) -> None:
@@ -64,7 +64,7 @@ def test_the_forms_of_other_frameworks_and_how_to_convert_them(raw: Path) -> Non
         ({"file_ending": None, "numTraining": None}, "has no numTraining, file_ending"),
         ({"file_ending": ".nrrd"}, "imagesTr: holds no image named CASE_0000.nrrd"),
         ({"numTraining": 6}, "says numTraining 6, but there are 5 training cases"),
-        ({"dataset": {"case_0": {"images": ["imagesTr/case_0_0000.nii.gz"]}}}, "are no tables"),
+        ({"dataset": {"case_0": {"images": ["imagesTr/case_0_0000.nii.gz"]}}}, "are not tables"),
     ],
 )
 def test_dataset_json(raw: Path, changes: dict[str, object], expected: str) -> None:

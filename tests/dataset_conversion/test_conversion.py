@@ -130,8 +130,8 @@ def test_one_odd_range_of_values_is_reported_and_most_are_refused(tree, raw):
         write_volume(tree.image_path(case), tree.image_voxels(case).clip(0))
         if number == 0:
             report = convert(settings(tree, raw, dry_run=True))
-            assert [note for note in report.notes if "no Hounsfield units" in note]
-    with pytest.raises(ProblemsFoundError, match="no Hounsfield units"):
+            assert [note for note in report.notes if "not Hounsfield units" in note]
+    with pytest.raises(ProblemsFoundError, match="not Hounsfield units"):
         convert(settings(tree, raw))
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from unetr_nnunet.dataset_conversion.cases import Case
+from unetr_nnunet.dataset_conversion.cases import SourceCase
 from unetr_nnunet.dataset_conversion.found_cases import PARTS, FoundCases
 from unetr_nnunet.dataset_conversion.problems import Problem
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
@@ -19,7 +19,7 @@ def write(path, content):
 def found(training="", validation="", test="", broken=""):
     """Cases of one letter each."""
     parts = {
-        part: {name: Case(SourceFile(name, 1, 1)) for name in names}
+        part: {name: SourceCase(SourceFile(name, 1, 1)) for name in names}
         for part, names in zip(PARTS, (training, validation, test), strict=True)
     }
     identifiers = frozenset(training + validation + test + broken)

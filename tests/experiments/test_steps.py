@@ -169,7 +169,9 @@ def test_probabilities_are_those_of_a_folds_validation_cases(place: Place) -> No
             (images / f"{case}_{channel}.nii.gz").touch()
     preprocessed = place.root / "preprocessed" / "Dataset017_BTCV"
     preprocessed.mkdir()
-    (preprocessed / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}]))
+    (preprocessed / "splits_final.json").write_text(
+        json.dumps([{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["a"]}])
+    )
     seen: list[str] = []
 
     def run(command: Sequence[str], **words: Any) -> "subprocess.CompletedProcess[str]":

@@ -155,7 +155,7 @@ def test_a_number_of_two_data_sets_is_refused(results: Path) -> None:
 
 @pytest.mark.parametrize("dataset", ["BTCV", "../Dataset017_BTCV", "", "-1", "1.5"])
 def test_what_is_no_data_set_is_refused(results: Path, dataset: str) -> None:
-    with pytest.raises(ValueError, match="is no data set of nnU-Net: give its number or its name"):
+    with pytest.raises(ValueError, match="is not a data set of nnU-Net: give its number or its name"):
         find_model_folder(dataset, "2d")
 
 

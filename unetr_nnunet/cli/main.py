@@ -69,19 +69,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the words after the program's name; ``sys.argv`` where None.
+        argv: the arguments after the program's name; ``sys.argv`` if None.
 
     Returns:
         0 done, 1 the work failed or found problems, 130 interrupted. argparse itself exits with 2 on wrong usage.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr: a file name that is no UTF-8 ends nothing
         sys.stdout.reconfigure(errors="backslashreplace")
-    words = list(sys.argv[1:] if argv is None else argv)
-    command = words[0] if words and words[0] in COMMANDS else None
+    given = list(sys.argv[1:] if argv is None else argv)
+    command = given[0] if given and given[0] in COMMANDS else None
     if command is None:
-        build_parser(None).parse_args(words)
+        build_parser(None).parse_args(given)
         return 2
-    arguments = build_parser(command).parse_args(words[1:])
+    arguments = build_parser(command).parse_args(given[1:])
     try:
         with _log_to_stderr():
             return int(arguments.run(arguments))

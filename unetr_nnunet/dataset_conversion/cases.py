@@ -1,4 +1,4 @@
-"""The cases of a download: what was found, what a split takes of it, and what is wrong with each case."""
+"""Cases of a download: which a split uses, and a check of every file of a case."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ from unetr_nnunet.organs import ORGAN_NAMES
 
 
 @dataclass(frozen=True)
-class Case:
-    """An image and its label files; none for a case without labels."""
+class SourceCase:
+    """An image of a download and its label files; none for a case without labels."""
 
     image: SourceFile
     labels: tuple[LabelLayer, ...] = ()
@@ -36,15 +36,15 @@ class Selection:
     """
 
     split_name: str
-    training: dict[str, Case]
-    test: dict[str, Case]
+    training: dict[str, SourceCase]
+    test: dict[str, SourceCase]
     folds: tuple[dict[str, list[str]], ...] = ()
     left_out: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     case_problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def cases(self) -> dict[str, Case]:
+    def cases(self) -> dict[str, SourceCase]:
         """Return training and test cases together."""
         return self.training | self.test
 
@@ -67,8 +67,8 @@ class CheckedCase:
 
     Attributes:
         problems: why it cannot be converted.
-        range_problems: that its values look like no Hounsfield units.
-        image: the image; None where a problem was found.
+        range_problems: that its values do not look like Hounsfield units.
+        image: the image; None if there are problems.
         rewrite_reasons: why its label map cannot be taken over byte by byte.
         absent: names of the organs that do not occur; empty without labels.
         notes: what was mended to understand its geometry.
@@ -82,7 +82,7 @@ class CheckedCase:
     notes: tuple[str, ...] = ()
 
 
-def check_case(case: Case, undrawn: Collection[int] = (), assumed_orientation: str | None = None) -> CheckedCase:
+def check_case(case: SourceCase, undrawn: Collection[int] = (), assumed_orientation: str | None = None) -> CheckedCase:
     """Read every file of a case to its end and compare the files with each other.
 
     Args:
@@ -140,7 +140,7 @@ def _check_layer(
 
 
 def _summed_up(problems: list[Problem]) -> list[Problem]:
-    """Return the problems; of a case whose many label files all have one, the first stands for all."""
+    """Return the problems; where several label files of a case have one, only the first, with their number."""
     files = {problem.file for problem in problems}
     if len(files) < 2:
         return problems

@@ -84,11 +84,11 @@ def _read_table(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
         fact = f"has no {', '.join(missing)}"
         return content, [Problem(DATASET_FILE, fact, "add what is missing: see nnU-Net's dataset_format.md")]
     if not isinstance(labels, dict) or not isinstance(content["channel_names"], dict):
-        fact = "labels and channel_names are no tables of names and numbers"
+        fact = "labels and channel_names are not tables of names and numbers"
         return content, [Problem(DATASET_FILE, fact, 'write {"background": 0, "liver": 1} and {"0": "CT"}')]
     listed = content.get("dataset")
     if listed is not None and not _is_list_of_cases(listed):
-        fact = 'the cases in "dataset" are no tables of images and label'
+        fact = 'the cases in "dataset" are not tables of images and label'
         return content, [Problem(DATASET_FILE, fact, 'write {"CASE": {"images": [...], "label": ...}}')]
     return content, _label_problems(content)
 
@@ -116,7 +116,7 @@ def _label_problems(content: Mapping[str, Any]) -> list[Problem]:
     wrong = [value for value in values if type(value) is not int]
     if wrong:
         remedy = 'write each label as "name": number, such as {"background": 0, "liver": 1}'
-        return [Problem(DATASET_FILE, f"the label values {wrong[:3]} are no integers", remedy)]
+        return [Problem(DATASET_FILE, f"the label values {wrong[:3]} are not integers", remedy)]
     there = sorted({0, *values})
     if there != list(range(len(there))):
         fact = f"the label values {there} are not consecutive from 0"
@@ -131,28 +131,28 @@ def _label_problems(content: Mapping[str, Any]) -> list[Problem]:
 def _find_cases(folder: Path, table: Mapping[str, Any]) -> tuple[dict[str, RawCase], list[Problem]]:
     """Return the training cases by identifier, found as nnU-Net finds them, and what is wrong with their names."""
     if "dataset" in table:
-        found = {
+        cases = {
             str(name): RawCase(tuple(_path(folder, image) for image in entry["images"]), _path(folder, entry["label"]))
             for name, entry in table["dataset"].items()
         }
         problems: list[Problem] = []
     else:
-        found, problems = _cases_in_folders(folder, table)
+        cases, problems = _cases_in_folders(folder, table)
     channels = len(table["channel_names"])
-    for name, case in found.items():
+    for name, case in cases.items():
         missing = [path for path in (*case.images, case.label) if not path.is_file()]
         problems += [_problem(folder, path, f"is missing for case {name}", "add it") for path in missing]
         if len(case.images) != channels:
             fact = f"case {name} has {len(case.images)} channels, dataset.json names {channels}"
             where = case.images[0] if case.images else case.label
             problems.append(_problem(folder, where, fact, "add the missing channels, or correct channel_names"))
-    if not found:
+    if not cases:
         fact = f"holds no image named CASE_0000{table['file_ending']}"
         problems.append(Problem("imagesTr", fact, "put the images there, or correct file_ending in dataset.json"))
-    elif not problems and table["numTraining"] != len(found):
-        fact = f"says numTraining {table['numTraining']}, but there are {len(found)} training cases"
+    elif not problems and table["numTraining"] != len(cases):
+        fact = f"says numTraining {table['numTraining']}, but there are {len(cases)} training cases"
         problems.append(Problem(DATASET_FILE, fact, "complete the data set, or correct the number"))
-    return found, problems
+    return cases, problems
 
 
 def _cases_in_folders(folder: Path, table: Mapping[str, Any]) -> tuple[dict[str, RawCase], list[Problem]]:

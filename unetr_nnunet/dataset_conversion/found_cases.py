@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from unetr_nnunet.dataset_conversion.cases import Case
+from unetr_nnunet.dataset_conversion.cases import SourceCase
 from unetr_nnunet.dataset_conversion.label_layers import LabelLayer, organ_values
 from unetr_nnunet.dataset_conversion.problems import Problem
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
@@ -43,7 +43,7 @@ class FoundCases:
         notes: what else the user should know, a line each.
     """
 
-    parts: dict[Part, dict[str, Case]]
+    parts: dict[Part, dict[str, SourceCase]]
     identifiers: frozenset[str]
     problems: tuple[Problem, ...] = ()
     case_problems: tuple[Problem, ...] = ()
@@ -84,7 +84,7 @@ def pair_files(
             problems.append(place)
         elif place is not None:
             found.setdefault(place.case, {False: [], True: []})[place.is_label].append((place, file))
-    parts: dict[Part, dict[str, Case]] = {part: {} for part in PARTS}
+    parts: dict[Part, dict[str, SourceCase]] = {part: {} for part in PARTS}
     counts: dict[Part, int] = dict.fromkeys(PARTS, 0)
     for name, kinds in sorted(found.items()):
         counts[(kinds[False] or kinds[True])[0][0].part] += 1
@@ -92,7 +92,7 @@ def pair_files(
         problems += of_case
         if not of_case:
             (place, image), labels = kinds[False][0], kinds[True]
-            parts[place.part][name] = Case(image, tuple(LabelLayer(file, values) for _, file in labels))
+            parts[place.part][name] = SourceCase(image, tuple(LabelLayer(file, values) for _, file in labels))
     return FoundCases(parts, frozenset(found), case_problems=tuple(problems), counts=counts)
 
 

@@ -1,4 +1,4 @@
-"""Is this a CT in Hounsfield units, is this its label map, and do the two lie on the same voxels?
+"""Check a CT and its label map: Hounsfield units, label values, geometry, and that both lie on the same voxels.
 
 The two reports behind the checks: nnU-Net only warns where the affines of image and label differ
 (MIC-DKFZ/nnUNet issues 1287, 2551) and stops in the middle of planning at a wrong label value.
@@ -142,7 +142,7 @@ def hounsfield_problems(file: SourceFile, image: Volume) -> list[Problem]:
     if plausible_low and LOWEST_MAXIMUM_HU <= high <= HIGHEST_MAXIMUM_HU:
         return []
     fact = (
-        f"values from {low:g} to {high:g} are no Hounsfield units of an abdominal CT (minimum within "
+        f"values from {low:g} to {high:g} are not Hounsfield units of an abdominal CT (minimum within "
         f"{LOWEST_MINIMUM_HU}..{HIGHEST_MINIMUM_HU}, maximum within {LOWEST_MAXIMUM_HU}..{HIGHEST_MAXIMUM_HU})"
     )
     return [Problem(file.name, fact, "use the original file, not windowed, normalised or shifted to unsigned")]

@@ -1,7 +1,7 @@
-"""From the labels of a data set to the 13 organs of BTCV: which value means which organ, and the merged label map.
+"""Map the labels of a data set to the 13 organs of BTCV, and merge several label files into one label map.
 
-A data set comes with one label map for each case, or with one file for each organ; both are layers here. Structures
-that are none of the 13 become background.
+A data set has one label map for each case, or one file for each organ; both are layers here. Structures that are not
+among the 13 become background.
 """
 
 import math
@@ -28,7 +28,7 @@ class LabelLayer:
 
     Attributes:
         file: the label map.
-        values: organ id of each value that the file may hold; 0 for what is none of the 13 organs.
+        values: organ id of every value that the file may hold; 0 for structures that are not among the 13 organs.
     """
 
     file: SourceFile

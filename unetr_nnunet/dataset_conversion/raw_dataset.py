@@ -48,7 +48,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class LabelRewrite:
-    """A label map that is written anew, as uint8.
+    """How to write a label map as uint8 instead of taking its bytes over.
 
     Attributes:
         layers: the label files and what their values mean.
@@ -84,7 +84,7 @@ def check_target(folder: Path, identity: str, overwrite: bool) -> bool:
         same = json.loads((folder / CONVERSION_FILE).read_text(encoding="utf-8"))["identity"] == identity
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise FileExistsError(
-            f"{folder} exists and is not ours: move it away, or replace it with --overwrite"
+            f"{folder} exists and was not written by convert: move it away, or replace it with --overwrite"
         ) from None
     if not same:
         raise FileExistsError(

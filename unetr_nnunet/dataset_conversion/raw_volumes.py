@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from tqdm.contrib.concurrent import thread_map
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.dataset_conversion.cases import Case, check_case, check_channel
+from unetr_nnunet.dataset_conversion.cases import SourceCase, check_case, check_channel
 from unetr_nnunet.dataset_conversion.image_checks import AGAIN
 from unetr_nnunet.dataset_conversion.label_layers import LabelLayer
 from unetr_nnunet.dataset_conversion.problems import Problem
@@ -93,7 +93,7 @@ def _check_case(folder: Path, values: Mapping[int, int], check: Check, case: Raw
 
 def _check_nifti(folder: Path, values: Mapping[int, int], case: RawCase) -> Found:
     image, *others, label = (SourceFile(name_below(folder, path), 0, 0, path) for path in (*case.images, case.label))
-    checked = check_case(Case(image, (LabelLayer(label, values),)), assumed_orientation=UNORIENTED)
+    checked = check_case(SourceCase(image, (LabelLayer(label, values),)), assumed_orientation=UNORIENTED)
     problems = list(checked.problems)
     for channel in others:
         problems += check_channel(channel, checked.image, UNORIENTED)

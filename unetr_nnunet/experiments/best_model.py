@@ -35,7 +35,7 @@ class BestModel:
 
     Attributes:
         members: identifiers of the models, averaged where there are several.
-        folds: folds of each.
+        folds: folds of every member.
         dice: mean over organs in the cross-validation, before post-processing.
         scores: the same of everything that was tried.
         nnunet_choice: what nnU-Net's rule takes: the best single model or pair.
@@ -52,7 +52,7 @@ class BestModel:
     validation: Path
 
 
-def rank_models(study: Study, results: Path) -> list[tuple[str, float]]:
+def rank_by_validation(study: Study, results: Path) -> list[tuple[str, float]]:
     """Return the models with their mean Dice over organs in the cross-validation, best first; ties keep their order.
 
     Args:
@@ -69,7 +69,7 @@ def rank_models(study: Study, results: Path) -> list[tuple[str, float]]:
         if read_if_whole(_summary(results, model, fold)) is None
     ]
     if missing:
-        raise ValueError(f"{len(missing)} validation(s) missing; these make them:\n" + "\n".join(missing))
+        raise ValueError(f"{len(missing)} validation(s) missing; these commands make them:\n" + "\n".join(missing))
     scores = {}
     for model in study.models:
         cases: list[Mapping[str, Any]] = []
@@ -104,7 +104,7 @@ def choose_best(study: Study, folder: Path, results: Path, preprocessed: Path, w
         workers: cases at once.
     """
     truth = preprocessed / "gt_segmentations"
-    singles = dict(rank_models(study, results))
+    singles = dict(rank_by_validation(study, results))
     candidates = json.loads((folder / "candidates.json").read_text(encoding="utf-8"))
     order = [model.identifier for model in study.models]
     scores: dict[Members, float] = {(identifier,): singles[identifier] for identifier in order}
@@ -139,7 +139,7 @@ def ensemble_name(members: Members, folds: Sequence[int]) -> str:
 
 
 class _Trials:
-    """Ensembles of the cross-validation: each is averaged and scored once, also over several runs."""
+    """Average and score ensembles of the cross-validation, each only once, also over several runs."""
 
     def __init__(self, study: Study, folder: Path, results: Path, truth: Path, workers: int) -> None:
         self.study, self.folder, self.results, self.truth, self.workers = study, folder, results, truth, workers

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class StudyFailedError(RuntimeError):
-    """Steps have failed; the message names them and their logs."""
+    """Steps have failed; the message names them, their errors and their logs."""
 
 
 def set_environment(root: Path) -> None:
@@ -57,7 +57,7 @@ def needed_gib(study: Study) -> float:
 
 
 def measure_trainings(study: Study, folder: Path, settings: Settings) -> dict[str, float]:
-    """Return the seconds of a training of each model whose logs do not tell yet, by a step on this machine.
+    """Return how many seconds trainings will take, by one step on this machine, for models whose logs do not tell yet.
 
     On a cluster another machine trains, and before the data set is planned there is no network: nothing is measured.
     """

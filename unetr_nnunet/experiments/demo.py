@@ -19,7 +19,7 @@ def run_demo(folder: Path, study: Study | None = None) -> DatasetFolders:
     """Run the demo, or continue it.
 
     Args:
-        folder: for all files; nnU-Net's own folders lie in it, whatever its variables name.
+        folder: for all files, including nnU-Net's folders, whatever its variables are set to.
         study: another study than the demo's.
 
     Returns:

@@ -14,7 +14,7 @@ _DIED = "a process that loads or exports data died without a message, as when me
 
 
 def failed_steps(snakemake_log: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the name and the log of each step that failed for good.
+    """Yield name and log of every step that failed for good.
 
     Args:
         snakemake_log: what Snakemake has printed.

@@ -34,7 +34,7 @@ OTHER_MINUTES = 24 * 60
 SHORTEST_MINUTES = 10
 RESERVE = 1.5
 NOTHING_TO_DO_S = 60.0
-"""What ended sooner has found its training done; its cost tells nothing."""
+"""A step that ended sooner had nothing to train; its cost tells nothing."""
 MOST = 2.0
 """Times the first request."""
 NOT_MEASURED = 0.0
@@ -61,7 +61,7 @@ def request(
         step: name of the step.
         wildcards: ``model`` and ``fold``, where the step has them.
         attempt: 1 for the first.
-        longest_minutes: that a job may run; a training that needs longer goes on in the next.
+        longest_minutes: time limit of a job; a training that needs longer continues in the next.
     """
     memory_mb = PROCESS_MB + case_voxels(study) * labels(study) * 4 * EXPORT_COPIES * EXPORTS / 2**20
     minutes = float(FIRST_TRAINING_MINUTES if step == "train" else OTHER_MINUTES)

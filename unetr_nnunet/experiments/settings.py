@@ -27,10 +27,10 @@ class Settings:
         cores_per_training: of one training.
         jobs: jobs at once on a cluster.
         keep_probabilities: do not remove them after use.
-        retries: how often a step that failed is tried again.
-        partition: of a cluster; its default where none is named.
-        account: of a cluster; the user's default where none is named.
-        longest_minutes: that the partition lets a job run; None for no limit.
+        retries: how often a failed step is tried again.
+        partition: of a cluster; its default if None.
+        account: of a cluster; the user's default if None.
+        longest_minutes: time limit of jobs on the partition; None for no limit.
         download: path of the data set's download; None where it is not needed.
         folders: nnU-Net's folders, by the names of their variables.
         python: the interpreter of the steps.

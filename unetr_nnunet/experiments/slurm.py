@@ -39,26 +39,26 @@ def options(folder: Path, partition: str | None = None, account: str | None = No
 
 
 def prefix(folder: Path) -> str:
-    """Return how the names of a study's jobs begin: the same for each run in the same folder."""
+    """Return the prefix of the names of a study's jobs, the same for every run in its folder."""
     return f"unetr_{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
 
 
 def has_accounting() -> bool:
     """Return whether the cluster keeps accounts, so that ``sacct`` knows of jobs that have ended."""
-    found = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=False)
-    return found.returncode == 0 and "accounting_storage/slurmdbd" in found.stdout  # without: none, or (null)
+    answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=False)
+    return answer.returncode == 0 and "accounting_storage/slurmdbd" in answer.stdout  # without: none, or (null)
 
 
 def longest_minutes(partition: str | None = None) -> int | None:
-    """Return how long a partition, or the cluster's default one, lets a job run, in minutes; None for no limit.
+    """Return the time limit of a partition, or of the cluster's default one, in minutes; None for no limit.
 
     Raises:
         ValueError: there is no Slurm here, or no such partition.
     """
     if shutil.which("sbatch") is None:
-        raise ValueError("--executor slurm: there is no sbatch here; run this on a login node of the cluster")
-    found = subprocess.run(["sinfo", "-h", "-o", "%P %l"], capture_output=True, text=True, check=False)
-    rows = [line.split() for line in found.stdout.splitlines()]
+        raise ValueError("--executor slurm: no sbatch on this machine; run this on a login node of the cluster")
+    answer = subprocess.run(["sinfo", "-h", "-o", "%P %l"], capture_output=True, text=True, check=False)
+    rows = [line.split() for line in answer.stdout.splitlines()]
     limits = {name.rstrip("*"): limit for name, limit in rows}
     if partition is None:
         partition = next((name.rstrip("*") for name, _ in rows if name.endswith("*")), None)
@@ -73,15 +73,15 @@ def longest_minutes(partition: str | None = None) -> int | None:
 
 def jobs_of(folder: Path) -> list[str]:
     """Return the numbers of a study's jobs that wait or run."""
-    found = subprocess.run(["squeue", "--me", "-h", "-o", "%i %j"], capture_output=True, text=True, check=False)
-    if found.returncode:
-        raise RuntimeError(f"squeue does not answer: {found.stderr.strip()}")
-    pairs = [line.split(maxsplit=1) for line in found.stdout.splitlines()]
+    answer = subprocess.run(["squeue", "--me", "-h", "-o", "%i %j"], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise RuntimeError(f"squeue does not answer: {answer.stderr.strip()}")
+    pairs = [line.split(maxsplit=1) for line in answer.stdout.splitlines()]
     return [pair[0] for pair in pairs if len(pair) == 2 and pair[1].startswith(prefix(folder))]
 
 
 def cancel_jobs_of(folder: Path) -> None:
-    """Cancel what an earlier run, killed together with its machine, has left on the cluster, and wait for its end.
+    """Cancel the jobs that an earlier run, killed together with its machine, has left, and wait until they end.
 
     Snakemake would submit the same steps beside them.
 

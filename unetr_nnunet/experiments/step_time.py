@@ -35,9 +35,9 @@ def training_seconds(study: Study, models: Sequence[Model], device: str, threads
         threads: processor cores of a training.
 
     Returns:
-        By the model's identifier; one that could not be measured is missing, and a line on stderr says why.
+        By the model's identifier; one that could not be measured is missing, and a log line says why.
     """
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="study-") as folder:
         write_study(study, Path(folder) / "study.json")
         environment = {
@@ -54,8 +54,8 @@ def training_seconds(study: Study, models: Sequence[Model], device: str, threads
                 reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
                 _log.warning("  not measured: %s", reason)
             else:
-                found[model.identifier] = float(done.stdout.splitlines()[-1])
-    return found
+                seconds[model.identifier] = float(done.stdout.splitlines()[-1])
+    return seconds
 
 
 def measure(study: Study, model: Model, device_name: str) -> float:

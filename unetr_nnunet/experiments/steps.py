@@ -78,7 +78,7 @@ class StudyStep:
         return self.folder / "best_model" / self.data.name
 
     def relative(self, path: Path) -> str:
-        """Return a path as seen from the study's folder: what a page shows of it stays true where both are moved."""
+        """Return a path relative to the study's folder, so that a page stays right if both are moved."""
         return os.path.relpath(path, self.folder)
 
     def take_gpus(self, count: int = 1) -> None:
@@ -180,10 +180,10 @@ def _probabilities(step: StudyStep, arguments: argparse.Namespace) -> None:
 
 
 def _candidates(step: StudyStep, arguments: argparse.Namespace) -> None:
-    """Write the best models, best first: those that ensembles are made of."""
-    from unetr_nnunet.experiments.best_model import rank_models
+    """Write the best models, of which ensembles are made, best first."""
+    from unetr_nnunet.experiments.best_model import rank_by_validation
 
-    ranked = rank_models(step.study, step.data.results)
+    ranked = rank_by_validation(step.study, step.data.results)
     chosen = [identifier for identifier, _ in ranked][: step.study.candidates]
     write_json(chosen, step.folder / "candidates.json")
 

@@ -141,7 +141,7 @@ def refuse_missing_folds(study: Study, *splits: Path) -> None:
 
 
 def refuse_edited_plans(study: Study, preprocessed: Path, results: Path, folder: Path) -> None:
-    """Refuse to go on with plans that are not those which data were preprocessed, or models trained, with.
+    """Refuse to continue with plans other than those that data were preprocessed or models trained with.
 
     Args:
         study: the study.
@@ -182,7 +182,7 @@ def refuse_edited_plans(study: Study, preprocessed: Path, results: Path, folder:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Name the settings that differ; a configuration that came later is none."""
+    """Name the settings that differ, except in configurations that were added later."""
     changed = []
     for key in dict.fromkeys([*before, *now]):
         if key == _ADDED_BY_TRAINING or (key not in before and prefix == "configurations."):

@@ -73,13 +73,13 @@ def count_parameters(checkpoint: Path) -> int:
             with archive.open(name) as stream:
                 content = _Reader(stream).load()
         tensors = content[WEIGHTS].values()
-        found = {}
-        for each in tensors:
-            tensor = each.arguments[0] if isinstance(each, _Parameter) else each
+        sizes = {}
+        for entry in tensors:
+            tensor = entry.arguments[0] if isinstance(entry, _Parameter) else entry
             storage, offset, size = tensor.arguments[:3]
-            found[(storage[2], offset, tuple(size))] = math.prod(size)
+            sizes[(storage[2], offset, tuple(size))] = math.prod(size)
     except (OSError, zipfile.BadZipFile, StopIteration, pickle.UnpicklingError, EOFError) as error:
         raise ValueError(f"{checkpoint} is no PyTorch checkpoint, or it is damaged ({type(error).__name__})") from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise ValueError(f"{checkpoint} holds no {WEIGHTS!r}, so it is no checkpoint of nnU-Net") from error
-    return sum(found.values())
+    return sum(sizes.values())

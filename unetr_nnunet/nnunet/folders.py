@@ -22,9 +22,9 @@ ALL = "all"
 
 def enclosing_model(folder: Path) -> Path | None:
     """Return the ``TRAINER__PLANS__CONFIGURATION`` folder that ``folder`` is or lies in; None where there is none."""
-    for each in (folder, *folder.parents):
-        if each.name.count("__") == 2 and not each.name.startswith("ensemble___"):
-            return each
+    for path in (folder, *folder.parents):
+        if path.name.count("__") == 2 and not path.name.startswith("ensemble___"):
+            return path
     return None
 
 
@@ -60,7 +60,7 @@ def fold_folders(model: Path) -> dict[str, Path]:
     """Return the folders of a model's folds by fold, in order; "all" last."""
     folders = [path for path in model.glob("fold_*") if path.is_dir()]
     by_fold = {path.name.removeprefix("fold_"): path for path in folders}
-    return {fold: by_fold[fold] for fold in sorted(by_fold, key=lambda each: (each == ALL, len(each), each))}
+    return {fold: by_fold[fold] for fold in sorted(by_fold, key=lambda fold: (fold == ALL, len(fold), fold))}
 
 
 def validation_folders(folder: Path) -> dict[str, Path]:
@@ -73,7 +73,7 @@ def validation_folders(folder: Path) -> dict[str, Path]:
 
 def dataset_folder(folder: Path) -> Path | None:
     """Return the ``DatasetNNN_NAME`` folder that ``folder`` lies in; None where there is none."""
-    return next((each for each in (folder, *folder.parents) if re.fullmatch(r"Dataset\d{3}_.+", each.name)), None)
+    return next((path for path in (folder, *folder.parents) if re.fullmatch(r"Dataset\d{3}_.+", path.name)), None)
 
 
 def label_folders(folder: Path) -> list[Path]:
@@ -180,7 +180,9 @@ def _results_of(results: Path, dataset: str) -> Path:
     elif dataset.startswith("Dataset"):
         found = [path for path in results.glob("Dataset*") if path.name == dataset]
     else:
-        raise ValueError(f"{dataset!r} is no data set of nnU-Net: give its number or its name, such as Dataset017_BTCV")
+        raise ValueError(
+            f"{dataset!r} is not a data set of nnU-Net: give its number or its name, such as Dataset017_BTCV"
+        )
     if not found:
         there = ", ".join(sorted(path.name for path in results.glob("Dataset*")))
         raise FileNotFoundError(f"{results} (nnUNet_results) has no data set {dataset}; it has {there or 'none'}")

@@ -1,4 +1,4 @@
-"""The plans file: sharing preprocessed data with nnU-Net's own plans, and writing it whole."""
+"""Read and write plans files, and share preprocessed data with nnU-Net's own plans."""
 
 import json
 from pathlib import Path

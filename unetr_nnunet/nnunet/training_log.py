@@ -1,4 +1,4 @@
-"""Learning curves from nnU-Net's own ``training_log_*.txt``, one set for each fold.
+"""Read learning curves from nnU-Net's ``training_log_*.txt``, one set for each fold.
 
 nnU-Net keeps the same figures in its checkpoints, but those need torch, and unpickling, to be read.
 """
@@ -67,8 +67,8 @@ def read_fold_logs(trainer_folder: Path) -> list[FoldLog]:
 def _read(log: FoldLog, lines: Iterable[str]) -> None:
     epoch: int | None = None
     cases: list[datetime.datetime] = []
-    for words in lines:
-        stamped = _STAMP.match(words)
+    for line in lines:
+        stamped = _STAMP.match(line)
         if not stamped:
             continue
         message = stamped[2].strip()

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from unetr_nnunet.dataset_conversion.cases import Case
+from unetr_nnunet.dataset_conversion.cases import SourceCase
 from unetr_nnunet.dataset_conversion.data_set import DataSet
 from unetr_nnunet.dataset_conversion.found_cases import FoundCases, Part, missing_cases, no_case
 from unetr_nnunet.dataset_conversion.label_layers import LabelLayer
@@ -43,7 +43,7 @@ def find(source: Path, files: Sequence[SourceFile]) -> FoundCases:
     if not by_case:
         raise no_case(source, files, "TotalSegmentator", WANTED)
     table, part_of = _read_table(source, files)
-    parts: dict[Part, dict[str, Case]] = {part: {} for part in _PARTS.values()}
+    parts: dict[Part, dict[str, SourceCase]] = {part: {} for part in _PARTS.values()}
     problems = list(missing_cases(list(part_of), by_case, table.name))
     for name, by_kind in sorted(by_case.items()):
         problem = _case_problem(name, by_kind, part_of)
@@ -99,11 +99,11 @@ def _case_problem(
     return None
 
 
-def _case(by_kind: Mapping[str, Sequence[SourceFile]]) -> Case:
+def _case(by_kind: Mapping[str, Sequence[SourceFile]]) -> SourceCase:
     layers = (
         LabelLayer(by_kind[organ.totalsegmentator_name][0], {BACKGROUND: BACKGROUND, 1: organ.id}) for organ in ORGANS
     )
-    return Case(by_kind["ct"][0], tuple(layers))
+    return SourceCase(by_kind["ct"][0], tuple(layers))
 
 
 DATA_SET = DataSet(
