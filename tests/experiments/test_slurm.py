@@ -34,7 +34,7 @@ def test_a_study_has_one_prefix_wherever_it_is_named_from(tmp_path: Path, monkey
 
 
 def test_no_sbatch(commands: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"--executor slurm: there is no sbatch here; run this on a login node"):
+    with pytest.raises(ValueError, match=r"--executor slurm: no sbatch on this machine; run this on a login node"):
         slurm.longest_minutes()
 
 
