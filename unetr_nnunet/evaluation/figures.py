@@ -4,11 +4,16 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 from unetr_nnunet.evaluation.metrics import METRICS, OrganFigures
 from unetr_nnunet.evaluation.protocols import ProtocolDescription
 from unetr_nnunet.evaluation.statistics import Estimate, known, mean, summarise
+from unetr_nnunet.nnunet.label_table import HIGHEST_LABEL
+
+Label = Annotated[int, Field(ge=0, le=HIGHEST_LABEL)]
 
 
 @dataclass(frozen=True)
@@ -53,23 +58,19 @@ class Absent(NamedTuple):
     in_prediction: int
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """A folder of predictions, scored under one protocol; ``metrics.json`` holds the same.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRecord:
+    """What ``metrics.json`` and `Evaluation` call the same.
 
     Attributes:
         predictions: folder of the masks.
         labels: folder of the true label maps.
         label_source: where the table of labels comes from.
         label_ids: label of each organ.
+        not_scored: labels that may occur and were not scored.
         ignore_label: label of voxels that count nowhere.
         protocol: which organs were scored, where, and by which rule.
-        columns: the organs, or those that the protocol joins, in its order.
-        cases: those that were scored.
         rule: of the protocol for absent organs, as recorded.
-        tolerance: name of the surface tolerances; None in files that do not tell.
-        tolerances_mm: by column.
-        not_scored: labels that may occur and were not scored.
         sha256: of both files (``prediction``, ``label``), by case, also of those refused.
         refused: why, by case.
         without_prediction: names of label maps that nobody predicted.
@@ -79,19 +80,32 @@ class Evaluation:
     predictions: str
     labels: str
     label_source: str
-    label_ids: Mapping[str, int]
-    ignore_label: int | None
+    label_ids: Mapping[str, Label]
+    not_scored: Mapping[str, Label] = field(default_factory=dict)
+    ignore_label: Label | None
     protocol: ProtocolDescription
-    columns: Sequence[str]
-    cases: Mapping[str, CaseFigures]
     rule: Mapping[str, str | float | None] = field(default_factory=dict)
-    tolerance: str | None = None
-    tolerances_mm: Mapping[str, float] = field(default_factory=dict)
-    not_scored: Mapping[str, int] = field(default_factory=dict)
     sha256: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     without_prediction: Sequence[str] = ()
     without_label: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(EvaluationRecord):
+    """A folder of predictions, scored under one protocol; ``metrics.json`` holds the same.
+
+    Attributes:
+        columns: the organs, or those that the protocol joins, in its order.
+        cases: those that were scored.
+        tolerance: name of the surface tolerances; None in files that do not tell.
+        tolerances_mm: by column.
+    """
+
+    columns: Sequence[str]
+    cases: Mapping[str, CaseFigures]
+    tolerance: str | None = None
+    tolerances_mm: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def metrics(self) -> list[str]:

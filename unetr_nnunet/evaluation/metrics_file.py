@@ -4,24 +4,23 @@ import csv
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import TypeAdapter, model_validator
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.evaluation.figures import CaseFigures, Evaluation, Grid
+from unetr_nnunet.evaluation.figures import CaseFigures, Evaluation, EvaluationRecord, Grid
 from unetr_nnunet.evaluation.metrics import OrganFigures
-from unetr_nnunet.evaluation.protocols import DEFAULT_TOLERANCE, ProtocolDescription
+from unetr_nnunet.evaluation.protocols import DEFAULT_TOLERANCE
 from unetr_nnunet.evaluation.statistics import Estimate
 from unetr_nnunet.images.files import fingerprint
 from unetr_nnunet.nnunet.json_file import read_json
-from unetr_nnunet.nnunet.label_table import HIGHEST_LABEL, LabelTable
+from unetr_nnunet.nnunet.label_table import LabelTable
 
 FILE_NAME = "metrics.json"
 Pairs = Mapping[str, tuple[Path, Path]]
-Label = Annotated[int, Field(ge=0, le=HIGHEST_LABEL)]
 
 
 @dataclass(frozen=True)
@@ -37,28 +36,16 @@ class _Tolerance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Content:
+class _Content(EvaluationRecord):
     """What the file holds; means in it are computed again from the cases."""
 
-    predictions: str
-    labels: str
-    label_source: str
-    label_ids: dict[str, Label]
-    not_scored: dict[str, Label] = field(default_factory=dict)
-    ignore_label: Label | None
-    protocol: ProtocolDescription
-    rule: dict[str, str | float | None]
     tolerance: _Tolerance = field(default_factory=_Tolerance)
     metrics: list[str]
     organs: dict[str, Any]
     cases: dict[str, dict[str, OrganFigures]]
     files: dict[str, _Files]
-    sha256: dict[str, dict[str, str]] = field(default_factory=dict)
     grids: dict[str, Grid] = field(default_factory=dict)
     resampled: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    without_prediction: list[str] = field(default_factory=list)
-    without_label: list[str] = field(default_factory=list)
 
     @model_validator(mode="after")
     def _agrees(self) -> "_Content":
@@ -74,8 +61,7 @@ class _Content:
 
 
 _CONTENT = TypeAdapter(_Content)
-_HEAD = ("predictions", "labels", "label_source", "label_ids", "not_scored", "ignore_label", "protocol", "rule")
-_TAIL = ("refused", "without_prediction", "without_label")
+_RECORD = [field.name for field in fields(EvaluationRecord)]
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -91,7 +77,7 @@ def read_evaluation(path: Path) -> Evaluation:
         for organs in [content.cases[name]]
     }
     return Evaluation(
-        **{name: getattr(content, name) for name in (*_HEAD, "sha256", *_TAIL)},
+        **{name: getattr(content, name) for name in _RECORD},
         columns=tuple(content.organs),
         cases=cases,
         tolerance=content.tolerance.name,
@@ -102,8 +88,10 @@ def read_evaluation(path: Path) -> Evaluation:
 def write_json(evaluation: Evaluation, path: Path) -> None:
     """Write ``metrics.json`` as strict JSON (a missing value is ``null``); the file is whole or absent."""
     cases = evaluation.cases.items()
+    record = {name: getattr(evaluation, name) for name in _RECORD}
+    later = {name: record.pop(name) for name in ("sha256", "refused", "without_prediction", "without_label")}
     content = {
-        **{name: getattr(evaluation, name) for name in _HEAD},
+        **record,
         "protocol": asdict(evaluation.protocol),
         "tolerance": {"name": evaluation.tolerance, "mm": evaluation.tolerances_mm},
         "metrics": evaluation.metrics,
@@ -115,10 +103,10 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
         },
         "cases": {name: {organ: figures.measured() for organ, figures in case.organs.items()} for name, case in cases},
         "files": {name: {"prediction": case.prediction, "label": case.label} for name, case in cases},
-        "sha256": evaluation.sha256,
+        "sha256": later.pop("sha256"),
         "grids": {name: asdict(case.grid) for name, case in cases if case.grid},
         "resampled": evaluation.resampled,
-        **{name: getattr(evaluation, name) for name in _TAIL},
+        **later,
     }
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
