@@ -168,7 +168,7 @@ def test_leaves_its_arrays_alone() -> None:
         ({"tolerances_mm": {"right_kidney": 1.0}}, "tolerance of 'left_kidney' is nan"),
         ({"tolerances_mm": dict.fromkeys(COLUMNS, -1.0)}, "tolerance of 'right_kidney' is -1.0"),
         ({"columns": {"a": (1, 2), "b": (2,)}}, "a label is in two columns"),
-        ({"columns": {"a": (1,), "b": ()}}, "column 'b' holds no label"),
+        ({"columns": {"a": (1,), "b": ()}}, "column 'b' has no label"),
     ],
 )
 def test_refuses_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> None:

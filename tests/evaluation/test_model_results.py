@@ -113,7 +113,7 @@ def test_a_folder_of_predictions(tmp_path: Path, labels: Path, gathered: Callabl
     results = read_model(folder, labels, name="mine", protocol="nnunet")
     assert (results.name, results.seed, results.fold_of) == ("mine", None, {})
     assert sorted(results.evaluation.cases) == CASES
-    with pytest.raises(ValueError, match=r"no true labels are found for the masks in .*predictions.*--labels"):
+    with pytest.raises(ValueError, match=r"no true label maps were found for the masks in .*predictions.*--labels"):
         read_model(folder)
     write_json(evaluate_folder(folder, labels), folder / "metrics.json")  # which tells where the labels are
     assert read_model(folder).labels["case_0"] == labels / "case_0.nii.gz"
@@ -221,7 +221,7 @@ def test_a_broken_mask_costs_that_case_only(tmp_path: Path) -> None:
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"there is no .*nowhere"):
+    with pytest.raises(ValueError, match="nowhere does not exist"):
         read_model(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds no label map"):
         read_model(tmp_path)

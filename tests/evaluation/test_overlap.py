@@ -165,7 +165,7 @@ def test_counts_do_not_depend_on_the_integer_type(dtype: type[np.integer]) -> No
         ([[[-1, 1]]], [[[0, 1]]], r"truth holds label\(s\) -1"),
         ([[[0, 9]]], [[[0, 1]]], r"truth holds label\(s\) 9"),
         ([[[0, 1]]], [[[0, 1, 1]]], r"shape \(1, 1, 2\).*\(1, 1, 3\)"),
-        (np.zeros((0, 2, 2), int), np.zeros((0, 2, 2), int), "no voxel"),
+        (np.zeros((0, 2, 2), int), np.zeros((0, 2, 2), int), "no voxels"),
     ],
 )
 def test_refuses_what_it_cannot_score(truth: object, prediction: object, message: str) -> None:

@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "broken.nii.gz").write_bytes(b"no")
     volumes, problems = read_volumes(label, {"a": small, "b": prediction, "c": tmp_path / "broken.nii.gz"}, small)
     assert len(problems) == 3
-    assert "small.nii.gz is not drawn, it lies on another grid than the label: size (4, 3, 2)" in problems[0]
+    assert "small.nii.gz is not drawn because its grid is not the label's: size (4, 3, 2)" in problems[0]
     assert volumes.ct is None
     assert draw_slice(volumes, wrong_slices(volumes, None)[0], IDS, None, "x").panels["a"] is None
 

@@ -56,12 +56,12 @@ def test_what_scores_a_trainer_folder_can_be_run(
     assert "2 cases scored" in capsys.readouterr().out
     validation = folder / "fold_1" / "validation"
     alone = read_model(validation / "metrics.json")
-    assert provenance.commands(alone, read_training(alone))[-1] == f"# figures as they stand in {alone.folder}"
+    assert provenance.commands(alone, read_training(alone))[-1] == f"# figures taken from {alone.folder}"
     for mask in validation.glob("*.nii.gz"):
         mask.unlink()
     rest = read_model(folder)
     lines = provenance.commands(rest, read_training(rest))
-    assert lines[-3:] == [scoring[0], scoring[2], f"# figures as they stand in {validation / 'metrics.json'}"]
+    assert lines[-3:] == [scoring[0], scoring[2], f"# figures taken from {validation / 'metrics.json'}"]
 
 
 def test_hashes_are_those_of_sha256sum(tmp_path: Path) -> None:

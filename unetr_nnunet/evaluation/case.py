@@ -1,4 +1,4 @@
-"""One prediction against one label file, under any number of protocols: read, check, resample where asked, score."""
+"""Score one predicted label map against the true one: read, check, resample on request, measure."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Every figure of one case: what of each organ was found, how far off its surface is, and what else went wrong.
+"""Compute every metric of one case: overlap, surface distances, volumes, components and left-right swaps.
 
 All overlaps come from one joint histogram, all surfaces and all components from one pass over each label map.
 """
@@ -87,7 +87,7 @@ def _refuse_bad_settings(
         raise ValueError(f"a label is in two columns: {dict(columns)}; a voxel can count in one only")
     for column, merged in columns.items():
         if not merged:
-            raise ValueError(f"column {column!r} holds no label")
+            raise ValueError(f"column {column!r} has no label")
         tolerance = tolerances_mm.get(column, math.nan)
         if not tolerance >= 0:
             raise ValueError(f"the tolerance of {column!r} is {tolerance}; a number of at least 0 (mm) is needed")

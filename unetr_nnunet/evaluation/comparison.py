@@ -1,4 +1,4 @@
-"""Is one model better than another? Paired over cases, organ by organ.
+"""Compare models: paired tests over cases, organ by organ, and their intervals.
 
 Wilcoxon's signed-rank test (F. Wilcoxon, Biometrics Bulletin 1(6), 1945), exact for few cases.
 Holm's correction (S. Holm, Scandinavian Journal of Statistics 6(2), 1979). Effect size: the matched-pairs rank-biserial

@@ -1,4 +1,4 @@
-"""The figures of an evaluation: of every case and organ, and their means. No mean without the number behind it."""
+"""The figures of an evaluation, by case and organ, and their means with the number of cases behind each."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A folder of predictions against a folder of labels. A bad file fails only its own case."""
+"""Score a folder of predictions against a folder of labels. A bad file fails only its own case."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What is measured: every metric with its name, title, unit, decimals, and which values are better.
+"""The metrics: name, title, unit, decimals, what an absent organ scores, and which values are better.
 
 A metric is registered once, as a field of `OrganFigures`. All tables (terminal, Markdown, LaTeX, HTML, and the one in
 docs/reference/protocols.md) and the comparison of models take it from there. A number reads the same in all of them.

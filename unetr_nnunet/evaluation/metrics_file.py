@@ -1,4 +1,4 @@
-"""``metrics.json`` and ``metrics.csv``: read, written, and checked against the files that they were made of."""
+"""Read and write ``metrics.json`` and ``metrics.csv``, and tell whether one still holds for its files."""
 
 import csv
 import json

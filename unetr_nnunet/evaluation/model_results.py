@@ -1,4 +1,4 @@
-"""What one model scored, read from whatever nnU-Net or we left on the disk."""
+"""Read the figures of one model from a trainer folder, a folder of masks, or a file of figures."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -117,7 +117,7 @@ def _read_file(path: Path, protocol: str) -> Evaluation:
 def _fold_sources(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """Return the validation folders by fold, and what to say of them; none where the folder is no model's."""
     if not folder.is_dir():
-        raise ValueError(f"there is no {folder}")
+        raise ValueError(f"{folder} does not exist")
     folds = validation_folders(folder)
     begun = [fold for fold in fold_folders(folder) if fold not in folds]
     if begun and not folds:

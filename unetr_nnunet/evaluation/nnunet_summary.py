@@ -1,4 +1,4 @@
-"""nnU-Net's ``summary.json`` as an evaluation, and an evaluation as ``summary.json``."""
+"""Turn nnU-Net's ``summary.json`` into an evaluation, and an evaluation into ``summary.json``."""
 
 import math
 from collections.abc import Callable, Collection, Iterable

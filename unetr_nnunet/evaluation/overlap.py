@@ -1,4 +1,4 @@
-"""Voxel overlap of two label maps: Dice and the like of every organ, and confusion of left and right, from one pass.
+"""Voxel overlap of two label maps, from one pass: Dice and the like of every organ, and left-right swaps.
 
 All counts come from one joint histogram of (truth, prediction) label pairs, a confusion matrix, instead of boolean
 masks organ by organ. Dice: L. R. Dice, "Measures of the amount of ecologic association between species",
@@ -37,7 +37,7 @@ def joint_histogram(truth: LabelMap, prediction: LabelMap, highest_label: int) -
     if truth.shape != prediction.shape:
         raise ValueError(f"truth has the shape {truth.shape}, the prediction {prediction.shape}; they must be equal")
     if truth.size == 0:
-        raise ValueError("the label maps hold no voxel")
+        raise ValueError("the label maps have no voxels")
     for side, label_map in (("truth", truth), ("prediction", prediction)):
         refuse_labels_outside(label_map, side, highest_label)
     rows = highest_label + 1

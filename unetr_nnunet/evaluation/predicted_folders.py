@@ -1,4 +1,4 @@
-"""One evaluation of the masks in several folders, such as the validations of all folds.
+"""Score the masks of several folders, such as the validations of all folds, as one evaluation.
 
 Finished evaluations are taken as they are, others are computed, and where there are no masks or no labels the figures
 of an earlier evaluation stand in: ours, or nnU-Net's own.
@@ -100,7 +100,7 @@ def _pair(folder: Path, source: Path, labels: Path | None) -> tuple[Pairing, Pat
             return pair_cases(source, place), place
         except ValueError:
             continue
-    raise ValueError(f"no true labels are found for the masks in {source}; name their folder (--labels)")
+    raise ValueError(f"no true label maps were found for the masks in {source}: give their folder with --labels")
 
 
 def _recorded_labels(source: Path) -> list[Path]:

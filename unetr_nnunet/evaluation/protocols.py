@@ -1,4 +1,4 @@
-"""Four ways to score the same masks that have all been published as "BTCV Dice", and tolerances of surfaces.
+"""Protocols: four ways to score the same masks, all published as "BTCV Dice"; and tolerances of surfaces.
 
 A protocol says which organs are scored and which are joined, on which grid, and what an organ scores that truth,
 prediction or both lack. The same predictions score points apart under them, so every table names its protocol, and none

@@ -1,4 +1,4 @@
-"""The difference between two models, and the sentence that says no more than its figures do."""
+"""The difference between two models, and its verdict in a sentence that claims no more than the figures."""
 
 import math
 from dataclasses import dataclass, replace

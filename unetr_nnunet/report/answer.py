@@ -1,4 +1,4 @@
-"""The answer in a sentence, and the paired differences behind it. Words never say more than the figures."""
+"""The answer of a report in a sentence, and the paired differences behind it."""
 
 import math
 from collections.abc import Iterable, Sequence

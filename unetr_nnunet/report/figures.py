@@ -1,4 +1,4 @@
-"""The figures: means with their intervals, distributions of each organ, paired differences, learning curves."""
+"""Draw means with their intervals, distributions of each organ, paired differences, and learning curves."""
 
 import math
 import statistics

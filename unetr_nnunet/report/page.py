@@ -1,4 +1,4 @@
-"""One HTML file from scored models: nothing is fetched, every text is escaped, one broken section costs that one only.
+"""Write the report: one HTML file that fetches nothing; text is escaped, and a broken section fails alone.
 
 A Content-Security-Policy forbids the page every request, and every script but its own.
 """
@@ -79,7 +79,7 @@ def write_report(
         models: what was read; one at least, all under one protocol.
         output: the HTML file.
         images: folder of CTs for the pictures; None for the one that nnU-Net predicted from, if it tells.
-        training: trainer folder by model name, for models whose own folder is none.
+        training: trainer folder by model name, for models that were read from a folder of masks.
         title: heading of the page; None for one made from the data set.
         command: words of the command that makes this report.
         problems: what went wrong before, for the page.

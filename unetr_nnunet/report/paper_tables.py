@@ -1,4 +1,4 @@
-"""Tables for a paper, in Markdown and LaTeX: scores of models, the difference between two, one model organ by organ.
+"""Tables for a paper, in Markdown and LaTeX: scores of models, differences between two, one model by organ.
 
 A figure is bold only where it is shown to be better than that of every other model (see ``compare_models``): the
 largest figure of a column is often luck. Every table says on how many cases it stands. LaTeX is written here, as

@@ -1,4 +1,4 @@
-"""Slices on which a case goes wrong: CT with truth and prediction as contours, wrong voxels filled.
+"""Draw the slices with most errors: CT with truth and prediction as contours, wrong voxels filled.
 
 The CT is stored once for each slice and shared by all panels; contours are paths, so they stay sharp.
 """
@@ -103,7 +103,7 @@ def _on_grid(image: sitk.Image, truth: sitk.Image, path: Path) -> NDArray[Any]:
     """Return the voxels of an image that lies on the truth's grid, however its axes are stored."""
     oriented = to_orientation(image, "LPS")
     if differences := grid_differences(oriented, truth):
-        raise ValueError(f"{path.name} is not drawn, it lies on another grid than the label: {'; '.join(differences)}")
+        raise ValueError(f"{path.name} is not drawn because its grid is not the label's: {'; '.join(differences)}")
     return sitk.GetArrayFromImage(oriented)
 
 

@@ -1,4 +1,4 @@
-"""What is needed to repeat the figures: commands, versions, seeds, hashes."""
+"""Collect what it takes to repeat the figures: commands, versions, seeds, hashes."""
 
 import datetime
 import hashlib
@@ -84,7 +84,7 @@ def _scoring(model: ModelResults) -> list[str]:
             figures.add(str(_figures_beside(Path(case.prediction)) or model.folder))
     protocol = model.evaluation.protocol.name
     scored = [shlex.join(["unetr_nnunet", "evaluate", *folders, "--protocol", protocol]) for folders in sorted(masks)]
-    return [*scored, *(f"# figures as they stand in {path}" for path in sorted(figures))]
+    return [*scored, *(f"# figures taken from {path}" for path in sorted(figures))]
 
 
 def _figures_beside(mask: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Trainings that differ in their seed alone are one model, whose figures are means over them.
+"""Pool trainings that differ only in their seed into one model, whose figures are means over them.
 
 Compared as rivals they would crowd the page, and each test would be corrected for comparisons that nobody asked for.
 A mean takes only values that every seed has: where an organ is absent from truth, the seeds that rightly leave it out

@@ -1,4 +1,4 @@
-"""SVG as escaped text: the few shapes that the report's figures are made of.
+"""Write SVG as escaped text: the few shapes that the figures of a report are made of.
 
 Text stays text, so that it can be searched, copied, zoomed and read aloud. Everything passes through markupsafe, which
 escapes it: a case may be called whatever its owner likes.

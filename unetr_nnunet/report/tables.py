@@ -1,4 +1,4 @@
-"""The tables of figures: models, organs, every metric of every organ, and every case."""
+"""The tables of a report: models, organs, every metric of every organ, and every case."""
 
 import math
 from collections.abc import Sequence

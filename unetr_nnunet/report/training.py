@@ -1,4 +1,4 @@
-"""What the trainer folder of a model tells: curves, cost, plan."""
+"""Read learning curves, cost and plan from the trainer folder of a model."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The worst cases, and pictures of where they go wrong."""
+"""Find the worst cases and draw where they go wrong."""
 
 import math
 import shlex
