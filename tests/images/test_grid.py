@@ -38,14 +38,16 @@ def moved(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> sitk.Image:
 
 
 def test_less_than_half_of_the_smallest_side_is_the_same_grid_and_is_noted() -> None:
-    assert (grid_differences(moved(0.05), volume()), grid_note(moved(0.05), volume())) == ([], "")
+    assert (grid_differences(moved(0.05), volume()), grid_note(moved(0.05), volume(), "its CT")) == ([], "")
     assert grid_differences(moved(z=0.34), volume()) == []
-    assert grid_note(moved(z=0.34), volume()).startswith("lies up to 0.34 mm beside it, less than half a voxel")
+    assert grid_note(moved(z=0.34), volume(), "its CT").startswith(
+        "lies up to 0.34 mm beside its CT, less than half a voxel"
+    )
     assert grid_differences(moved(0.36), volume()) == [
         "origin (-179.89, -170.5, 1012.12) against (-180.25, -170.5, 1012.12) mm",
         "corners up to 0.36 mm apart, less than half a voxel (0.35 mm) would do",
     ]
-    assert grid_note(moved(0.36), volume()) == ""
+    assert grid_note(moved(0.36), volume(), "its CT") == ""
 
 
 def test_size_spacing_and_direction_count_too() -> None:

@@ -82,6 +82,19 @@ def test_the_file_of_the_voxels(tmp_path: Path) -> None:
     assert grid_differences(read_image(path), volume()) == []
 
 
+@pytest.mark.parametrize(
+    "line", [b"k" * 1100 + b": x", b"centerings: " + b"c" * 5000, b"j" * 50_000], ids=["key", "value", "neither"]
+)
+def test_long_lines_of_nrrd(tmp_path: Path, line: bytes) -> None:
+    """SimpleITK would end this very process."""
+    path, _ = written(tmp_path, ".nrrd", False)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\nencoding", b"\n" + line + b"\nencoding"))
+    refuses_file(path, "line 11 of its header is longer than 500 bytes")
+    path.write_bytes(content.replace(b"\nencoding", b"\n# " + line + b"\nkey:=" + line + b"\nencoding"))
+    assert grid_differences(read_image(path), volume()) == []
+
+
 def test_two_data_files_and_names_that_are_not_utf8(tmp_path: Path) -> None:
     path, data = written(tmp_path, ".nhdr", False)
     content = path.read_bytes()

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from unetr_nnunet.images.cases import find_cases
+from unetr_nnunet.images.read import read_case
 from unetr_nnunet.organs import ORGANS
 from unetr_nnunet.viewer.confinement import GivenPaths
 from unetr_nnunet.viewer.scans import Scan, ViewedScans, make_layers
@@ -125,3 +127,19 @@ def test_a_file_that_becomes_a_link_later_is_refused(study: ViewedScans, tmp_pat
         study.mask(0, 0)
     with pytest.raises(ValueError, match="outside of the given folders"):
         study.ct(1)
+
+
+def test_an_nrrd_with_bare_carriage_returns_serves_no_file_outside(tmp_path: Path) -> None:
+    """SimpleITK takes a bare carriage return for the end of a line."""
+    given, outside = tmp_path / "given", tmp_path / "outside"
+    write_mask(given / "ct.nhdr", 50)
+    outside.mkdir()
+    (given / "ct.raw").rename(outside / "secret.raw")
+    header = (given / "ct.nhdr").read_bytes().replace(b"ct.raw", b"../outside/secret.raw")
+    (given / "ct.nhdr").write_bytes(header.replace(b"\n", b"\r"))
+    (case,) = find_cases(given, 1)[0]
+    viewed = ViewedScans([Scan("ct", case.channels[0], lambda: read_case(case)[0])], [], GivenPaths([given]))
+    with pytest.raises(ValueError, match="outside of its own folder"):
+        viewed.ct(0)
+    with pytest.raises(ValueError, match="outside of its own folder"):
+        read_case(case)

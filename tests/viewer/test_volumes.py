@@ -60,6 +60,15 @@ def test_a_mask_on_another_grid_is_shown_where_it_lies_and_that_is_said(tmp_path
     assert np.array_equal(on_grid[1], sitk.GetArrayFromImage(ct)[0])
 
 
+def test_a_mask_a_little_beside_its_ct_is_shown_as_it_is_and_that_is_said(tmp_path: Path) -> None:
+    shifted = make_image()
+    shifted.SetOrigin((-10.0, 20.3, -30.0))
+    sitk.WriteImage(shifted, str(tmp_path / "mask.nii.gz"))
+    mask, word = read_mask(tmp_path / "mask.nii.gz", prepared_ct(make_image()))
+    assert word == "mask.nii.gz lies up to 0.3 mm beside its CT, less than half a voxel; taken as the same grid"
+    assert np.array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(prepared_ct(make_image())))
+
+
 def test_a_mask_that_shares_no_space_with_its_ct_is_refused(tmp_path: Path) -> None:
     far = make_image()
     far.SetOrigin((1e4, 0, 0))

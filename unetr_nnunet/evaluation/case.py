@@ -60,7 +60,7 @@ def evaluate_case(
     predicted, true = (_Side(path, *read_label_map(path)) for path in (prediction, label))
     refuse_unknown_labels(predicted.labels, table, "prediction")
     refuse_unknown_labels(true.labels, table, "truth")
-    if note := grid_note(predicted.image, true.image):
+    if note := grid_note(predicted.image, true.image, "its label"):
         _logger.warning("%s %s", prediction, note)
     return [_score(predicted, true, columns, table, resample) for columns in scored]
 

@@ -189,14 +189,20 @@ def grid_differences(one: sitk.Image | Grid, other: sitk.Image | Grid) -> list[s
     return [*facts, f"corners up to {off_mm:.3g} mm apart, less than half a voxel ({limit_mm:.3g} mm) would do"]
 
 
-def grid_note(one: sitk.Image | Grid, other: sitk.Image | Grid) -> str:
-    """Return a note on two grids that count as the same though they are not quite; "" where nothing needs saying."""
+def grid_note(one: sitk.Image | Grid, other: sitk.Image | Grid, name: str) -> str:
+    """Return a note on two grids that count as the same though they are not quite; "" where nothing needs saying.
+
+    Args:
+        one: an image or its grid, what the note is about.
+        other: the one it should lie on.
+        name: of the latter.
+    """
     if grid_differences(one, other):
         return ""
     off_mm = distance_mm(_grid(one), _grid(other))
     if off_mm <= SAID_BEYOND_MM:
         return ""
-    return f"lies up to {off_mm:.2g} mm beside it, less than half a voxel; taken as the same grid"
+    return f"lies up to {off_mm:.2g} mm beside {name}, less than half a voxel; taken as the same grid"
 
 
 def _grid(image: sitk.Image | Grid) -> Grid:

@@ -44,6 +44,8 @@ _VECTORS = frozenset({"DimSize", "ElementSpacing", "ElementSize", "Offset", "Pos
 _MATRICES = frozenset({"TransformMatrix", "Rotation", "Orientation"})
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?|[-+]?(nan|inf)", re.IGNORECASE)
 _LONGEST_NUMBER = 40
+_LONGEST_FIELD = 500
+"""Bytes of a line of an NRRD header; longer ones overflow SimpleITK's error messages. Comments and pairs may be long."""
 _MOST_DIMENSIONS = 5
 
 
@@ -146,8 +148,8 @@ def _read_header(path: Path) -> _Header:
     header = start[: end.end()] if end else start
     text = header.replace(b"\r\n", b"\n")
     if not _is_meta(path):
-        return _Header(path, text.replace(b"\r", b"\n"), len(header))  # ends a line of NRRD, too
-    if defect := meta_header_defect(text):
+        text = text.replace(b"\r", b"\n")  # ends a line of NRRD, too
+    if defect := meta_header_defect(text) if _is_meta(path) else nrrd_header_defect(text):
         raise ValueError(f"cannot be read: {defect}")
     return _Header(path, text, len(header))
 
@@ -198,6 +200,18 @@ def _refuse_damage(header: _Header, data: Path, promised_bytes: int) -> None:
         most_bytes = stored_bytes * (1 if _RAW.search(header.text) else _MOST_COMPRESSED)
     if most_bytes < promised_bytes:
         raise ValueError(f"is cut short: {stored_bytes} bytes of voxels where its header promises {promised_bytes}")
+
+
+def nrrd_header_defect(header: bytes) -> str:
+    """Say what is wrong with an NRRD header, "" where nothing is that would end the process.
+
+    Args:
+        header: beginning of the file, lines ended by a newline.
+    """
+    for number, line in enumerate(header.split(b"\n\n")[0].split(b"\n"), start=1):
+        if len(line) > _LONGEST_FIELD and not line.startswith(b"#") and b":=" not in line:
+            return f"line {number} of its header is longer than {_LONGEST_FIELD} bytes"
+    return ""
 
 
 def meta_header_defect(header: bytes) -> str:

@@ -104,7 +104,7 @@ class NiftiVolume:
     def _qform(self, header: Any, shape: tuple[int, ...]) -> Grid:
         try:
             affine = header.get_qform()
-        except HeaderDataError as error:
+        except (HeaderDataError, ValueError) as error:  # such as a quaternion that is longer than 1
             raise GeometryError(f"has no usable qform: {error}", "set its code to 0 or correct it") from error
         return Grid.of_ras(shape, self.zooms_mm, np.asarray(affine, np.float64))
 
@@ -145,14 +145,14 @@ def open_nifti(stream: IO[bytes], gzipped: bool = True) -> NiftiVolume:
         zooms_mm = np.asarray(header["pixdim"][1:4], np.float64)
         header.check_fix(_SILENT)
         dtype, shape = header.get_data_dtype(), header.get_data_shape()
-    except (HeaderDataError, KeyError, OverflowError) as error:
+        offset_bytes = max(int(header.get_data_offset()), nibabel.Nifti1Header.sizeof_hdr)
+    except (HeaderDataError, KeyError, OverflowError, ValueError) as error:
         raise DamagedFileError(f"has an unreadable NIfTI header ({error})") from error
     if dtype.kind not in "iuf":
         name = "complex values" if dtype.kind == "c" else "a colour image"
         raise DamagedFileError(f"holds {name}; one real number a voxel is needed")
     if min(shape, default=0) < 0:
         raise DamagedFileError(f"has an unreadable NIfTI header (shape {shape})")
-    offset_bytes = max(int(header.get_data_offset()), nibabel.Nifti1Header.sizeof_hdr)
     pieces = _pieces(itertools.chain([start], blocks), dtype, offset_bytes, math.prod(shape))
     return NiftiVolume(header, zooms_mm, pieces)
 

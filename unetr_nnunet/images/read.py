@@ -58,7 +58,7 @@ def read_case(case: Case, assumed_orientation: str | None = None) -> list[sitk.I
         images.append(_read(files, scan_values, case.is_dicom, case.headers, assumed_orientation))
         if differences := grid_differences(images[-1], images[0]):
             raise ValueError(f"{files[0]} lies on another grid than channel 0: {'; '.join(differences)}; resample it")
-        if note := grid_note(images[-1], images[0]):
+        if note := grid_note(images[-1], images[0], "channel 0"):
             _logger.warning("%s: channel %d %s", files[0], channel, note)
     return images
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from unetr_nnunet.images.grid import grid_differences
+from unetr_nnunet.images.grid import grid_differences, grid_note
 from unetr_nnunet.images.label_maps import read_label_map, resample_labels
 from unetr_nnunet.images.nifti import nifti_image
 from unetr_nnunet.images.orientation import ras_affine, to_orientation
@@ -39,7 +39,8 @@ def read_mask(path: Path, ct: sitk.Image) -> tuple[sitk.Image, str]:
     mask = to_orientation(image, "RAS")
     differences = "; ".join(grid_differences(mask, ct))
     if not differences:
-        return mask, ""
+        note = grid_note(mask, ct, "its CT")
+        return mask, f"{path.name} {note}" if note else ""
     try:
         moved, _ = resample_labels(voxels, image, ct)
     except ValueError as error:
