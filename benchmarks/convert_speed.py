@@ -103,7 +103,7 @@ def converter() -> list[str]:
 
 def make_phantom(folder: Path, arguments: argparse.Namespace) -> Path:
     """Write the phantom, or complete one that was begun."""
-    from unetr_nnunet.dataset_conversion.phantom import write_phantom
+    from unetr_nnunet.phantom import write_phantom
 
     return write_phantom(
         folder,

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-STATIC = Path(__file__).resolve().parents[1] / "unetr_nnunet" / "evaluation" / "viewer" / "static"
+STATIC = Path(__file__).resolve().parents[1] / "unetr_nnunet" / "viewer" / "static"
 VERSION = "0.69.0"
 SHA512 = "sha512-YMjQvJgD1W2b7DuoxkwlC4VxbrgIePRJ5qyQzXKxi2v2MBVg285P/CIQyg46oDDGDIcaNlbd+MhtO/edMbXJkA=="
 BUILD = "dist/niivue.umd.js"

@@ -3,12 +3,12 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
+from pathlib import Path
 
-from benchmarks.gpu_stage import Stage, command, run_stage
-from unetr_nnunet.experiments.demo import CONFIGURATION
-from unetr_nnunet.experiments.steps import Step, run_steps
+from benchmarks.gpu_stage import CONFIGURATION, Stage, command, run_stage
 
 CASES = 6
 """For the five folds of nnU-Net."""
@@ -17,29 +17,43 @@ CASES = 6
 def make_data(stage: Stage) -> None:
     """Make, convert, plan and preprocess the phantoms, as a user would."""
     start = time.perf_counter()
-    work, (patch, spacing) = stage.work, stage.sizes.training
+    work = stage.work
     processes = "1" if stage.tiny else str(min(CASES, os.cpu_count() or 1))
-    size = json.dumps({"patch_size": patch, "batch_size": 2, "spacing_mm": spacing})
 
-    def step(name: str, *words: str) -> Step:
-        return Step(name, name, command(*words))
+    def run(*words: str) -> None:
+        subprocess.run(command(*words), check=True, env=stage.environment)
 
-    def phantom(folder: str, size: str, training: int, testing: int) -> tuple[str, ...]:
+    for folder, size, training, testing in (("download", "demo", CASES, 0), ("ct", stage.sizes.ct, 0, 1)):
         counts = ("--training", str(training), "--testing", str(testing))
-        return ("unetr_nnunet", "phantom", str(work / folder), "--size", size, *counts, "--workers", processes)
-
-    steps = [
-        [step("phantoms", *phantom("download", "demo", CASES, 0)), step("ct", *phantom("ct", stage.sizes.ct, 0, 1))],
-        [step("convert", "unetr_nnunet", "convert", "btcv", str(work / "download" / "RawData"), "--overwrite")],
-        [step("plan", "nnUNetv2_plan_and_preprocess", "-d", "17", "--no_pp", "-npfp", processes)],
-        [Step("configure", "configure", (sys.executable, "-m", "unetr_nnunet.experiments.demo", str(work), size))],
-        [step("preprocess", "nnUNetv2_preprocess", "-d", "17", "-c", CONFIGURATION, "-np", processes)],
-    ]
-    run_steps(steps, work, stage.environment)
+        run("unetr_nnunet", "phantom", str(work / folder), "--size", size, *counts, "--workers", processes)
+    run("unetr_nnunet", "convert", "btcv", str(work / "download" / "RawData"), "--overwrite")
+    run("nnUNetv2_plan_and_preprocess", "-d", "17", "--no_pp", "-npfp", processes)
+    add_configuration(stage.preprocessed / "nnUNetPlans.json", *stage.sizes.training)
+    run("nnUNetv2_preprocess", "-d", "17", "-c", CONFIGURATION, "-np", processes)
     (ct,) = (work / "ct" / "RawData" / "Testing" / "img").glob("*.nii.gz")
     (work / "inputs").mkdir()
     shutil.move(ct, work / "inputs" / "case_0000.nii.gz")
     stage.report({"training cases": CASES, "predicted CT": stage.sizes.ct, "seconds": time.perf_counter() - start})
+
+
+def add_configuration(plans_file: Path, patch_size: tuple[int, ...], spacing_mm: tuple[float, ...]) -> None:
+    """Add the configuration that is trained and predicted with to a plans file of nnU-Net's.
+
+    Args:
+        plans_file: ``nnUNetPlans.json``.
+        patch_size: voxels per axis, (z, y, x).
+        spacing_mm: voxel spacing, (z, y, x).
+    """
+    plans = json.loads(plans_file.read_text(encoding="utf-8"))
+    plans["configurations"][CONFIGURATION] = {
+        "inherits_from": "3d_fullres",
+        "data_identifier": f"nnUNetPlans_{CONFIGURATION}",
+        "patch_size": list(patch_size),
+        "batch_size": 2,
+        "batch_dice": True,  # a small patch lacks most organs, and their Dice alone says nothing
+        "spacing": list(spacing_mm),
+    }
+    plans_file.write_text(json.dumps(plans, indent=4), encoding="utf-8")
 
 
 if __name__ == "__main__":

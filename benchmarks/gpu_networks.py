@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.gpu_stage import Patch, Stage
-from unetr_nnunet.experiments.demo import CONFIGURATION
+from benchmarks.gpu_stage import CONFIGURATION, Patch, Stage
 
 BATCH_SIZE = 2
 LABEL_BLOCKS = 4

@@ -19,8 +19,7 @@ import psutil
 import SimpleITK as sitk
 import torch
 
-from benchmarks.gpu_stage import GIB, NOT_ON_A_CPU, GpuMemory, Stage, command, main_memory, run_stage
-from unetr_nnunet.experiments.demo import CONFIGURATION
+from benchmarks.gpu_stage import CONFIGURATION, GIB, NOT_ON_A_CPU, GpuMemory, Stage, command, main_memory, run_stage
 
 AGREEMENT = 0.999
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")

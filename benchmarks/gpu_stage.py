@@ -16,11 +16,11 @@ from typing import Any
 import psutil
 import torch
 
-from unetr_nnunet.experiments.demo import CONFIGURATION, DATASET
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_ON_A_CPU = "not on a CPU"
+DATASET, CONFIGURATION = "Dataset017_BTCV", "gpu"
 GIB = 2**30
 EPOCHS = 3
 Patch = tuple[tuple[int, ...], tuple[float, ...]]

@@ -18,8 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_stage import EPOCHS, NOT_ON_A_CPU, Stage, command, run_stage
-from unetr_nnunet.experiments.demo import CONFIGURATION
+from benchmarks.gpu_stage import CONFIGURATION, EPOCHS, NOT_ON_A_CPU, Stage, command, run_stage
 from unetr_nnunet.trainers.resumable import EXIT_CODE_SIGTERM
 
 NOTES_VARIABLE = "GPU_BENCHMARK_NOTES"

@@ -38,18 +38,18 @@ SCENES = {"bent": 0, "bent, with strays": 40}
 
 def ours(truth: Volume, predicted: Volume, spacing_mm: tuple[float, ...]) -> Callable[[], Figures]:
     """Return `case_metrics`: all 17 figures of each organ."""
-    from unetr_nnunet.evaluation.absent_organs import DEFAULT_RULE
     from unetr_nnunet.evaluation.case_metrics import case_metrics
+    from unetr_nnunet.evaluation.protocols import RULES
 
     columns = {str(label): (label,) for label in LABELS}
     tolerances = dict.fromkeys(columns, TOLERANCE_MM)
 
     def measure() -> Figures:
-        scores = case_metrics(truth, predicted, columns, spacing_mm, tolerances, DEFAULT_RULE).values()
+        scores = case_metrics(truth, predicted, columns, spacing_mm, tolerances, RULES["nnunet"]).values()
         return {
-            "hd95": [figures["hd95_mm"] for figures in scores],
-            "nsd": [figures["nsd"] for figures in scores],
-            "dice": [figures["dice"] for figures in scores],
+            "hd95": [figures.hd95_mm for figures in scores],
+            "nsd": [figures.nsd for figures in scores],
+            "dice": [figures.dice for figures in scores],
         }
 
     return measure

@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch
 
-from unetr_nnunet.dataset_conversion.phantom import PhantomCase, generate_case
 from unetr_nnunet.organs import ORGANS
+from unetr_nnunet.phantom import PhantomCase, generate_case
 
 LEVEL_HU, WIDTH_HU = 40, 400
 ADRENAL_ID, PANCREAS_ID, AORTA_ID = 13, 11, 8

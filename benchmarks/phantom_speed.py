@@ -26,8 +26,8 @@ def measure(size: str) -> dict[str, object]:
     import numpy
     import scipy
 
-    from unetr_nnunet.dataset_conversion.phantom.case import generate_case
-    from unetr_nnunet.dataset_conversion.phantom.download import write_case
+    from unetr_nnunet.phantom.case import generate_case
+    from unetr_nnunet.phantom.download import write_case
 
     generate_case(40, "demo", 0)  # first-use costs of the libraries are not the phantom's
     wall_s, cpu_s = [], []

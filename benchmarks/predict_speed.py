@@ -143,10 +143,10 @@ if way == "stock":
         mask.removesuffix(".nii.gz"))
 else:
     from unetr_nnunet.inference import folder, label_map, outputs, predictor, sliding_window
-    from unetr_nnunet.inference.cases import find_cases
+    from unetr_nnunet.images.cases import find_cases
     from unetr_nnunet.inference.model import load_model
-    from unetr_nnunet.inference.read_case import read_case
-    from unetr_nnunet.inference.write_mask import write_mask
+    from unetr_nnunet.images.label_maps import write_mask
+    from unetr_nnunet.images.read import read_case
     timed(predictor, "prepare", "preprocess")
     timed(sliding_window.SlidingWindow, "run", "network")
     timed(label_map.LogitsOnImage, "label_map", "resample")

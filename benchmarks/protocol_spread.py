@@ -13,15 +13,14 @@ import datetime
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import SimpleITK as sitk
 
-from unetr_nnunet.evaluation.absent_organs import RULES
+from unetr_nnunet.evaluation.figures import Evaluation
 from unetr_nnunet.evaluation.folder import evaluate_protocols
-from unetr_nnunet.evaluation.label_files import pair_cases
-from unetr_nnunet.evaluation.protocols import PROTOCOLS, Protocol
+from unetr_nnunet.evaluation.protocols import PROTOCOLS, RULES, Protocol
 from unetr_nnunet.evaluation.tables import format_protocols
+from unetr_nnunet.images.files import pair_cases
 
 RESULTS = Path(__file__).parent / "results" / "protocol_spread.md"
 NNUNET = PROTOCOLS["nnunet"]
@@ -37,9 +36,9 @@ SINGLE_CHANGES: dict[str, Protocol] = {
 }
 
 
-def mean_dice(evaluation: dict[str, Any]) -> float:
+def mean_dice(evaluation: Evaluation) -> float:
     """Return the mean over columns in percent."""
-    return 100 * float(evaluation["foreground_mean"]["dice"])
+    return 100 * evaluation.over_organs().mean
 
 
 def without_false_gallbladders(predictions: Path, labels: Path, target: Path) -> None:
@@ -51,7 +50,7 @@ def without_false_gallbladders(predictions: Path, labels: Path, target: Path) ->
         sitk.WriteImage(mask, str(target / f"{case}.nii.gz"))
 
 
-def changes_table(as_predicted: Sequence[dict[str, Any]], corrected: Sequence[dict[str, Any]]) -> list[str]:
+def changes_table(as_predicted: Sequence[Evaluation], corrected: Sequence[Evaluation]) -> list[str]:
     """Return the effect of each single change on the mean, for the masks as they are and for corrected ones."""
     lines = [
         "| protocol | mean Dice, % | points | without the false gallbladder, % | points |",
@@ -66,7 +65,7 @@ def changes_table(as_predicted: Sequence[dict[str, Any]], corrected: Sequence[di
     return lines
 
 
-def models_table(by_model: dict[str, list[dict[str, Any]]]) -> list[str]:
+def models_table(by_model: dict[str, list[Evaluation]]) -> list[str]:
     """Return the mean and rank of each model under each protocol."""
     lines = [f"| model | {' | '.join(PROTOCOLS)} | spread, points |", "|---" + "|---:" * (len(PROTOCOLS) + 1) + "|"]
     means = {model: [mean_dice(evaluation) for evaluation in evaluations] for model, evaluations in by_model.items()}
@@ -86,7 +85,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     labels = arguments.work / "download" / "Testing_labels"
-    by_model: dict[str, list[dict[str, Any]]] = {}
+    by_model: dict[str, list[Evaluation]] = {}
     protocols = list(PROTOCOLS.values())
     for model in arguments.models:
         wanted = protocols if by_model else [*protocols, *SINGLE_CHANGES.values()]
@@ -99,12 +98,13 @@ def main() -> None:
         corrected, _ = evaluate_protocols(Path(folder), labels, changes, workers=arguments.workers, progress=True)
     first, evaluations = next(iter(by_model.items()))
     by_model[first], single = evaluations[: len(protocols)], evaluations[len(protocols) :]
-    grid = by_model[first][0]["grids"]
-    spacing = " x ".join(f"{value:.3g}" for value in reversed(next(iter(grid.values()))["spacing_mm"]))
+    cases = by_model[first][0].cases
+    grid = next(iter(cases.values())).grid
+    spacing = " x ".join(f"{value:.3g}" for value in reversed(grid.spacing_mm))
     lines = [
         "# The same masks under every protocol",
         "",
-        f"Written by `benchmarks/protocol_spread.py` on {datetime.date.today()}: {len(grid)} test phantoms, voxels of "
+        f"Written by `benchmarks/protocol_spread.py` on {datetime.date.today()}: {len(cases)} test phantoms, voxels of "
         f"{spacing} mm, predicted by small networks of the phantom study; one phantom has no gallbladder. Dice as mean "
         "over cases, then over columns. Phantoms are easier than patients: the differences between the columns are "
         "what this page is about, not the figures.",

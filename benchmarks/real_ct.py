@@ -5,12 +5,13 @@ the stock commands, and learnt by heart (fold ``all``) by a Tiny modified UNETR.
 DICOM slab of another patient (stored LPS, 0.98 x 0.98 x 2 mm), converted to NIfTI. This is a memory test of every stage
 on real input. It says nothing about accuracy: the only case is seen in training.
 
-    python benchmarks/real_ct.py --data real_ct WORK         WORK can be given again to continue
+    python -m benchmarks.real_ct --data real_ct WORK         WORK can be given again to continue
 
 The data folder holds ``abdomen_3mm/{ct,label}.nii.gz`` (BTCV label ids) and ``upper_abdomen_slab/dicom/*.dcm``.
 """
 
 import argparse
+import json
 import platform
 import shutil
 import sys
@@ -22,14 +23,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from benchmarks.commands import run_once
+from unetr_nnunet.atomic import write_json
 from unetr_nnunet.evaluation.folder import evaluate_folder
 from unetr_nnunet.evaluation.model_results import read_model
-from unetr_nnunet.evaluation.overlay import draw_overlay
-from unetr_nnunet.evaluation.report.page import write_report
-from unetr_nnunet.experiments.demo import CONFIGURATION, DATASET, add_configuration
-from unetr_nnunet.experiments.steps import Step, program, run_steps
+from unetr_nnunet.images.overlay import draw_overlay
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
+from unetr_nnunet.report.page import write_report
 
+DATASET, CONFIGURATION = "Dataset017_BTCV", "demo"
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_ct"
 RESULTS = Path(__file__).parent / "results" / "real_ct.md"
 PICTURE = Path(__file__).parent / "results" / "real_ct.png"
@@ -68,45 +70,30 @@ def run_chain(data: Path, work: Path, trainer: str, patch_size: tuple[int, int, 
     build_download(data, work / "download")
     gather_inputs(data, work / "inputs")
     plans = work / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json"
-
-    def step(name: str, *command: str) -> Step:
-        return Step(name, name, program(*command))
-
-    words = ("-d", "17", "-c", "3d_fullres", "-np", "1", "-npfp", "1")
     start = time.perf_counter()
-    run_steps(
-        [
-            [step("convert", "unetr_nnunet", "convert", "btcv", str(work / "download" / "RawData"), "--overwrite")],
-            [step("plan", "nnUNetv2_plan_and_preprocess", *words)],
-        ],
-        work,
-        environment,
-    )
-    add_configuration(plans, patch_size=patch_size, batch_size=2)
+    source = str(work / "download" / "RawData")
+    run_once(work, environment, {"convert": ("unetr_nnunet", "convert", "btcv", source, "--overwrite")})
+    options = ("-d", "17", "-c", "3d_fullres", "-np", "1", "-npfp", "1")
+    run_once(work, environment, {"plan": ("nnUNetv2_plan_and_preprocess", *options)})
+    add_configuration(plans, patch_size)
+    options = ("17", CONFIGURATION, "all", "-tr", trainer, "-device", "cpu", "--c")
+    run_once(work, environment, {f"train_{'x'.join(map(str, patch_size))}": ("nnUNetv2_train", *options)})
     model = ("-c", CONFIGURATION, "-tr", trainer, "-d", "17", "-f", "all")
     folders = ("-i", str(work / "inputs"), "-o", str(work / "predictions"))
-    run_steps(
-        [
-            [
-                step(
-                    f"train_{'x'.join(map(str, patch_size))}",
-                    "nnUNetv2_train",
-                    "17",
-                    CONFIGURATION,
-                    "all",
-                    "-tr",
-                    trainer,
-                    "-device",
-                    "cpu",
-                    "--c",
-                )
-            ],
-            [step("predict", "nnUNetv2_predict", *model, *folders, "-device", "cpu", "-npp", "1", "-nps", "1")],
-        ],
+    run_once(
         work,
         environment,
+        {"predict": ("nnUNetv2_predict", *model, *folders, "-device", "cpu", "-npp", "1", "-nps", "1")},
     )
     return time.perf_counter() - start
+
+
+def add_configuration(plans_file: Path, patch_size: tuple[int, int, int]) -> None:
+    """Add a configuration with small patches, whose Dice is over the batch: a small patch lacks most organs."""
+    plans = json.loads(plans_file.read_text(encoding="utf-8"))
+    small = {"inherits_from": "3d_fullres", "patch_size": list(patch_size), "batch_size": 2, "batch_dice": True}
+    plans["configurations"][CONFIGURATION] = small
+    write_json(plans, plans_file)
 
 
 def geometry_differences(image: sitk.Image, mask: sitk.Image) -> list[str]:
@@ -123,13 +110,13 @@ def measure(data: Path, work: Path) -> tuple[list[str], bool]:
     """Return the result table's lines, and whether everything that was asked for holds."""
     (work / "truth").mkdir(exist_ok=True)
     shutil.copyfile(data / "abdomen_3mm" / "label.nii.gz", work / "truth" / f"{CASE}.nii.gz")
-    scores = evaluate_folder(work / "predictions", work / "truth")["cases"][CASE]
+    scores = evaluate_folder(work / "predictions", work / "truth").cases[CASE].organs
     lines = ["| organ | voxels | Dice |", "|---|---|---|"]
     remembered = True
     for organ, score in scores.items():
-        voxels = int(score["truth_voxels"])
+        voxels = int(score.truth_voxels)
         required = voxels >= LARGE_ORGAN_VOXELS
-        remembered &= not required or score["dice"] >= REMEMBERED_DICE
+        remembered &= not required or score.dice >= REMEMBERED_DICE
         shown = f"{score['dice']:.3f}" if voxels else "not in this CT"
         lines.append(
             f"| {organ.replace('_', ' ')}{'' if required or not voxels else ' (small)'} | {voxels} | {shown} |"
@@ -155,7 +142,7 @@ def report(work: Path, trainer: str, target: Path) -> None:
         target,
         training={trainer: work / "nnUNet_results" / DATASET / f"{trainer}__nnUNetPlans__{CONFIGURATION}"},
         title="One real CT, remembered",
-        command=["python", "benchmarks/real_ct.py", "WORK"],
+        command=["python", "-m", "benchmarks.real_ct", "WORK"],
         most_worst_cases=0,
     )
     target.write_text(target.read_text(encoding="utf-8").replace(str(work), "WORK"), encoding="utf-8")
@@ -182,7 +169,7 @@ def main() -> int:
     heading = [
         "# One real CT, remembered",
         "",
-        f"Made by `python benchmarks/real_ct.py` on {date.today()}: {platform.processor() or platform.machine()}, "
+        f"Made by `python -m benchmarks.real_ct` on {date.today()}: {platform.processor() or platform.machine()}, "
         f"Python {platform.python_version()}, torch {version('torch')}, nnunetv2 {version('nnunetv2')}, no GPU. "
         f"Trainer `{trainer}`, patch {' x '.join(map(str, arguments.patch_size))}, batch 2, fold `all`; "
         f"{seconds / 60:.0f} minutes from the download to the masks (steps done in an earlier run not counted).",

@@ -15,6 +15,15 @@ import SimpleITK as sitk
 from tests.chromium import chromium, watched_page  # noqa: F401 -- fixtures of pages' tests
 
 DATASET = "Dataset917_Blobs"
+REAL_CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_ct"
+
+
+@pytest.fixture
+def real_ct() -> Path:
+    """The folder of the two real CTs; a test that asks for it is skipped where they are absent."""
+    if not REAL_CT.is_dir():
+        pytest.skip("the two real CTs are not on this machine")
+    return REAL_CT
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from unetr_nnunet.atomic import atomic_path, remove_leftovers
+from unetr_nnunet.atomic import atomic_path, remove_leftovers, write_json
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -58,3 +58,12 @@ def test_leftovers_of_a_kill_are_removed_and_nothing_else(tmp_path: Path) -> Non
     remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [done]
     assert done.read_text() == "whole"
+
+
+def test_json_is_written_whole(tmp_path: Path) -> None:
+    write_json({"a": [1]}, tmp_path / "new" / "x.json", indent=2)
+    assert (tmp_path / "new" / "x.json").read_text() == '{\n  "a": [\n    1\n  ]\n}'
+    with pytest.raises(TypeError):
+        write_json({"a": {1}}, tmp_path / "new" / "x.json")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.json"]
+    assert (tmp_path / "new" / "x.json").stat().st_size > 0

@@ -1,7 +1,10 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +82,22 @@ def test_shares_run_side_by_side_but_each_once(tmp_path, hold):
     for part in ("2of8", ""):
         with pytest.raises(BlockingIOError, match="being written by process"), folder_lock(tmp_path / "out", part):
             pass
+
+
+def test_a_file_that_another_user_has_left_locks_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with folder_lock(tmp_path):
+        pass
+    left = (tmp_path / ".lock").read_text()
+    real = Path.open
+
+    def open_as_another_user(path: Path, mode: str = "r", **options: Any) -> Any:
+        if path.name == ".lock" and mode != "r":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", open_as_another_user)
+    with folder_lock(tmp_path) as held:
+        assert len(held) == 1
+        with pytest.raises(BlockingIOError), folder_lock(tmp_path):
+            pass
+    assert (tmp_path / ".lock").read_text() == left

@@ -1,10 +1,12 @@
-"""Whole files or none: write to a temporary name beside the target, then rename."""
+"""Write files whole or not at all: to a temporary name beside the target, then rename."""
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _UMASK = os.umask(0)  # reading it means setting it, which threads must not do side by side
 os.umask(_UMASK)
@@ -44,3 +46,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(content: Any, path: Path, indent: int = 4) -> None:
+    """Write a JSON file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=indent), encoding="utf-8")

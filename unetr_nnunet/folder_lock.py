@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a lock that dies with its process, with its owner's name in it."""
+"""Lock a folder for one run at a time, until its process ends; the lock names its owner."""
 
 import contextlib
 import datetime
@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 
@@ -35,7 +36,7 @@ def folder_lock(folder: Path, part: str = "") -> Iterator[tuple[int, ...]]:
     with contextlib.ExitStack() as held:
         kinds = [(".lock", fcntl.LOCK_SH), (f".lock-{part}", fcntl.LOCK_EX)] if part else [(".lock", fcntl.LOCK_EX)]
         for name, kind in kinds:
-            stream = held.enter_context((folder / name).open("a+", encoding="utf-8"))
+            stream = held.enter_context(_open(folder / name))
             try:
                 fcntl.flock(stream, kind | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -46,16 +47,25 @@ def folder_lock(folder: Path, part: str = "") -> Iterator[tuple[int, ...]]:
                 ) from None
             except OSError:  # no locks on this file system
                 continue
-            now = datetime.datetime.now().isoformat(" ", "seconds")
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
-            stream.flush()
+            if stream.writable():
+                now = datetime.datetime.now().isoformat(" ", "seconds")
+                stream.truncate(0)
+                stream.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
+                stream.flush()
             descriptors.append(stream.fileno())
         yield tuple(descriptors)
 
 
+def _open(path: Path) -> TextIO:
+    """Open a lock's file, made if missing; one that another user's run has left for reading, which locks as well."""
+    try:
+        return path.open("a+", encoding="utf-8")
+    except PermissionError:
+        return path.open(encoding="utf-8")
+
+
 def _owner(noted: str) -> str:
-    """Return the owner of a lock in words; one that was killed may have left children that hold it."""
+    """Describe the owner of a lock; one that was killed may have left children that hold it."""
     process = re.match(r"process (\d+) on (\S+)", noted)
     if process and process[2] == socket.gethostname() and not psutil.pid_exists(int(process[1])):
         return f"what {noted} had started before it was killed"

@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 
 from tests.dataset_conversion.other_trees import TREES, AmosTree
-from unetr_nnunet.cli.convert import SPLIT_NAMES, TARGETS
 from unetr_nnunet.cli.main import main
-from unetr_nnunet.dataset_conversion.btcv_splits import SPLITS
-from unetr_nnunet.dataset_conversion.other_data_sets import DATA_SETS
+from unetr_nnunet.dataset_conversion.sources import DATA_SETS
 
 
 @pytest.fixture
@@ -66,7 +64,7 @@ def test_problems_give_exit_code_1_and_one_line_each(source, raw, capsys):
     assert main(["convert", "btcv", str(source)]) == 1
     error = capsys.readouterr().err
     assert "2 problems found, nothing was written" in error
-    assert "Training/img/img0002.nii.gz: has no label label0002.nii.gz -> " in error
+    assert "Training/img/img0002.nii.gz: has no label file -> " in error
     assert "Training/img/img0004.nii.gz: " in error
     assert not raw.exists()
 
@@ -111,10 +109,6 @@ def test_an_old_preprocessed_folder_is_pointed_out(source, raw, tmp_path, capsys
     assert f"rm -r {tmp_path / 'pre' / 'Dataset017_BTCV'}" in capsys.readouterr().out
 
 
-def test_the_split_names_of_the_help_are_those_there_are():
-    assert set(SPLIT_NAMES) == set(SPLITS)
-
-
 def test_wrong_usage_exits_with_2(capsys):
     for words in (["convert"], ["convert", "btcv"], ["convert", "btcv", "x", "--split", "cv5", "--json-list", "y"]):
         with pytest.raises(SystemExit) as caught:
@@ -122,22 +116,23 @@ def test_wrong_usage_exits_with_2(capsys):
         assert caught.value.code == 2
 
 
-def test_every_other_data_set_has_a_command_and_a_number_of_its_own(capsys):
-    assert set(TARGETS) == set(DATA_SETS)
-    assert len({target.dataset_id for target in TARGETS.values()} | {17}) == len(TARGETS) + 1
-    for command in TARGETS:
-        with pytest.raises(SystemExit) as caught:
-            main(["convert", command, "--help"])
-        assert caught.value.code == 0
-        printed = " ".join(capsys.readouterr().out.split())
-        assert f"example: unetr_nnunet convert {command} {TARGETS[command].example} --dry-run" in printed
-        assert "--skip-bad-cases" in printed
+@pytest.mark.parametrize("data_set", DATA_SETS.values(), ids=DATA_SETS)
+def test_every_data_set_has_a_command_with_its_help(data_set, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["convert", data_set.command, "--help"])
+    assert caught.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"example: unetr_nnunet convert {data_set.command} {data_set.example} --dry-run" in printed
+    assert f"Dataset{data_set.dataset_id:03d}_{data_set.name}" in printed
+    assert all(split.name in printed for split in data_set.splits)
+    assert ("--json-list" in printed) == (data_set.command == "btcv")
+    assert ("--skip-bad-cases" in printed) == (data_set.command != "btcv")
 
 
 @pytest.mark.parametrize("command", TREES)
 def test_help_says_which_organs_are_absent(command):
     for organ in TREES[command].absent:
-        assert organ.replace("_", " ").removeprefix("right ").removeprefix("left ") in TARGETS[command].summary
+        assert organ.replace("_", " ").removeprefix("right ").removeprefix("left ") in DATA_SETS[command].summary
 
 
 @pytest.fixture

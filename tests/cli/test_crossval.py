@@ -8,7 +8,7 @@ import pytest
 from unetr_nnunet.cli import crossval as command
 from unetr_nnunet.cli.main import build_parser, main
 from unetr_nnunet.experiments import crossval, slurm
-from unetr_nnunet.experiments.crossval import Settings
+from unetr_nnunet.experiments.settings import Settings
 from unetr_nnunet.experiments.study import Model, Study
 
 CONVERTS = """
@@ -44,8 +44,8 @@ def error(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_errors_are_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "x.toml").write_text(CONVERTS)
-    assert "no study: name a STUDY.toml, or a data set and trainers with -d and -tr" in error(capsys)
-    assert "no study: name a STUDY.toml" in error(capsys, "-d", "17")
+    assert "no study: name a STUDY, or a data set and trainers with -d and -tr" in error(capsys)
+    assert "no study: name a STUDY" in error(capsys, "-d", "17")
     assert "there is no study file gone.toml" in error(capsys, "gone.toml")
     assert "x.toml says what is trained: leave out -d, -tr" in error(capsys, "x.toml", "-d", "17")
     assert "leave out" in error(capsys, "x.toml", "--folds", "0")

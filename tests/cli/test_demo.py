@@ -7,6 +7,7 @@ import pytest
 
 from unetr_nnunet.cli import main as cli
 from unetr_nnunet.experiments import demo
+from unetr_nnunet.nnunet.folders import DatasetFolders
 
 
 def write(path: Path, voxels: np.ndarray) -> None:
@@ -23,9 +24,9 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     predicted[2:8, 2:8, 1:3] = 6
     write(tmp_path / "predictions" / "BTCV_0061.nii.gz", predicted)
     write(tmp_path / "download" / "Testing_labels" / "label0061.nii.gz", label)
-    raw = tmp_path / "nnUNet_raw" / demo.DATASET
-    write(raw / "imagesTs" / "BTCV_0061_0000.nii.gz", (label * 20).astype(np.int16))
-    monkeypatch.setattr(demo, "run_steps", lambda *_: None)
+    data = DatasetFolders(*(tmp_path / kind / "Dataset017_BTCV" for kind in ("raw", "preprocessed", "results")))
+    write(data.raw / "imagesTs" / "BTCV_0061_0000.nii.gz", (label * 20).astype(np.int16))
+    monkeypatch.setattr(demo, "run_demo", lambda folder: data)
     return tmp_path
 
 
@@ -33,14 +34,14 @@ def test_prints_the_table_and_draws_the_picture(finished: Path, capsys: pytest.C
     assert cli.main(["demo", str(finished)]) == 0
     printed = capsys.readouterr().out
     liver = next(line for line in printed.splitlines() if line.startswith("liver"))
-    assert "0.6667" in liver  # 2 * 72 / (144 + 72)
+    assert "0.667" in liver  # 2 * 72 / (144 + 72)
     assert f"picture of BTCV_0061: {finished / 'demo.png'}" in printed
     assert (finished / "demo.png").stat().st_size > 1000
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["cases"]["BTCV_0061"]["liver"]["dice"] == pytest.approx(2 / 3)
     assert (finished / "metrics.csv").is_file()
-    assert f"report, for a browser: {finished / 'report.html'}" in printed
-    page = (finished / "report.html").read_text()
+    assert f"report, for a browser: {finished / 'test_report.html'}" in printed
+    page = (finished / "test_report.html").read_text()
     assert "<h1>The demo on the phantom</h1>" in page
     assert "axial slice" in page
 
@@ -48,12 +49,11 @@ def test_prints_the_table_and_draws_the_picture(finished: Path, capsys: pytest.C
 def test_a_failed_step_is_told_in_its_own_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object) -> None:
-        raise demo_error
+    from unetr_nnunet.experiments.crossval import StudyFailedError
 
-    from unetr_nnunet.experiments.steps import StepFailedError
+    def fail(folder: Path) -> None:
+        raise StudyFailedError("1 step(s) failed:\n  preprocess: no space left")
 
-    demo_error = StepFailedError("preprocess failed (exit code 1). The end of the log:\nno space left")
-    monkeypatch.setattr(demo, "run_steps", fail)
+    monkeypatch.setattr(demo, "run_demo", fail)
     assert cli.main(["demo", str(tmp_path)]) == 1
     assert "no space left" in capsys.readouterr().err

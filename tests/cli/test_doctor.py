@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from unetr_nnunet import doctor
 from unetr_nnunet.cli.main import main
-from unetr_nnunet.nnunet_hook import doctor
-from unetr_nnunet.nnunet_hook.doctor import Finding
+from unetr_nnunet.doctor import Finding
 
 
 def test_nothing_broken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

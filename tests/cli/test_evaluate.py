@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ def test_scores_btcv_names_and_writes_beside_the_predictions(
     predictions, labels = folders
     assert main(["evaluate", str(predictions), str(labels)]) == 0
     out = capsys.readouterr().out
-    assert "mean of 13 of 13 organs 0.6667" in " ".join(out.split())
+    assert "mean of 13 of 13 organs 0.667" in " ".join(out.split())
     assert "Protocol 'nnunet'" in out
     metrics = json.loads((predictions / "metrics.json").read_text())
     foreground = metrics["foreground_mean"]
@@ -91,7 +92,7 @@ def test_all_protocols_side_by_side(
     assert main(["evaluate", str(predictions), str(labels), "--protocol", "all", "-o", str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
     row = next(line for line in captured.out.splitlines() if line.startswith("| gallbladder"))
-    assert [cell.strip() for cell in row.split("|")[2:5]] == ["0.0000 (2)", "0.0000 (2)", "1.0000 (2)"]
+    assert [cell.strip() for cell in row.split("|")[2:5]] == ["0.000 (2)", "0.000 (2)", "1.000 (2)"]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     stems = ("metrics", "metrics_btcv-challenge", "metrics_synapse-8", "metrics_unetr")
     tables = [stem + end for stem in stems for end in (".csv", ".json")]
@@ -126,7 +127,7 @@ def test_other_grids_are_resampled_where_asked_and_tolerance_is_stated(
     assert main(["evaluate", str(predictions), str(labels), "--resample", "--tolerance", "flare"]) == 0
     captured = capsys.readouterr()
     assert "resampled BTCV_0061: origin" in captured.err
-    assert "mean of 13 of 13 organs 0.6667" in " ".join(captured.out.split())
+    assert "mean of 13 of 13 organs 0.667" in " ".join(captured.out.split())
     assert "tolerance 'flare'" in captured.out
     assert not (predictions / "summary.json").exists(), "nnU-Net would not resample"
 
@@ -165,3 +166,37 @@ def test_help_and_work_without_torch(folders: tuple[Path, Path]) -> None:
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "example:" in done.stdout or "Protocol" in done.stdout
+
+
+def test_files_that_would_end_simpleitk_are_refused_alone(folders: tuple[Path, Path]) -> None:
+    """In a fresh process: a name that is not UTF-8, and a pattern of data files that writes beyond buffers."""
+    predictions, labels = folders
+    whole = (labels / "label0061.nii.gz").read_bytes()
+    for folder in folders:
+        (folder / os.fsdecode(b"f\xfcr.nii.gz")).write_bytes(whole)
+        sitk.WriteImage(sitk.ReadImage(str(labels / "label0061.nii.gz")), str(folder / "pattern.mha"))
+    header = (predictions / "pattern.mha").read_bytes()
+    (predictions / "pattern.mha").write_bytes(header.replace(b"LOCAL", b"%s%s%s%s%s%s.raw 1 3 1"))
+    command = [sys.executable, "-m", "unetr_nnunet.cli.main", "evaluate", str(predictions), str(labels)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "refused f\\udcfcr: " in done.stderr
+    assert "has a name that is not UTF-8: rename" in done.stderr
+    assert "refused pattern: " in done.stderr
+    assert "keeps its voxels in several files" in done.stderr
+    assert sorted(json.loads((predictions / "metrics.json").read_text())["cases"]) == ["BTCV_0061", "BTCV_0062"]
+
+
+def test_grids_less_than_half_a_voxel_apart_are_scored_and_that_is_said(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, labels = folders
+    for name, shift_mm in (("BTCV_0061.nii.gz", 0.4), ("BTCV_0062.nii.gz", 0.6)):
+        image = sitk.ReadImage(str(predictions / name))
+        image.SetOrigin((shift_mm, 0, 0))
+        sitk.WriteImage(image, str(predictions / name))
+    assert main(["evaluate", str(predictions), str(labels)]) == 1
+    said = capsys.readouterr().err
+    assert "BTCV_0061.nii.gz lies up to 0.4 mm beside its label, less than half a voxel; taken as the same grid" in said
+    assert "refused BTCV_0062: prediction and label lie on different grids: origin" in said
+    assert "corners up to 0.6 mm apart" in said

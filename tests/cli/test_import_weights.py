@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from tests.planning.monai_unetr import HEADS, WINDOW, make_unetr
+from tests.weights.monai_unetr import HEADS, WINDOW, make_unetr
 from unetr_nnunet.cli.main import main
 
 OPTIONS = ["--heads", str(HEADS), "--window", *map(str, WINDOW)]

@@ -1,3 +1,4 @@
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,20 @@ def test_an_unexpected_error_says_so(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(trainers, "run", lambda arguments: {}["key"])
     assert main(["trainers"]) == 1
     assert "unexpected KeyError: 'key' (--debug shows where)" in capsys.readouterr().err
+
+
+def test_the_rooms_log_plain_lines_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from unetr_nnunet.cli import trainers
+
+    def talking(arguments: object) -> int:
+        logging.getLogger("unetr_nnunet.some.room").info("two of three")
+        return 0
+
+    monkeypatch.setattr(trainers, "run", talking)
+    assert main(["trainers"]) == main(["trainers"]) == 0
+    assert capsys.readouterr() == ("", "two of three\n" * 2)
 
 
 def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 
-from tests.inference.scans import write_series
+from tests.images.scans import write_series
 from tests.inference.small_model import write_model
 from tests.inference.test_folder import masks, write_cts
 from unetr_nnunet.cli.main import main
@@ -65,6 +67,31 @@ def test_one_broken_file_costs_exit_code_1(cts, model, tmp_path, capsys):
     assert (tmp_path / "out" / "failed.csv").read_text().startswith("case,file,reason\nbroken,")
 
 
+def test_odd_headers_are_mended_and_noted_and_the_mask_keeps_them(cts, model, tmp_path, capsys):
+    """A direction rounded to two decimals; and one that is not told."""
+    image = sitk.ReadImage(str(cts / "case0_0000.nii.gz"))
+    array = sitk.GetArrayFromImage(image)
+    turn = Rotation.from_euler("xyz", (7, -12, 20), degrees=True).as_matrix().round(2)
+    affine = np.eye(4)
+    affine[:3, :3] = turn * image.GetSpacing()
+    rounded = nibabel.Nifti1Image(array.T, affine)
+    nibabel.save(rounded, cts / "rounded.nii.gz")
+    untold = nibabel.Nifti1Image(array.T, None)
+    untold.header.set_zooms(image.GetSpacing())
+    nibabel.save(untold, cts / "untold.nii.gz")
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 1
+    assert "untold.nii.gz does not say how it is oriented" in (tmp_path / "out" / "failed.csv").read_text()
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--assume-orientation", "lps", "--resume") == 0
+    assert np.allclose(nibabel.load(tmp_path / "out" / "rounded.nii.gz").affine, affine, atol=1e-6)
+    notes = (tmp_path / "out" / "notes.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in notes] == ["case", "rounded", "untold"]
+    assert "not exactly at right angles" in notes[1]
+    assert "LPS is assumed" in notes[2]
+    found = masks(tmp_path / "out")
+    assert (found["untold.nii.gz"] == found["case0.nii.gz"]).mean() > 0.99
+    assert "rounded.nii.gz: its axes are not exactly at right angles" in capsys.readouterr().err
+
+
 def test_names_that_are_not_utf8_or_too_long_cost_their_case_only(cts, model, tmp_path):
     """In a fresh process, whose stdout is strict."""
     whole = (cts / "case0_0000.nii.gz").read_bytes()
@@ -101,7 +128,7 @@ def test_resume_makes_what_is_missing_beside_a_mask(cts, model, tmp_path, monkey
         raise RuntimeError("no font")
 
     with monkeypatch.context() as patch:
-        patch.setattr("unetr_nnunet.evaluation.overlay.draw_overlay", fail)
+        patch.setattr("unetr_nnunet.images.overlay.draw_overlay", fail)
         assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--preview") == 1
     assert len(masks(tmp_path / "out")) == 3
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--preview", "--resume") == 0

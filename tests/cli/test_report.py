@@ -62,7 +62,7 @@ def test_tables_for_a_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     words = ["report", str(folder), "-o", files[0], "--worst", "0", "--workers", "1", "--tables"]
     assert main([*words, *files[1:]]) == 0
     assert f"Written: {', '.join(files)}" in capsys.readouterr().out
-    assert Path(files[1]).read_text().startswith("Dice (%) of ")
+    assert Path(files[1]).read_text().startswith("Dice of ")
     assert r"\toprule" in Path(files[2]).read_text()
     assert main([*words, str(tmp_path / "t.docx")]) == 1
     assert "call the file .md for Markdown, or .tex for LaTeX" in capsys.readouterr().err

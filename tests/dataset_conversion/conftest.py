@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.conftest import write_blob_dataset
+from tests.dataset_conversion.conversions import conversion_of
 from tests.dataset_conversion.other_trees import TREES
 
 SHAPE_ZYX = (4, 16, 18)
@@ -88,6 +90,11 @@ def btcv_tree(empty_tree):
 
 
 @pytest.fixture
+def conversion(btcv_tree, tmp_path):
+    return conversion_of("btcv", btcv_tree.raw, tmp_path / "raw")
+
+
+@pytest.fixture
 def nifti_bytes():
     return edit_nifti_bytes
 
@@ -121,3 +128,9 @@ def copy_of(tree, root):
     copied.root, copied.folder = root, root / tree.folder.name
     shutil.copytree(tree.folder, copied.folder)
     return copied
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Five cases, two labels, one channel."""
+    return write_blob_dataset(tmp_path / "raw")

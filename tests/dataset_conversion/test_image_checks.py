@@ -3,9 +3,6 @@ import numpy as np
 import pytest
 
 from unetr_nnunet.dataset_conversion.image_checks import (
-    DIRECTION_TOLERANCE,
-    ORIGIN_TOLERANCE_MM,
-    SPACING_TOLERANCE_MM,
     finite_problems,
     geometry_problems,
     hounsfield_problems,
@@ -59,9 +56,9 @@ def test_reads_what_nibabel_reads(scan):
         _, volume = scan(voxels.astype(dtype), reader=read_image)
         assert volume.shape == (7, 5, 3)
         assert (volume.minimum, volume.maximum) == (voxels.min(), voxels.max())
-        assert volume.affine == pytest.approx(AFFINE)
-        assert volume.spacing_mm == pytest.approx([0.8, 0.7, 3])
-        assert volume.direction == pytest.approx(np.diag([-1, 1, 1]))
+        grid, notes = volume.geometry()
+        assert np.diag((-1, -1, 1, 1)) @ grid.affine() == pytest.approx(AFFINE)
+        assert notes == []
 
 
 def test_scaling_is_applied_to_the_values(scan):
@@ -82,19 +79,20 @@ def test_values_that_occur(dtype, scan):
 @pytest.mark.parametrize(
     ("inside", "outside"),
     [
-        (shifted(1, 3, 0.9 * ORIGIN_TOLERANCE_MM), shifted(1, 3, 1.1 * ORIGIN_TOLERANCE_MM)),
-        (shifted(2, 2, 0.9 * SPACING_TOLERANCE_MM), shifted(2, 2, 1.2 * SPACING_TOLERANCE_MM)),
-        (rotated(0.9 * DIRECTION_TOLERANCE), rotated(1.1 * DIRECTION_TOLERANCE)),
+        (shifted(1, 3, 0.34), shifted(1, 3, 0.36)),
+        (shifted(2, 2, 0.02), shifted(2, 2, 0.4)),
+        (rotated(0.003), rotated(0.01)),
     ],
     ids=["origin", "spacing", "direction"],
 )
-def test_tolerances(inside, outside, geometry):
+def test_a_label_may_lie_less_than_half_a_voxel_beside_its_image(inside, outside, geometry):
     _, image = geometry(AFFINE)
     file, label = geometry(inside)
     assert pair_problems(file, label, image) == []
     assert len(rewrite_reasons(label, image)) == 1
     file, label = geometry(outside)
-    assert pair_problems(file, label, image) != []
+    (problem,) = pair_problems(file, label, image)
+    assert problem.fact.startswith("lies on another grid than its image: ")
 
 
 def test_equal_geometry_needs_nothing(geometry):
@@ -104,16 +102,29 @@ def test_equal_geometry_needs_nothing(geometry):
     assert rewrite_reasons(image, image) == []
 
 
-def test_rotated_axes_are_fine_sheared_ones_are_not(geometry):
+def test_rotated_axes_are_fine_slightly_sheared_ones_are_noted_others_are_not(geometry):
     assert geometry_problems(*geometry(rotated(0.3))) == []
-    problem = geometry_problems(*geometry(shifted(0, 1, 0.01)))[0]
-    assert "right angles" in problem.fact
+    file, volume = geometry(shifted(0, 1, 0.01))
+    assert geometry_problems(file, volume) == []
+    assert "not exactly at right angles" in volume.geometry()[1][0]
+    problem = geometry_problems(*geometry(shifted(0, 1, 0.02)))[0]
+    assert "not orthonormal" in problem.fact
+    assert problem.remedy
+
+
+def test_qform_and_sform_apart_and_none_at_all_are_refused_as_predict_does(scan):
+    for codes, fact in (((1, 1), "its qform and sform place it 11.6 mm apart"), ((0, 0), "does not say how")):
+        file, volume = scan(np.zeros((4, 3, 2), np.uint8))
+        volume.header.set_qform(shifted(1, 3, 11.6), codes[0])
+        volume.header.set_sform(AFFINE, codes[1])
+        (problem,) = geometry_problems(file, volume)
+        assert fact in problem.fact
 
 
 def test_empty_affine(geometry):
     file, volume = geometry(AFFINE)
-    volume.affine[:3, 2] = 0
-    assert "no usable affine" in geometry_problems(file, volume)[0].fact
+    volume.header["srow_z"] = 0
+    assert "not orthonormal" in geometry_problems(file, volume)[0].fact
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 import nibabel
 import numpy as np
+import SimpleITK as sitk
 
+from unetr_nnunet.dataset_conversion.conversion import convert
 from unetr_nnunet.dataset_conversion.image_checks import read_image
 from unetr_nnunet.dataset_conversion.label_layers import (
     BTCV_VALUES,
@@ -59,3 +61,40 @@ def test_scaled_values_are_mapped_after_scaling(tmp_path):
     write_label_map([LabelLayer(file, expected)], read_image(file), tmp_path / "out.nii.gz")
     written = np.asarray(nibabel.load(tmp_path / "out.nii.gz").dataobj)
     assert written.tolist() == np.vectorize(expected.get)(read).tolist()
+
+
+def test_float_label_with_whole_numbers_becomes_uint8(btcv_tree, conversion):
+    btcv_tree.write(btcv_tree.label_path(2), btcv_tree.label_voxels(2).astype(np.float64))
+    report = convert(conversion)
+    assert list(report.rewritten) == ["BTCV_0002"]
+    assert "float64" in report.rewritten["BTCV_0002"][0]
+    label = sitk.ReadImage(str(report.folder / "labelsTr" / "BTCV_0002.nii.gz"))
+    assert label.GetPixelID() == sitk.sitkUInt8
+    assert np.array_equal(sitk.GetArrayFromImage(label), btcv_tree.label_voxels(2))
+    image = sitk.ReadImage(str(btcv_tree.image_path(2)))
+    assert (label.GetOrigin(), label.GetSpacing(), label.GetDirection()) == (
+        image.GetOrigin(),
+        image.GetSpacing(),
+        image.GetDirection(),
+    )
+
+
+def test_scaled_integer_label_is_rewritten(btcv_tree, conversion):
+    halves = nibabel.Nifti1Image(np.full((18, 16, 4), 4, np.int16), nibabel.load(btcv_tree.image_path(2)).affine)
+    halves.header.set_slope_inter(0.5, 1)
+    nibabel.save(halves, btcv_tree.label_path(2))
+    nibabel_reads = np.unique(nibabel.load(btcv_tree.label_path(2)).get_fdata())
+    report = convert(conversion)
+    written = nibabel.load(report.folder / "labelsTr" / "BTCV_0002.nii.gz")
+    assert written.get_data_dtype() == np.uint8
+    assert np.unique(written.dataobj).tolist() == nibabel_reads.tolist()
+
+
+def test_small_origin_difference_takes_the_images_geometry(btcv_tree, conversion):
+    btcv_tree.write(btcv_tree.label_path(2), btcv_tree.label_voxels(2), origin=(-50.0, 40.05, 10.0))
+    report = convert(conversion)
+    assert "0.05 mm" in report.rewritten["BTCV_0002"][0]
+    label = nibabel.load(report.folder / "labelsTr" / "BTCV_0002.nii.gz")
+    image = nibabel.load(btcv_tree.image_path(2))
+    assert np.array_equal(label.affine, image.affine)
+    assert np.array_equal(np.asarray(label.dataobj).T, btcv_tree.label_voxels(2))

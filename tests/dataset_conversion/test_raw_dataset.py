@@ -12,16 +12,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.dataset_conversion.conversions import conversion_of
 from unetr_nnunet.dataset_conversion import raw_dataset
-from unetr_nnunet.dataset_conversion.btcv import BtcvConversion, convert
-from unetr_nnunet.dataset_conversion.btcv_splits import SPLITS
+from unetr_nnunet.dataset_conversion.conversion import convert
 
 # For each (N, output, words): runs the command in a process that kills itself at the N-th change below the output
 # folder, as seen by the interpreter's audit hook. One interpreter forks them all, to import the package only once.
 KILLED_RUNS = """
 import json, os, signal, sys
 from unetr_nnunet.cli.main import main
-import unetr_nnunet.dataset_conversion.btcv
+import unetr_nnunet.dataset_conversion.sources.btcv
 
 def run_and_die(remaining, output, words):
     def hook(event, arguments):
@@ -66,7 +66,7 @@ def source(btcv_tree):
 
 @pytest.fixture
 def conversion(source, tmp_path):
-    return BtcvConversion(source.raw, tmp_path / "raw", SPLITS["cv5"], link="copy")
+    return conversion_of("btcv", source.raw, tmp_path / "raw", link="copy")
 
 
 @pytest.mark.parametrize("as_zip", [False, True])

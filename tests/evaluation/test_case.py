@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from unetr_nnunet.evaluation.case import CaseResult, ScoredColumns, evaluate_case, refuse_unknown_labels
-from unetr_nnunet.evaluation.label_table import LabelTable
+from unetr_nnunet.evaluation.case import ScoredColumns, evaluate_case, refuse_unknown_labels
+from unetr_nnunet.evaluation.figures import CaseFigures, Grid
 from unetr_nnunet.evaluation.protocols import PROTOCOLS
+from unetr_nnunet.nnunet.label_table import LabelTable
 from unetr_nnunet.organs import ORGAN_NAMES
 
 BTCV = LabelTable({name: label for label, name in ORGAN_NAMES.items()}, None, "a test")
@@ -16,7 +17,7 @@ BTCV = LabelTable({name: label for label, name in ORGAN_NAMES.items()}, None, "a
 
 def score(
     folder: Path, prediction: sitk.Image, label: sitk.Image, protocol: str = "nnunet", resample: bool = False
-) -> CaseResult:
+) -> CaseFigures:
     paths = folder / "prediction.nii.gz", folder / "label.nii.gz"
     for path, image in zip(paths, (prediction, label), strict=True):
         sitk.WriteImage(image, str(path))
@@ -46,10 +47,10 @@ def test_a_mask_on_the_protocols_grid_is_taken_as_it_is(tmp_path: Path, label: s
     prediction = sitk.DICOMOrient(ball((41, 41, 31), (1.5, 1.5, 2.0), 18), "RAS")
     result = score(tmp_path, prediction, label, "unetr")
     assert result.resampled is None
-    assert result.grid == {"size": [31, 41, 41], "spacing_mm": [2.0, 1.5, 1.5], "scored_voxels": 31 * 41 * 41}
+    assert result.grid == Grid([31, 41, 41], [2.0, 1.5, 1.5], 31 * 41 * 41)
     voxels = int(np.count_nonzero(sitk.GetArrayViewFromImage(prediction)))
-    assert result.metrics["liver"]["prediction_voxels"] == voxels
-    assert result.metrics["liver"]["dice"] == pytest.approx(2 * 18**3 / (18**3 + 20**3), abs=0.01)  # balls within balls
+    assert result.organs["liver"].prediction_voxels == voxels
+    assert result.organs["liver"].dice == pytest.approx(2 * 18**3 / (18**3 + 20**3), abs=0.01)  # balls within balls
     with pytest.raises(ValueError, match="different grids: size"):
         score(tmp_path, prediction, label)
 
@@ -57,8 +58,8 @@ def test_a_mask_on_the_protocols_grid_is_taken_as_it_is(tmp_path: Path, label: s
 def test_masks_on_the_labels_grid_are_resampled_by_the_protocol(tmp_path: Path, label: sitk.Image) -> None:
     result = score(tmp_path, ball((76, 76, 21), (0.8, 0.8, 3.0), 18), label, "unetr")
     assert result.resampled is None, "the protocol says so itself"
-    assert result.grid["spacing_mm"] == [2.0, 1.5, 1.5]
-    assert result.metrics["liver"]["volume_ml"] == pytest.approx(4 / 3 * np.pi * 1.8**3, rel=0.02)
+    assert result.grid.spacing_mm == [2.0, 1.5, 1.5]
+    assert result.organs["liver"].volume_ml == pytest.approx(4 / 3 * np.pi * 1.8**3, rel=0.02)
 
 
 def test_a_coarser_prediction_is_resampled_where_asked(tmp_path: Path, label: sitk.Image) -> None:
@@ -66,11 +67,11 @@ def test_a_coarser_prediction_is_resampled_where_asked(tmp_path: Path, label: si
     result = score(tmp_path, coarse, label, resample=True)
     assert result.resampled is not None
     assert "size (16, 16, 16) against (76, 76, 21)" in result.resampled
-    assert result.grid["size"] == [21, 76, 76]
-    assert result.metrics["liver"]["dice"] > 0.93
+    assert result.grid.size == [21, 76, 76]
+    assert result.organs["liver"].dice > 0.93
     half = coarse[:, :, 8:]  # covers the upper half of the label only
     result = score(tmp_path, half, label, resample=True)
-    assert result.metrics["liver"]["recall"] == pytest.approx(0.5, abs=0.05)
+    assert result.organs["liver"].recall == pytest.approx(0.5, abs=0.05)
     share = float(result.resampled.split(";")[-1].split("%")[0])  # type: ignore[union-attr]
     assert share == pytest.approx(50, abs=3)
 
@@ -84,8 +85,8 @@ def test_ignored_voxels_are_not_counted_as_scored(tmp_path: Path) -> None:
     columns = {"liver": (6,)}
     wanted = [ScoredColumns(PROTOCOLS["nnunet"], columns, {"liver": 1.0})]
     (result,) = evaluate_case(tmp_path / "p.nii.gz", tmp_path / "t.nii.gz", table, wanted)
-    assert result.grid["scored_voxels"] == 3
-    assert result.metrics["liver"]["dice"] == 1
+    assert result.grid.scored_voxels == 3
+    assert result.organs["liver"].dice == 1
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_ignored_voxels_are_not_counted_as_scored(tmp_path: Path) -> None:
         ([0, 13], None),
         ([0, 14], r"the prediction holds label\(s\) 14, which the label table does not name"),
         ([-1, 300, 7], r"label\(s\) -1, 300,"),
-        ([], "holds no voxel"),
+        ([], "has no voxels"),
         (range(20, 40), r"20, 21, 22, 23, 24, 25, 26, 27, 28, 29, \.\.\.,"),
     ],
 )

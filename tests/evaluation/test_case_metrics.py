@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tests.evaluation.label_map_pairs import ANISOTROPIC_MM, PAIRS, LabelMap, Pair
-from unetr_nnunet.evaluation.absent_organs import DEFAULT_RULE, RULES
-from unetr_nnunet.evaluation.case_metrics import METRICS, case_metrics
+from unetr_nnunet.evaluation.case_metrics import case_metrics, count_components
+from unetr_nnunet.evaluation.metrics import METRICS
+from unetr_nnunet.evaluation.protocols import RULES
 
 COLUMNS = {"right_kidney": (2,), "left_kidney": (3,), "liver": (6,)}
 SPACING_MM = (5.0, 2.0, 1.0)
@@ -20,9 +22,10 @@ def score(truth: LabelMap, prediction: LabelMap, **changes: Any) -> dict[str, di
         "columns": COLUMNS,
         "spacing_mm": SPACING_MM,
         "tolerances_mm": dict.fromkeys(changes.get("columns", COLUMNS), 1.0),
-        "rule": DEFAULT_RULE,
+        "rule": RULES["nnunet"],
     }
-    return case_metrics(truth, prediction, **(settings | changes))
+    figures = case_metrics(truth, prediction, **(settings | changes))
+    return {column: organ.measured() for column, organ in figures.items()}
 
 
 def kidneys() -> Pair:
@@ -165,7 +168,7 @@ def test_leaves_its_arrays_alone() -> None:
         ({"tolerances_mm": {"right_kidney": 1.0}}, "tolerance of 'left_kidney' is nan"),
         ({"tolerances_mm": dict.fromkeys(COLUMNS, -1.0)}, "tolerance of 'right_kidney' is -1.0"),
         ({"columns": {"a": (1, 2), "b": (2,)}}, "a label is in two columns"),
-        ({"columns": {"a": (1,), "b": ()}}, "column 'b' holds no label"),
+        ({"columns": {"a": (1,), "b": ()}}, "column 'b' has no label"),
     ],
 )
 def test_refuses_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
@@ -180,3 +183,32 @@ def test_refuses_settings_that_make_no_sense(changes: dict[str, Any], message: s
 def test_refuses_label_maps_that_it_cannot_score(truth: LabelMap, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         score(truth, kidneys()[1])
+
+
+# ---- components, against SciPy's labelling of each label by itself ----
+
+
+def test_pieces_that_share_a_corner_are_one() -> None:
+    label_map = np.zeros((4, 4, 4), np.uint8)
+    label_map[0, 0, 0] = label_map[1, 1, 1] = 1  # corner to corner
+    label_map[3, 3, 0] = label_map[3, 3, 2] = 3  # a gap between
+    assert count_components(label_map, 4) == [1, 0, 2, 0]
+
+
+def test_two_organs_that_touch_stay_two() -> None:
+    assert count_components(np.array([[[1, 2, 1]]], np.uint8), 2) == [2, 1]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_equals_scipy_on_random_label_maps(share: float) -> None:
+    random = np.random.default_rng(1)
+    label_map = np.where(random.random((12, 20, 25)) < share, random.integers(1, 6, (12, 20, 25)), 0).astype(np.uint8)
+    expected = [ndimage.label(label_map == label, np.ones((3, 3, 3)))[1] for label in range(1, 7)]
+    assert count_components(label_map, 6) == expected
+    assert expected[0] > 1
+    assert expected[5] == 0
+
+
+def test_no_label_no_component() -> None:
+    assert count_components(np.zeros((2, 3, 4), np.uint8), 2) == [0, 0]
+    assert count_components(np.zeros((0, 0, 0), np.uint8), 2) == [0, 0]

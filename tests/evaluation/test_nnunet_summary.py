@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,10 @@ import pytest
 import SimpleITK as sitk
 
 from tests.evaluation.nnunet_evaluation import nnunet_evaluation
-from unetr_nnunet.evaluation.absent_organs import RULES
+from tests.evaluation.nnunet_tree import DATASET, write_tree
 from unetr_nnunet.evaluation.folder import evaluate_folder
-from unetr_nnunet.evaluation.nnunet_summary import offer_nnunet_summary
-from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL
+from unetr_nnunet.evaluation.nnunet_summary import offer_nnunet_summary, read_nnunet_evaluation
+from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, RULES
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_a_part_of_the_folder_is_not_passed_off_as_the_whole(folders: tuple[Path
 
 
 def test_a_part_of_the_labels_is_not_passed_off_as_all(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    evaluation = evaluate_folder(*folders) | {"not_scored": {"veins": 5}}
+    evaluation = replace(evaluate_folder(*folders), not_scored={"veins": 5})
     assert not offer_nnunet_summary(evaluation, tmp_path / "summary.json")
 
 
@@ -86,3 +88,64 @@ def test_no_other_protocol_is_written_as_nnunets(folders: tuple[Path, Path], tmp
     evaluation = evaluate_folder(*folders, protocol=DEFAULT_PROTOCOL.with_rule(RULES["unetr"]))
     assert not offer_nnunet_summary(evaluation, tmp_path / "summary.json")
     assert not (tmp_path / "summary.json").exists()
+
+
+# ---- what nnU-Net itself wrote ----
+
+
+@pytest.fixture
+def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Fold 1, which has a case without a gallbladder."""
+    model = write_tree(tmp_path)
+    folder, labels = model / "fold_1" / "validation", tmp_path / "nnUNet_preprocessed" / DATASET / "gt_segmentations"
+    shutil.copy(model / "dataset.json", folder)
+    path = folder / "summary.json"
+    nnunet_evaluation(monkeypatch, folder, labels, [1, 2, 3], output=path)
+    return path
+
+
+def test_the_figures_are_those_of_the_masks(summary: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "nnUNet_preprocessed" / DATASET / "gt_segmentations"
+    read, computed = read_nnunet_evaluation(summary), evaluate_folder(summary.parent, labels)
+    counts = ["truth_voxels", "prediction_voxels", "overlap_voxels"]
+    assert read.metrics == ["dice", "iou", "precision", "recall", *counts]
+    for name, case in computed.cases.items():
+        for organ in case.organs:
+            for metric in read.metrics:
+                expected = computed.figure(name, organ, metric)
+                assert read.figure(name, organ, metric) == pytest.approx(expected, abs=1e-12, nan_ok=True), metric
+        assert (read.cases[name].prediction, read.cases[name].label) == (case.prediction, case.label)
+    for key in ("labels", "label_ids", "ignore_label", "protocol"):
+        assert getattr(read, key) == getattr(computed, key)
+
+
+def test_an_organ_absent_from_both_has_no_value(summary: Path) -> None:
+    content = json.loads(summary.read_text())
+    entry = content["metric_per_case"][0]["metrics"]["3"]
+    entry.update({"Dice": math.nan, "IoU": math.nan, "TP": 0, "FP": 0, "FN": 0, "n_pred": 0, "n_ref": 0})
+    summary.write_text(json.dumps(content))
+    figures = read_nnunet_evaluation(summary).cases["case_1"].organs["gallbladder"]
+    assert all(math.isnan(value) for value in (figures.dice, figures.iou, figures.precision, figures.recall))
+
+
+def test_a_summary_without_its_masks_and_table(summary: Path, tmp_path: Path) -> None:
+    shutil.copytree(summary.parent.parent.parent, tmp_path / "moved")
+    moved = tmp_path / "moved" / "fold_1" / "validation" / "summary.json"
+    (moved.parent / "dataset.json").unlink()  # the model's own counts, two folders up
+    recorded = read_nnunet_evaluation(moved).cases["case_1"].prediction
+    assert Path(recorded) == moved.parent / "case_1.nii.gz"
+    alone = tmp_path / "alone" / "summary.json"
+    alone.parent.mkdir()
+    shutil.copy(summary, alone)
+    with pytest.raises(
+        ValueError, match=r"alone/summary.json has no figures of gallbladder, .* the 13 BTCV organs.*dataset.json"
+    ):
+        read_nnunet_evaluation(alone)
+
+
+def test_a_case_that_is_listed_twice(summary: Path) -> None:
+    content = json.loads(summary.read_text())
+    content["metric_per_case"] *= 2
+    summary.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"summary.json has the case case_\d twice"):
+        read_nnunet_evaluation(summary)

@@ -1,4 +1,4 @@
-"""Overlap counts and Dice: fractions on paper, MONAI's figures, and properties that hold for any label maps."""
+"""Overlap, Dice and left-right swaps: fractions on paper, MONAI's figures, and properties of any label maps."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
 
-from unetr_nnunet.evaluation.absent_organs import DEFAULT_RULE, RULES, AbsentOrganRule
-from unetr_nnunet.evaluation.overlap import joint_histogram, overlap_figures
+from unetr_nnunet.evaluation.overlap import find_partners, joint_histogram, overlap_figures, swapped_share
+from unetr_nnunet.evaluation.protocols import RULES, AbsentOrganRule
+from unetr_nnunet.organs import ORGANS as BTCV_ORGANS
 
 LabelMap = npt.NDArray[np.uint8]
 ORGANS = {"spleen": 1, "liver": 2, "aorta": 3}
@@ -23,10 +24,10 @@ def organ_overlap(
     truth: npt.NDArray[np.integer],
     prediction: npt.NDArray[np.integer],
     organs: Mapping[str, int],
-    rule: AbsentOrganRule = DEFAULT_RULE,
+    rule: AbsentOrganRule = RULES["nnunet"],
 ) -> dict[str, dict[str, float]]:
     histogram = joint_histogram(truth, prediction, max(organs.values()))
-    return {name: overlap_figures(histogram, (label,), rule) for name, label in organs.items()}
+    return {name: overlap_figures(histogram, (label,), rule).measured() for name, label in organs.items()}
 
 
 def box(shape: tuple[int, int, int], **slices: tuple[int, slice, slice, slice]) -> LabelMap:
@@ -144,7 +145,7 @@ def test_equals_simpleitk(pair: Callable[[], tuple[LabelMap, LabelMap]]) -> None
 def test_merged_labels_are_one_structure() -> None:
     truth, prediction = np.array([[[1, 1, 2, 2, 0]]], np.uint8), np.array([[[2, 1, 1, 3, 3]]], np.uint8)
     histogram = joint_histogram(truth, prediction, 3)
-    figures = overlap_figures(histogram, (1, 2), DEFAULT_RULE)
+    figures = overlap_figures(histogram, (1, 2), RULES["nnunet"]).measured()
     assert (figures["truth_voxels"], figures["prediction_voxels"], figures["overlap_voxels"]) == (4, 3, 3)
     assert figures["dice"] == pytest.approx(6 / 7)
 
@@ -164,7 +165,7 @@ def test_counts_do_not_depend_on_the_integer_type(dtype: type[np.integer]) -> No
         ([[[-1, 1]]], [[[0, 1]]], r"truth holds label\(s\) -1"),
         ([[[0, 9]]], [[[0, 1]]], r"truth holds label\(s\) 9"),
         ([[[0, 1]]], [[[0, 1, 1]]], r"shape \(1, 1, 2\).*\(1, 1, 3\)"),
-        (np.zeros((0, 2, 2), int), np.zeros((0, 2, 2), int), "no voxel"),
+        (np.zeros((0, 2, 2), int), np.zeros((0, 2, 2), int), "no voxels"),
     ],
 )
 def test_refuses_what_it_cannot_score(truth: object, prediction: object, message: str) -> None:
@@ -183,3 +184,42 @@ def test_symmetric_bounded_and_equal_to_set_arithmetic(left: LabelMap, right: La
         assert there[organ]["dice"] == pytest.approx(expected, nan_ok=True, abs=1e-12)
         assert back[organ]["dice"] == pytest.approx(expected, nan_ok=True, abs=1e-12)
         assert not a or organ_overlap(left, left, ORGANS)[organ]["dice"] == 1
+
+
+def test_btcv_has_two_pairs() -> None:
+    assert find_partners(organ.name for organ in BTCV_ORGANS) == {
+        "right_kidney": "left_kidney",
+        "left_kidney": "right_kidney",
+        "right_adrenal_gland": "left_adrenal_gland",
+        "left_adrenal_gland": "right_adrenal_gland",
+    }
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("kidney_left", "kidney_right"),  # TotalSegmentator
+        ("left kidney", "right kidney"),  # AMOS22
+        ("Left_Head_of_Femur", "Right_Head_of_Femur"),
+        ("lung_upper_lobe_left", "lung_upper_lobe_right"),
+    ],
+)
+def test_pairs_of_other_data_sets(left: str, right: str) -> None:
+    assert find_partners([left, "liver", right]) == {left: right, right: left}
+
+
+def test_one_side_alone_is_no_pair() -> None:
+    assert find_partners(["left_kidney", "right_adrenal_gland", "adrenal_glands", "cleft", "cright"]) == {}
+
+
+def test_share_is_the_fraction_on_paper() -> None:
+    truth = np.array([[[2] * 10 + [3] * 4 + [0] * 2]], np.uint8)
+    prediction = np.array([[[2] * 6 + [3] * 3 + [0] + [3] * 3 + [2] + [3] * 2]], np.uint8)
+    histogram = joint_histogram(truth, prediction, 3)
+    assert swapped_share(histogram, (2,), (3,)) == 3 / 10  # the tenth is missed, not swapped
+    assert swapped_share(histogram, (3,), (2,)) == 1 / 4  # false positives over background are no swap
+
+
+def test_absent_organ_has_no_share() -> None:
+    empty = np.zeros((1, 1, 5), np.uint8)
+    assert math.isnan(swapped_share(joint_histogram(empty, empty, 3), (2,), (3,)))

@@ -1,5 +1,6 @@
 """What `tests/evaluation/test_model_results.py` does not reach through the front door."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,7 @@ def test_one_folder_is_what_evaluating_it_gives(tmp_path: Path, labels: Path) ->
     write_labels(source)
     evaluation, fold_of, notes = evaluate_folders(source, {"": source}, labels, DEFAULT_PROTOCOL)
     expected = evaluate_folder(source, labels)
-    assert evaluation["foreground_mean"] == expected["foreground_mean"]
-    assert {key: evaluation[key] for key in ("predictions", "labels", "label_ids", "files", "without_prediction")} == {
-        key: expected[key] for key in ("predictions", "labels", "label_ids", "files", "without_prediction")
-    }
+    assert repr(replace(evaluation, without_label=[])) == repr(replace(expected, without_label=[])), "NaN is like NaN"
     assert (fold_of, notes) == ({}, [])
 
 

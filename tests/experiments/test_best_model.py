@@ -1,5 +1,6 @@
 import errno
 import json
+import logging
 import math
 import multiprocessing
 import os
@@ -19,7 +20,7 @@ from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
 
 from tests.inference.small_model import plans
 from unetr_nnunet.experiments import best_model
-from unetr_nnunet.experiments.best_model import choose_best, ensemble_name, rank_models
+from unetr_nnunet.experiments.best_model import choose_best, ensemble_name, rank_by_validation
 from unetr_nnunet.experiments.study import Model, Study
 from unetr_nnunet.inference.model_set import LARGEST_COMPONENT
 
@@ -42,7 +43,7 @@ def test_means_over_cases_then_organs_with_one_organ_absent(tmp_path: Path) -> N
     for model, first in ((A, 0.2), (B, 0.9), (C, 0.2)):
         write_summary(tmp_path, model, 0, [{"1": first, "2": 0.5, "3": NAN}, {"1": 0.4, "2": NAN, "3": NAN}])
         write_summary(tmp_path, model, 1, [{"1": 0.6, "2": 0.7, "3": NAN}])
-    ranked = rank_models(STUDY, tmp_path)
+    ranked = rank_by_validation(STUDY, tmp_path)
     assert [name for name, _ in ranked] == [B.identifier, A.identifier, C.identifier], "equals keep their order"
     # organ 1: (0.9 + 0.4 + 0.6) / 3; organ 2: (0.5 + 0.7) / 2; no case has organ 3
     assert [dice for _, dice in ranked] == pytest.approx([(1.9 / 3 + 0.6) / 2, (0.4 + 0.6) / 2, (0.4 + 0.6) / 2])
@@ -56,7 +57,7 @@ def test_missing_validations_are_told_with_their_commands(tmp_path: Path) -> Non
     torn.parent.mkdir(parents=True)
     torn.write_text('{"metric_per_case": [')
     with pytest.raises(ValueError, match=r"^2 validation\(s\) missing") as caught:
-        rank_models(study, tmp_path)
+        rank_by_validation(study, tmp_path)
     assert str(caught.value).splitlines()[1:] == [
         "nnUNetv2_train 999 3d_fullres 1 -tr A -p nnUNetPlans --c",
         "nnUNetv2_train 999 2d 0 -tr B -p Own --c",
@@ -160,7 +161,8 @@ def ensembles(tmp_path: Path, threads: None) -> Ensembles:
     return Ensembles(tmp_path)
 
 
-def test_the_best_pair_is_found(ensembles: Ensembles, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_best_pair_is_found(ensembles: Ensembles, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     best = ensembles.choose()
     a, b, c = (model.identifier for model in (A, B, C))
     assert best.members == best.nnunet_choice == (a, b)
@@ -179,9 +181,8 @@ def test_the_best_pair_is_found(ensembles: Ensembles, capsys: pytest.CaptureFixt
     assert best.validation == ensembles.results / "ensembles" / ensemble_name((a, b), (0, 1))
     for case in ("case.0", "case.1"):
         assert read_mask(best.validation / f"{case}.nii.gz") == [1, 1, 1, 0, 1]
-    out = capsys.readouterr().out
-    assert f"0.8571  {a} + {b}\n0.8000  {c}\n" in out
-    assert f"nnU-Net's rule (single models and pairs) takes {a} + {b}" in out
+    assert [record.getMessage() for record in caplog.records][:2] == [f"0.8571  {a} + {b}", f"0.8000  {c}"]
+    assert f"nnU-Net's rule (single models and pairs) takes {a} + {b}" in caplog.text
 
 
 def test_nnunet_decides_to_remove_the_island(ensembles: Ensembles) -> None:

@@ -2,16 +2,15 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from unetr_nnunet.experiments import crossval
-from unetr_nnunet.experiments.crossval import Settings, expectation, failed_steps, needed_gib
-from unetr_nnunet.experiments.study import Model, Study, Table, read_json
+from unetr_nnunet.experiments.crossval import expectation, needed_gib
+from unetr_nnunet.experiments.settings import Settings, read_settings
+from unetr_nnunet.experiments.study import Model, Study, Table, read_study
 
 MODELS = (Model("A"), Model("B"), Model("C"))
 PLANS = {"configurations": {"3d_fullres": {"batch_size": 2}}}
@@ -30,22 +29,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def dataset(root: Path, cases: int = 20) -> None:
-    (root / "raw" / "Dataset017_BTCV").mkdir()
-    (root / "raw" / "Dataset017_BTCV" / "dataset.json").write_text(json.dumps({"numTraining": cases}))
+    """Leave a data set as `unetr_nnunet convert` does, but for its images."""
+    raw = root / "raw" / "Dataset017_BTCV"
+    raw.mkdir()
+    (raw / "dataset.json").write_text(json.dumps({"numTraining": cases, "converted_by": "unetr_nnunet"}))
+    (raw / "conversion.json").write_text("{}")
     (root / "preprocessed" / "Dataset017_BTCV").mkdir()
-
-
-def test_trainings_side_by_side() -> None:
-    assert settings().trainings_at_once == 4
-    assert settings(cores=8).trainings_at_once == 1
-    assert settings(device="cuda", gpus=5, per=2).trainings_at_once == 2
-    assert settings(device="cuda", gpus=1, per=1).trainings_at_once == 1
-    assert settings("slurm", "cuda").trainings_at_once == 20
-
-
-def test_a_training_longer_than_a_partition_allows_gets_more_jobs() -> None:
-    day = 24 * 60
-    assert [crossval.retries(limit) for limit in (None, day, 7 * day)] == [1, 3, 1]
 
 
 def test_only_what_no_log_tells_of_is_measured(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,87 +123,8 @@ def test_the_disk_is_that_of_the_folder_to_come(root: Path, monkeypatch: pytest.
 def test_what_the_workflow_reads(root: Path) -> None:
     study = Study(17, MODELS, (0, 2))
     crossval.write_inputs(study, settings(), root / "study")
-    assert read_json(root / "study" / "study.json") == study
-    assert Settings(**json.loads((root / "study" / "settings.json").read_text())) == settings()
-
-
-SNAKEFILE = """
-rule all:
-    input: "done/report"
-
-rule train:
-    output: touch("done/train/{model}/fold_{fold}")
-    log: "logs/train/{model}/fold_{fold}.log"
-    retries: 1
-    shell: "echo try > {log}; [ -e tried_0 ] && [ {wildcards.fold} = 0 ] && exit; touch tried_{wildcards.fold}; exit 1"
-
-rule plan:
-    output: touch("done/plan")
-    log: "logs/plan.log"
-    shell: "echo $$: out of memory > {log}; exit 1"
-
-rule report:
-    input: "done/plan", "done/train/A__p__c/fold_0", "done/train/B.x__p__c/fold_3"
-    output: touch("done/report")
-    shell: "true"
-"""
-
-
-RECORDED = """
-[Mon Nov 23 20:10:17 2026]
-Error in rule train:
-    message: None
-    jobid: 3
-    output: done/train/A__p__c/fold_0
-    log: logs/train/A__p__c/fold_0.log (check log file(s) for error details)
-    shell:
-        python -m step train . --fold 0 >> logs/train/A__p__c/fold_0.log 2>&1
-        (command exited with non-zero exit code)
-Trying to restart job 3.
-[Mon Nov 23 20:10:18 2026]
-Error in rule best:
-    message: None
-    jobid: 4
-    input: candidates.json
-    output: done/best
-    log: logs/best.log (check log file(s) for error details)
-"""
-
-
-def test_failed_steps_but_those_that_a_second_try_has_done(tmp_path: Path) -> None:
-    train, best = tmp_path / "logs" / "train" / "A__p__c" / "fold_0.log", tmp_path / "logs" / "best.log"
-    assert list(failed_steps(RECORDED, tmp_path)) == [("train A__p__c fold_0", train), ("best", best)]
-    (tmp_path / "done" / "train" / "A__p__c").mkdir(parents=True)
-    (tmp_path / "done" / "train" / "A__p__c" / "fold_0").touch()
-    assert list(failed_steps(RECORDED, tmp_path)) == [("best", best)]
-
-
-@pytest.mark.slow
-def test_steps_that_failed_for_good_in_a_real_log(tmp_path: Path) -> None:
-    (tmp_path / "Snakefile").write_text(SNAKEFILE)
-    words = [sys.executable, "-m", "snakemake", "--cores", "1", "--keep-going", "--nolock"]
-    done = subprocess.run(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    assert done.returncode == 1
-    assert "fold_0" in done.stdout.partition("Error in rule train:")[2]
-    failures = dict(failed_steps(done.stdout, tmp_path))
-    assert failures == {
-        "plan": tmp_path / "logs" / "plan.log",
-        "train B.x__p__c fold_3": tmp_path / "logs" / "train" / "B.x__p__c" / "fold_3.log",
-    }, "fold 0 has succeeded the second time"
-    words_said = crossval._failure(list(failures.items()), tmp_path / "logs" / "snakemake.log")
-    assert words_said.startswith("2 step(s) failed; ")
-    assert ": out of memory\n" in words_said
-    assert f"  train B.x__p__c fold_3: try\n    log: {failures['train B.x__p__c fold_3']}" in words_said
-
-
-def test_a_workflow_that_ends_before_its_steps(tmp_path: Path) -> None:
-    log = tmp_path / "snakemake.log"
-    log.write_text("\n".join(f"line {number}" for number in range(9)))
-    assert list(failed_steps(log.read_text(), tmp_path)) == []
-    words = crossval._failure([], log)
-    assert words == f"the workflow ended with an error; the end of {log}:\n" + "\n".join(
-        f"line {number}" for number in range(4, 9)
-    )
+    assert read_study(root / "study" / "study.json") == study
+    assert read_settings(root / "study") == settings()
 
 
 def test_nnunets_folders_where_no_variable_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

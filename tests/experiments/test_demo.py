@@ -1,31 +1,45 @@
-import json
 import os
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from unetr_nnunet.experiments.demo import CONFIGURATION, DATASET, DemoSize, add_configuration, demo_stages, run_demo
-from unetr_nnunet.trainers.names import parse_trainer_name
+from unetr_nnunet.experiments import demo
+from unetr_nnunet.experiments.crossval import dry_run
+from unetr_nnunet.experiments.demo import PHANTOM_LABELS, run_demo
+from unetr_nnunet.experiments.settings import Settings, read_settings
+from unetr_nnunet.experiments.study import FILE, Model, Study
+from unetr_nnunet.experiments.study_file import read_study_file
+from unetr_nnunet.nnunet_hook.environment import FOLDERS
 
 
-def test_every_step_is_a_command_that_exists(tmp_path: Path) -> None:
-    steps = [step for stage in demo_stages(tmp_path, DemoSize()) for step in stage]
-    assert len({step.name for step in steps}) == len(steps)
-    assert all(os.access(step.command[0], os.X_OK) for step in steps)
-    parse_trainer_name(DemoSize().trainer)
+@pytest.fixture(autouse=True)
+def _own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo sets nnU-Net's variables; other tests keep theirs."""
+    for name in (*FOLDERS, "nnUNet_extTrainer"):
+        monkeypatch.setenv(name, "/elsewhere")
 
 
-def test_the_configuration_is_added_and_replaced(tmp_path: Path) -> None:
-    plans = tmp_path / "plans.json"
-    plans.write_text(json.dumps({"configurations": {"3d_fullres": {"spacing": [1, 2, 3]}}}))
-    add_configuration(plans, patch_size=(8, 8, 8), batch_size=1, spacing_mm=(5, 4, 3))
-    add_configuration(plans, patch_size=(16, 32, 32), batch_size=2)
-    found = json.loads(plans.read_text())["configurations"]
-    assert found["3d_fullres"] == {"spacing": [1, 2, 3]}
-    small = {"inherits_from": "3d_fullres", "patch_size": [16, 32, 32], "batch_size": 2, "batch_dice": True}
-    assert found[CONFIGURATION] == small
+def test_everything_goes_into_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[tuple[Study, Settings, Path]] = []
+
+    def run_study(*arguments: object) -> None:
+        runs.append(arguments)  # type: ignore[arg-type]
+        (tmp_path / "nnUNet_raw" / "Dataset017_BTCV").mkdir(parents=True)
+        (tmp_path / "nnUNet_raw" / "Dataset017_BTCV" / "dataset.json").touch()
+
+    monkeypatch.setattr(demo, "run_study", run_study)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)))
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "configure").touch()  # as version 0.1 left it
+    data = run_demo(tmp_path)
+    ((study, settings, folder),) = runs
+    assert folder == tmp_path
+    assert study == read_study_file(demo.STUDY_FILE)
+    assert (settings.device, settings.cores, settings.trainings_at_once) == ("cpu", 4, 4)
+    assert {os.environ[name] for name in FOLDERS} == {str(tmp_path / name) for name in FOLDERS}
+    assert data.results == tmp_path / "nnUNet_results" / "Dataset017_BTCV"
+    assert (tmp_path / FILE).is_file(), "so that the folder is taken for a study's"
 
 
 @pytest.mark.slow
@@ -33,18 +47,24 @@ def test_the_configuration_is_added_and_replaced(tmp_path: Path) -> None:
 def test_a_small_demo_runs_from_download_to_masks_and_is_not_run_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one thread: other tests run beside this one
-    trainer = "nnUNetTrainerUNETR_Tiny_NoAug_1epochs_seed0"
-    size = DemoSize(5, 1, folds=(0,), patch_size=(16, 32, 32), trainer=trainer)
-    predictions, labels = run_demo(tmp_path, size)
-    assert [path.name for path in predictions.glob("*.nii.gz")] == ["BTCV_0061.nii.gz"]
-    assert [path.name for path in labels.iterdir()] == ["label0061.nii.gz"]
-    stamp = (predictions / "BTCV_0061.nii.gz").stat().st_mtime_ns
-    code = (
-        "import pathlib; from unetr_nnunet.experiments.demo import DemoSize, run_demo; "
-        f"run_demo(pathlib.Path({str(tmp_path)!r}), DemoSize(5, 1, (0,), patch_size=(16, 32, 32), trainer={trainer!r}))"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})  # one thread: other tests run beside this one
+    whole = read_study_file(demo.STUDY_FILE)
+    phantom, convert = whole.data
+    ((name, configuration),) = whole.configurations.items()
+    trainer = whole.models[0].trainer.replace("_5epochs", "_1epochs")
+    small = replace(
+        whole,
+        models=(Model(trainer, configuration=name),),
+        folds=(0,),
+        data=(tuple({"15": "5", "4": "1"}.get(word, word) for word in phantom), convert),
+        configurations={name: {**configuration, "patch_size": [16, 32, 32]}},
     )
-    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert again.stderr.count("done before") == len(demo_stages(tmp_path, size))
+    data = run_demo(tmp_path, small)
+    predictions = tmp_path / "predictions"
+    assert [path.name for path in predictions.glob("*.nii.gz")] == ["BTCV_0061.nii.gz"]
+    assert [path.name for path in (tmp_path / PHANTOM_LABELS).iterdir()] == ["label0061.nii.gz"]
+    assert data.results.is_dir()
+    stamp = (predictions / "BTCV_0061.nii.gz").stat().st_mtime_ns
+    assert dry_run(small, read_settings(tmp_path), tmp_path) == "nothing to be done"
+    run_demo(tmp_path, small)
     assert (predictions / "BTCV_0061.nii.gz").stat().st_mtime_ns == stamp
-    assert (tmp_path / "nnUNet_results" / DATASET).is_dir()

@@ -1,3 +1,4 @@
+import logging
 import re
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_a_study_has_one_prefix_wherever_it_is_named_from(tmp_path: Path, monkey
 
 
 def test_no_sbatch(commands: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"--executor slurm: there is no sbatch here; run this on a login node"):
+    with pytest.raises(ValueError, match=r"--executor slurm: no sbatch on this machine; run this on a login node"):
         slurm.longest_minutes()
 
 
@@ -106,8 +107,9 @@ def test_only_a_studys_own_jobs(commands: Path, tmp_path: Path) -> None:
 
 
 def test_left_jobs_are_cancelled_until_they_are_gone(
-    commands: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    commands: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     left, said = tmp_path / "left", tmp_path / "said"
     left.write_text(f"11 {slurm.prefix(tmp_path)}_1\n12 unetr_other\n13 {slurm.prefix(tmp_path)}_2\n")
     command(commands, "squeue", f'while read -r line; do echo "$line"; done < {left}')
@@ -115,4 +117,4 @@ def test_left_jobs_are_cancelled_until_they_are_gone(
     command(commands, "scancel", f'echo "$@" >> {said}\n{ends}')
     slurm.cancel_jobs_of(tmp_path)
     assert said.read_text().splitlines() == ["--signal=TERM --full 11 13", "11 13"]
-    assert "cancelling 2 job(s) of an earlier run" in capfd.readouterr().err
+    assert "cancelling 2 job(s) of an earlier run" in caplog.text

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from unetr_nnunet.experiments.study import Model, Study
-from unetr_nnunet.experiments.study_plans import complete_plans, planning_commands, read_plans, refuse_edited_plans
+from unetr_nnunet.experiments.study_plans import (
+    complete_plans,
+    planning_commands,
+    plans_if_made,
+    refuse_edited_plans,
+    refuse_impossible_trainings,
+)
 
 PLANS: dict[str, Any] = {
     "plans_name": "nnUNetPlans",
@@ -65,7 +71,7 @@ def test_what_a_kill_has_left_half_written_is_made_again(folders: Folders) -> No
     path.write_text(path.read_text()[:40])
     assert planning_commands(STUDY, folders.preprocessed, 2) == [EXTRACT, PLAN]
     path.write_text("[]")
-    assert read_plans(path) is None
+    assert plans_if_made(path) is None
 
 
 def test_plans_are_made_as_the_study_says(folders: Folders) -> None:
@@ -90,10 +96,17 @@ def test_the_options_of_plan_are_those_of_its_command(folders: Folders) -> None:
     from unetr_nnunet.cli.main import build_parser
 
     (folders.preprocessed / "dataset_fingerprint.json").write_text("{}")
-    how = {"Own": {"architecture": "modified", "size": "tiny", "gpu_memory": 8}}
-    study = Study(17, (Model("nnUNetTrainer", "Own"),), plans=how)
+    how = {
+        "architecture": "modified",
+        "size": "tiny",
+        "gpu_memory": 8,
+        "spacing": [2.5, 1, 1],
+        "patch_size": [32, 64, 64],
+    }
+    study = Study(17, (Model("nnUNetTrainer", "Own"),), plans={"Own": how})
     (command,) = planning_commands(study, folders.preprocessed, 1)
-    build_parser(command[1]).parse_args(command[2:])
+    arguments = build_parser(command[1]).parse_args(command[2:])
+    assert (arguments.spacing, arguments.patch_size, arguments.gpu_memory) == ([2.5, 1.0, 1.0], [32, 64, 64], 8.0)
 
 
 def test_configurations_are_added_once_and_a_copy_is_kept(folders: Folders) -> None:
@@ -172,3 +185,17 @@ def test_a_configuration_that_the_study_changes_is_told_from_edited_plans(folder
         folders.refuse(study(3))
     folders.write(PLANS)
     folders.refuse(study(2))  # planned again: the configuration will be added
+
+
+def test_a_cascade_is_refused_also_where_it_is_inherited(folders: Folders) -> None:
+    cascade = {"3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}}
+    folders.write({**PLANS, "configurations": PLANS["configurations"] | cascade})
+    own = {"own": {"inherits_from": "3d_cascade_fullres"}, "lost": {"inherits_from": "nowhere"}}
+    for name, expected in (
+        ("3d_cascade_fullres", "3d_cascade_fullres of nnUNetPlans needs the predictions of 3d_lowres"),
+        ("own", "own of nnUNetPlans needs the predictions of 3d_lowres"),
+        ("lost", r"no configuration nowhere \(which lost inherits from\)"),
+    ):
+        study = Study(17, (Model("nnUNetTrainer", configuration=name),), configurations=own)
+        with pytest.raises(ValueError, match=expected):
+            refuse_impossible_trainings(study, folders.preprocessed, 1)

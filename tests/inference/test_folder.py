@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from tests.inference.small_model import DATASET, plans, write_model
-from unetr_nnunet.inference.cases import Case, find_cases
+from unetr_nnunet.images.cases import Case, find_cases
 from unetr_nnunet.inference.folder import FailedCases, predict_cases
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.outputs import Outputs

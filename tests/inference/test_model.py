@@ -18,11 +18,11 @@ from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import nnUNet_Primus
 from tests.conftest import set_nnunet_folders
 from tests.inference.small_model import DATASET, PATCH, PLAIN, REGIONS, RESIDUAL, plans
 from tests.inference.stock_checkpoint import build, content, write_folder
-from tests.planning.monai_unetr import HEADS, WINDOW, make_unetr
+from tests.weights.monai_unetr import HEADS, WINDOW, make_unetr
 from unetr_nnunet.inference.model import Model, load_model
-from unetr_nnunet.planning.imported_model import write_model_folder
-from unetr_nnunet.planning.released_unetr import recognise
 from unetr_nnunet.trainers.factory import trainer_class
+from unetr_nnunet.weights.imported_model import write_model_folder
+from unetr_nnunet.weights.released_unetr import recognise
 
 FINAL = "checkpoint_final.pth"
 Plan = dict[str, Any]

@@ -7,11 +7,12 @@ import SimpleITK as sitk
 
 from tests.inference.small_model import DATASET, REGIONS, write_model
 from tests.inference.test_folder import write_ct
-from unetr_nnunet.inference.cases import Case, find_cases
+from unetr_nnunet.images.cases import Case, find_cases
+from unetr_nnunet.images.grid import Grid, place
+from unetr_nnunet.images.read import read_case
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.outputs import ExtraFailed, Outputs
 from unetr_nnunet.inference.predictor import Predictor
-from unetr_nnunet.inference.read_case import read_case
 from unetr_nnunet.inference.volumes_table import VolumesTable
 
 
@@ -56,6 +57,19 @@ def test_files_of_a_case_and_of_the_folder(model, case, tmp_path):
         assert (mean == "") == (not inside.any())
         if mean:
             assert float(mean) == pytest.approx(image[inside].mean(), abs=0.01)
+
+
+def test_notes_on_how_an_image_was_read_have_a_table_while_there_are_any(model, case, tmp_path):
+    folder = tmp_path / "out"
+    outputs = Outputs(folder, model, VolumesTable(folder / "volumes_part1of2.csv"))
+    images = read_case(case)
+    place(images[0], Grid.of(images[0]), ["read from a napkin"])
+    outputs.start(whole_folder=True)
+    predictor = Predictor([model])
+    outputs.predict(predictor, case, images, lambda done, total: None)()
+    assert (folder / "notes_part1of2.csv").read_text() == "case,note\nct,read from a napkin\n"
+    outputs.predict(predictor, case, read_case(case), lambda done, total: None)()
+    assert (folder / "notes_part1of2.csv").read_text() == "case,note\n"
 
 
 def test_probabilities_agree_with_the_mask(model, case, tmp_path):

@@ -17,9 +17,9 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 
 from benchmarks.real_ct import DEFAULT_DATA
 from tests.conftest import nnunet_command, set_nnunet_folders
-from tests.planning.monai_unetr import HEADS, WINDOW, in_layout, make_unetr
+from tests.weights.monai_unetr import HEADS, WINDOW, in_layout, make_unetr
 from unetr_nnunet.cli.main import main
-from unetr_nnunet.dataset_conversion.phantom.case import generate_case
+from unetr_nnunet.phantom.case import generate_case
 
 pytestmark = [
     pytest.mark.slow,

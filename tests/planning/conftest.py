@@ -87,7 +87,9 @@ def make_dataset(tmp_path, monkeypatch):
             "numTraining": cases,
             "file_ending": ".nii.gz",
             "overwrite_image_reader_writer": "NibabelIOWithReorient",
+            "converted_by": "unetr_nnunet",
         }
+        (raw / "conversion.json").touch()
         (raw / "dataset.json").write_text(json.dumps(content | dataset))
         preprocessed.mkdir(parents=True)
         fingerprint = {

@@ -1,9 +1,12 @@
-"""A whole study: plan, preprocess, train every fold, ensemble, predict the test set, report; stop it, it goes on.
+"""Run a whole study: plan, preprocess, train every fold, ensemble, predict the test set, report.
+
+Stop it whenever you like; the same command continues it. STUDY is a study file, or the name of one that comes with this
+package: btcv, phantom, demo.
 
 example:
   unetr_nnunet crossval -d 17 -tr nnUNetTrainerUNETR nnUNetTrainerUNETR_Modified nnUNetTrainer --folds 0 1 2 3 4
-  unetr_nnunet crossval studies/btcv.toml --download RawData.zip -o btcv_study --dry-run
-  unetr_nnunet crossval studies/btcv.toml --download RawData.zip -o btcv_study --executor slurm --jobs 8
+  unetr_nnunet crossval btcv --download RawData.zip -o btcv_study --dry-run
+  unetr_nnunet crossval btcv --download RawData.zip -o btcv_study --executor slurm --jobs 8
   unetr_nnunet crossval -o btcv_study --status
 
 FOLDER receives report.html, tables.md, best_model/ and best_model.zip (for `unetr_nnunet predict -m`), predictions/ of
@@ -15,54 +18,67 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unetr_nnunet.trainers.names import BASE_NAME
+
 if TYPE_CHECKING:
-    from unetr_nnunet.experiments.crossval import Settings
+    from unetr_nnunet.experiments.settings import Settings
     from unetr_nnunet.experiments.study import Study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("study", type=Path, nargs="?", metavar="STUDY.toml", help="a study as data, instead of -d -tr")
-    parser.add_argument("-o", "--output", type=Path, default=Path("study"), metavar="FOLDER", help="(study)")
-    parser.add_argument("--download", type=Path, metavar="FILE", help="the data set's download, if a study converts it")
-    models = parser.add_argument_group("models, where no STUDY.toml names them")
+    parser.add_argument(
+        "study", type=Path, nargs="?", metavar="STUDY", help="file or name of a study, instead of -d -tr"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("study"), metavar="FOLDER", help="of the study (default: study)"
+    )
+    parser.add_argument(
+        "--download", type=Path, metavar="FILE", help="the data set's download, if the study converts it"
+    )
+    models = parser.add_argument_group("models, unless a STUDY names them")
     models.add_argument("-d", "--dataset", type=int, metavar="ID", help="number of the data set")
-    models.add_argument("-tr", "--trainers", nargs="+", metavar="TRAINER", help="trainer names, nnU-Net's own too")
-    models.add_argument("-c", "--configuration", help="(3d_fullres)")
-    models.add_argument("-p", "--plans", help="(nnUNetPlans)")
-    models.add_argument("--folds", type=int, nargs="+", metavar="FOLD", help="(0 1 2 3 4)")
-    models.add_argument("--seeds", type=int, nargs="+", metavar="N", help="each of our trainers with each")
+    models.add_argument("-tr", "--trainers", nargs="+", metavar="TRAINER", help="trainer names, ours or nnU-Net's")
+    models.add_argument("-c", "--configuration", help="(default: 3d_fullres)")
+    models.add_argument("-p", "--plans", help="(default: nnUNetPlans)")
+    models.add_argument("--folds", type=int, nargs="+", metavar="FOLD", help="(default: 0 1 2 3 4)")
+    models.add_argument("--seeds", type=int, nargs="+", metavar="N", help="train each of our trainers with each seed")
     run = parser.add_argument_group("where and how")
-    run.add_argument("--executor", choices=("local", "slurm"), default="local", help="(local)")
-    run.add_argument("--jobs", type=int, default=20, metavar="N", help="jobs at once on a cluster (20)")
-    run.add_argument("--partition", help="of the cluster (its default)")
-    run.add_argument("--account", help="that the cluster charges (your default)")
-    run.add_argument("--device", choices=("cuda", "cpu"), help="(cuda where there is one, and on a cluster)")
-    run.add_argument("--gpus-per-training", type=int, default=1, metavar="N", help="one big training on several (1)")
-    run.add_argument("--cores", type=int, metavar="N", help="processor cores to use (all; 8 for a step on a cluster)")
-    run.add_argument("--keep-probabilities", action="store_true", help="do not remove them after ensembling")
-    run.add_argument("--dry-run", action="store_true", help="say what would run and what it takes")
+    run.add_argument("--executor", choices=("local", "slurm"), default="local", help="(default: local)")
+    run.add_argument("--jobs", type=int, default=20, metavar="N", help="jobs at once on a cluster (default: 20)")
+    run.add_argument("--partition", help="of the cluster (default: the cluster's)")
+    run.add_argument("--account", help="account to charge on the cluster (default: yours)")
+    run.add_argument("--device", choices=("cuda", "cpu"), help="(default: cuda if available, and on a cluster)")
+    run.add_argument(
+        "--gpus-per-training", type=int, default=1, metavar="N", help="share each training among N GPUs (default: 1)"
+    )
+    run.add_argument(
+        "--cores", type=int, metavar="N", help="processor cores to use (default: all; 8 for a step on a cluster)"
+    )
+    run.add_argument("--keep-probabilities", action="store_true", help="keep the probabilities after ensembling")
+    run.add_argument("--dry-run", action="store_true", help="check everything, say what would run and what it takes")
     run.add_argument("--status", action="store_true", help="say how far the study in FOLDER is")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run a study, or tell of one."""
+    """Run a study, or tell how far it is or what it takes."""
     from unetr_nnunet.experiments import crossval
-    from unetr_nnunet.experiments.study_start import check, results_folder
-    from unetr_nnunet.experiments.study_status import read_status
+    from unetr_nnunet.experiments.settings import read_settings
+    from unetr_nnunet.experiments.study import FILE, read_study
+    from unetr_nnunet.experiments.study_checks import check
 
     crossval.set_environment(Path("nnUNet_data"))
     folder = arguments.output.resolve()
     if arguments.status:
-        study, settings = _begun(folder)
+        settings = read_settings(folder)
         os.environ.update(settings.folders)
-        status = read_status(study, folder, results_folder(study))
+        status = crossval.status_of(read_study(folder / FILE), folder)
         print("\n".join(status.lines(settings.trainings_at_once)))
         return 0
     study = _study(arguments)
     settings = _settings(arguments, study)
     if arguments.dry_run:
-        check(study, folder)
+        check(study, settings, folder)
     measured = crossval.measure_trainings(study, folder, settings) if arguments.dry_run else {}
     print("\n".join(crossval.expectation(study, folder, settings, measured)), flush=True)
     if arguments.dry_run:
@@ -75,66 +91,51 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _begun(folder: Path) -> "tuple[Study, Settings]":
-    import json
-
-    from unetr_nnunet.experiments.crossval import Settings
-    from unetr_nnunet.experiments.study import FILE, read_json
-    from unetr_nnunet.experiments.study_step import SETTINGS
-
-    if not (folder / SETTINGS).is_file():
-        raise ValueError(f"{folder} holds no study: name its folder with -o")
-    return read_json(folder / FILE), Settings(**json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
-
-
 def _study(arguments: argparse.Namespace) -> "Study":
-    from unetr_nnunet.experiments.study import (
-        DEFAULT_CONFIGURATION,
-        DEFAULT_PLANS,
-        OUR_TRAINER,
-        Model,
-        Study,
-        read_study,
-        with_seeds,
-    )
+    from unetr_nnunet.experiments import study as studies
+    from unetr_nnunet.nnunet.plans_file import DEFAULT_PLANS
 
     if arguments.study is None:
         if arguments.dataset is None or not arguments.trainers:
-            raise ValueError("no study: name a STUDY.toml, or a data set and trainers with -d and -tr")
-        trainers = with_seeds(arguments.trainers, arguments.seeds or ())
+            raise ValueError("no study: name a STUDY, or a data set and trainers with -d and -tr")
+        trainers = studies.with_seeds(arguments.trainers, arguments.seeds or ())
         if arguments.seeds and trainers == arguments.trainers:
-            raise ValueError(f"--seeds: only our trainers ({OUR_TRAINER}...) have seeds, and none is named")
-        plans, configuration = arguments.plans or DEFAULT_PLANS, arguments.configuration or DEFAULT_CONFIGURATION
-        models = tuple(Model(trainer, plans, configuration) for trainer in trainers)
-        return Study(arguments.dataset, models, tuple(arguments.folds or (0, 1, 2, 3, 4)))
+            raise ValueError(f"--seeds: only our trainers ({BASE_NAME}...) have seeds, and none is named")
+        plans = arguments.plans or DEFAULT_PLANS
+        configuration = arguments.configuration or studies.DEFAULT_CONFIGURATION
+        models = tuple(studies.Model(trainer, plans, configuration) for trainer in trainers)
+        return studies.Study(arguments.dataset, models, tuple(arguments.folds or studies.FIVE_FOLDS))
     given = (arguments.trainers, arguments.dataset, arguments.folds, arguments.seeds)
-    if any(each is not None for each in (*given, arguments.configuration, arguments.plans)):
+    if any(option is not None for option in (*given, arguments.configuration, arguments.plans)):
         raise ValueError(f"{arguments.study} says what is trained: leave out -d, -tr, -c, -p, --folds and --seeds")
-    from unetr_nnunet.experiments.study_step import DOWNLOAD
+    return _study_of_file(arguments)
 
-    study = read_study(arguments.study)
-    wants = any(DOWNLOAD in word for words in study.data for word in words)
-    if wants and arguments.download is None and not _is_there(study.dataset):
+
+def _study_of_file(arguments: argparse.Namespace) -> "Study":
+    from unetr_nnunet.experiments.steps import DOWNLOAD
+    from unetr_nnunet.experiments.study_file import find_study, read_study_file
+    from unetr_nnunet.nnunet.folders import dataset_if_there
+
+    study = read_study_file(find_study(arguments.study))
+    converts = any(DOWNLOAD in word for command in study.data for word in command)
+    if converts and arguments.download is None and dataset_if_there(study.dataset) is None:
         raise ValueError(f"{arguments.study} converts a download: name it with --download")
     if arguments.download is not None and not arguments.download.exists():
         raise FileNotFoundError(f"--download {arguments.download}: there is no such file or folder")
     return study
 
 
-def _is_there(dataset: int) -> bool:
-    return any(Path(os.environ["nnUNet_raw"]).glob(f"Dataset{dataset:03d}_*/dataset.json"))
-
-
 def _settings(arguments: argparse.Namespace, study: "Study") -> "Settings":
     from unetr_nnunet.experiments import slurm
-    from unetr_nnunet.experiments.crossval import Settings, retries
+    from unetr_nnunet.experiments.resources import retries
+    from unetr_nnunet.experiments.settings import Settings
     from unetr_nnunet.nnunet_hook.environment import FOLDERS
 
     if min(arguments.gpus_per_training, arguments.jobs, arguments.cores or 1) < 1:
-        raise ValueError("--gpus-per-training, --jobs and --cores are 1 at least")
+        raise ValueError("--gpus-per-training, --jobs and --cores must be at least 1")
     local = arguments.executor == "local"
     if local and (arguments.partition or arguments.account):
-        raise ValueError("--partition and --account are a cluster's: add --executor slurm")
+        raise ValueError("--partition and --account are for a cluster: add --executor slurm")
     gpus = _gpus() if local and arguments.device != "cpu" else 0
     device = arguments.device or ("cuda" if gpus or not local else "cpu")
     if local and device == "cuda" and gpus < arguments.gpus_per_training:

@@ -7,15 +7,17 @@ example:
 
 import argparse
 
+from unetr_nnunet.trainers.names import BASE_NAME
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--trainer", default="nnUNetTrainerUNETR", help="trainer name to look up as nnU-Net does")
+    parser.add_argument("--trainer", default=BASE_NAME, help="trainer name to look up as nnU-Net does")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one line per check; 1 where something is broken."""
-    from unetr_nnunet.nnunet_hook.doctor import diagnose
+    from unetr_nnunet.doctor import diagnose
 
     broken = 0
     for finding in diagnose(arguments.trainer):

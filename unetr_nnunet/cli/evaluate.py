@@ -4,7 +4,8 @@ example:
   unetr_nnunet evaluate predictions/ nnUNet_raw/Dataset017_BTCV/labelsTr
   unetr_nnunet evaluate predictions/ nnUNet_raw/Dataset017_BTCV/labelsTr --protocol all
 
-Files (.nii.gz, .nii, .nrrd, .mha) are joined by name, or by the four digits at its end (BTCV_0061 with label0061).
+Files (.nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd) are joined by name; BTCV's own names also by their number (BTCV_0061
+with label0061).
 Organs are those of the dataset.json in PREDICTIONS or beside LABELS, else the 13 of BTCV. Both files of a case must
 lie on the same grid, or give --resample. Writes metrics.csv and metrics.json, and summary.json in nnU-Net's layout
 where nnU-Net wrote none; prints tables. With --protocol all there is a metrics_PROTOCOL file for each further protocol,
@@ -16,11 +17,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from unetr_nnunet.evaluation.absent_organs import RULES
-from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from unetr_nnunet.evaluation.tolerances import DEFAULT_TOLERANCE, TOLERANCES
+from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, DEFAULT_TOLERANCE, PROTOCOLS, RULES, TOLERANCES
+
+if TYPE_CHECKING:
+    from unetr_nnunet.evaluation.figures import Evaluation
 
 ALL = "all"
 
@@ -88,14 +90,15 @@ def run(arguments: argparse.Namespace) -> int:
     return _report_problems(evaluations[0])
 
 
-def _write(evaluations: list[dict[str, Any]], output: Path) -> list[Path]:
+def _write(evaluations: "list[Evaluation]", output: Path) -> list[Path]:
     from unetr_nnunet.atomic import atomic_path
+    from unetr_nnunet.evaluation.metrics_file import write_csv, write_json
     from unetr_nnunet.evaluation.nnunet_summary import offer_nnunet_summary
-    from unetr_nnunet.evaluation.tables import format_protocols, write_csv, write_json
+    from unetr_nnunet.evaluation.tables import format_protocols
 
     written = []
     for index, evaluation in enumerate(evaluations):
-        stem = f"metrics_{evaluation['protocol']['name']}" if index else "metrics"
+        stem = f"metrics_{evaluation.protocol.name}" if index else "metrics"
         written += [output / f"{stem}.csv", output / f"{stem}.json"]
         write_csv(evaluation, written[-2])
         write_json(evaluation, written[-1])
@@ -108,13 +111,13 @@ def _write(evaluations: list[dict[str, Any]], output: Path) -> list[Path]:
     return written
 
 
-def _report_problems(evaluation: dict[str, Any]) -> int:
-    for case, words in evaluation["resampled"].items():
-        print(f"resampled {case}: {words}", file=sys.stderr)
+def _report_problems(evaluation: "Evaluation") -> int:
+    for case, how in evaluation.resampled.items():
+        print(f"resampled {case}: {how}", file=sys.stderr)
     problems = [
-        *(f"refused {case}: {reason}" for case, reason in evaluation["refused"].items()),
-        *(f"missing: no prediction for the label {stem}" for stem in evaluation["without_prediction"]),
-        *(f"extra: no label for the prediction {stem}" for stem in evaluation["without_label"]),
+        *(f"refused {case}: {reason}" for case, reason in evaluation.refused.items()),
+        *(f"missing: no prediction for the label {stem}" for stem in evaluation.without_prediction),
+        *(f"extra: no label for the prediction {stem}" for stem in evaluation.without_label),
     ]
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -16,8 +16,10 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from unetr_nnunet.trainers.names import BASE_NAME
+
 if TYPE_CHECKING:
-    from unetr_nnunet.planning.released_unetr import ReleasedUNETR
+    from unetr_nnunet.weights.released_unetr import ReleasedUNETR
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Import, and print what was found and the command that comes next."""
-    from unetr_nnunet.planning.checkpoint_file import read_state_dict
-    from unetr_nnunet.planning.imported_model import check_absent, model_folder, write_model_folder
-    from unetr_nnunet.planning.released_unetr import recognise
-    from unetr_nnunet.planning.training_start import write_training_start
+    from unetr_nnunet.weights.checkpoint_file import read_state_dict
+    from unetr_nnunet.weights.imported_model import check_absent, imported_folder, write_model_folder
+    from unetr_nnunet.weights.released_unetr import recognise
+    from unetr_nnunet.weights.training_start import write_training_start
 
     source, output = str(arguments.file), arguments.output
-    check_absent(output if arguments.plans else model_folder(output), arguments.overwrite)
+    check_absent(output if arguments.plans else imported_folder(output), arguments.overwrite)
     released = recognise(read_state_dict(arguments.file), source, heads=arguments.heads, window=arguments.window)
     print(f"{source}: {_describe(released)}")
     if arguments.plans is None:
@@ -70,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(
         f'\nnext:\n  eval "$(unetr_nnunet env)"\n  nnUNetv2_train {start.dataset_name} {arguments.configuration} 0 '
-        f"-tr nnUNetTrainerUNETR -p {start.plans_file.stem} -pretrained_weights {quote(str(start.weights))}"
+        f"-tr {BASE_NAME} -p {start.plans_file.stem} -pretrained_weights {quote(str(start.weights))}"
     )
     return 0
 

@@ -5,11 +5,13 @@ Nothing heavy is imported before a command is chosen, so that ``--help`` answers
 """
 
 import argparse
+import contextlib
 import importlib
 import io
+import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from unetr_nnunet import __version__
 
@@ -67,21 +69,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the words after the program's name; ``sys.argv`` where None.
+        argv: the arguments after the program's name; ``sys.argv`` if None.
 
     Returns:
         0 done, 1 the work failed or found problems, 130 interrupted. argparse itself exits with 2 on wrong usage.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr: a file name that is no UTF-8 ends nothing
         sys.stdout.reconfigure(errors="backslashreplace")
-    words = list(sys.argv[1:] if argv is None else argv)
-    command = words[0] if words and words[0] in COMMANDS else None
+    given = list(sys.argv[1:] if argv is None else argv)
+    command = given[0] if given and given[0] in COMMANDS else None
     if command is None:
-        build_parser(None).parse_args(words)
+        build_parser(None).parse_args(given)
         return 2
-    arguments = build_parser(command).parse_args(words[1:])
+    arguments = build_parser(command).parse_args(given[1:])
     try:
-        return int(arguments.run(arguments))
+        with _log_to_stderr():
+            return int(arguments.run(arguments))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -93,6 +96,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = "" if expected else f"unexpected {type(error).__name__}: "
         print(f"error: {name}{error}" + ("" if expected else " (--debug shows where)"), file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Print what the rooms log as plain lines on stderr while a command runs."""
+    logger, handler = logging.getLogger("unetr_nnunet"), logging.StreamHandler()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the data set."""
-    from unetr_nnunet.dataset_conversion.phantom import write_phantom
+    from unetr_nnunet.phantom import write_phantom
 
     download = write_phantom(
         arguments.out,

@@ -77,7 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan, write the plans file, say what was planned and which commands come next."""
     from tqdm import tqdm
 
+    from unetr_nnunet.dataset_conversion.check_raw import check_dataset_to_plan
     from unetr_nnunet.planning.planner import UNETRPlanner
+
+    check_dataset_to_plan(arguments.dataset_id)
 
     with tqdm(desc="predicting memory", unit=" steps", leave=False, disable=None) as bar:
         planner = UNETRPlanner(

@@ -16,8 +16,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT
+
 if TYPE_CHECKING:
-    from unetr_nnunet.inference.cases import Case
+    from unetr_nnunet.images.cases import Case
     from unetr_nnunet.inference.model_set import ModelSet
     from unetr_nnunet.inference.outputs import Outputs, Preview
     from unetr_nnunet.inference.predictor import Predictor
@@ -41,9 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("-tr", "--trainer", default="nnUNetTrainer", help="trainer name (nnUNetTrainer)")
     model.add_argument("-p", "--plans", default="nnUNetPlans", help="plans identifier (nnUNetPlans)")
     model.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (all that are trained)")
-    model.add_argument("-chk", "--checkpoint", default="checkpoint_final.pth", help="(checkpoint_final.pth)")
+    model.add_argument("-chk", "--checkpoint", default=FINAL_CHECKPOINT, help=f"({FINAL_CHECKPOINT})")
     model.add_argument(
         "--trust-checkpoint", action="store_true", help="load checkpoints that can run code; of your own only"
+    )
+    parser.add_argument(
+        "--assume-orientation",
+        type=_orientation,
+        metavar="CODE",
+        help="such as RAS: of NIfTI files whose header does not tell theirs (they are refused)",
     )
     parser.add_argument("--exact", action="store_true", help="nnUNetv2_predict's own label map, slower")
     parser.add_argument("--device", help="cpu, cuda (every GPU there is) or such as cuda:1 (cuda where there is one)")
@@ -66,16 +74,23 @@ def _part(text: str) -> tuple[int, int]:
     return number, count
 
 
+def _orientation(text: str) -> str:
+    from unetr_nnunet.images.orientation import refuse_wrong_code
+
+    try:
+        refuse_wrong_code(text.upper())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text.upper()
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and name what failed."""
-    import logging
     import time
     from contextlib import ExitStack
 
-    import SimpleITK as sitk
-
     from unetr_nnunet.folder_lock import folder_lock
-    from unetr_nnunet.inference.cases import find_cases
+    from unetr_nnunet.images.cases import find_cases
     from unetr_nnunet.inference.folder import FailedCases, predict_cases
     from unetr_nnunet.inference.model_set import ModelSet, read_model_set
     from unetr_nnunet.inference.model_zip import model_folder
@@ -83,8 +98,6 @@ def run(arguments: argparse.Namespace) -> int:
     from unetr_nnunet.inference.outputs import Outputs
     from unetr_nnunet.inference.volumes_table import VolumesTable
 
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of a file is said by us, in one line
-    logging.getLogger("nibabel.global").setLevel(logging.ERROR)
     output, (number, count) = arguments.output, arguments.part
     part = f"{number}of{count}" if count > 1 else ""
     suffix = f"_part{part}" if part else ""
@@ -119,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
         start = time.monotonic()
         failed = FailedCases(output / f"failed{suffix}.csv")
         with _Progress(todo) as report:
-            predict_cases(todo, predictors, outputs, failed, report)
+            predict_cases(todo, predictors, outputs, failed, report, arguments.assume_orientation)
     if len(todo) > len(failed.rows):
         _write_costs(output / f"costs{suffix}.json", (time.monotonic() - start) / len(todo), predictors)
     for name, _, reason in failed.rows:
@@ -146,7 +159,7 @@ def _write_costs(path: Path, seconds_per_case: float, predictors: "list[Predicto
 
 
 def _models(arguments: argparse.Namespace) -> list[Path]:
-    from unetr_nnunet.inference.model_folder import find_model_folder
+    from unetr_nnunet.nnunet.folders import find_model_folder
 
     if arguments.model:
         return list(arguments.model)
@@ -186,7 +199,7 @@ def _predictor(arguments: argparse.Namespace, sets: "list[ModelSet]", device: st
 def _preview(is_ct: bool) -> "Preview":
     from functools import partial
 
-    from unetr_nnunet.evaluation.overlay import draw_overlay
+    from unetr_nnunet.images.overlay import draw_overlay
 
     return draw_overlay if is_ct else partial(draw_overlay, window=None)
 

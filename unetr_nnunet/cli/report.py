@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the models, write the page."""
-    from unetr_nnunet.evaluation.report.page import write_report
+    from unetr_nnunet.report.page import write_report
 
     _refuse_wrong_usage(arguments)
     models, problems = _read(arguments)

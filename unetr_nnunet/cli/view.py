@@ -4,10 +4,10 @@ example:
   unetr_nnunet view nnUNet_raw/Dataset017_BTCV/imagesTs --masks predictions --labels nnUNet_raw/Dataset017_BTCV/labelsTs
   unetr_nnunet view ct.nii.gz --masks ct_mask.nii.gz
 
-CT is a file (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd), a folder of them, or a tree of DICOM series. Label maps
-(.nii.gz, .nii, .nrrd, .mha) belong to the CT of the same name, with or without _0000, or of the same four digits at
-its end. Open the printed address; only who has it can see the images, and only on this machine. From another one:
-ssh -L PORT:127.0.0.1:PORT. Nothing is written, and nothing leaves the machine. Ctrl-C ends it.
+CT is a file (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd), a folder of them, or a tree of DICOM series. Label maps, in the
+same formats, belong to the CT of the same name, with or without _0000; BTCV's own names (img0061, label0061, BTCV_0061)
+also by their number. Open the printed address; only who has it can see the images, and only on this machine. From
+another one: ssh -L PORT:127.0.0.1:PORT. Nothing is written, and nothing leaves the machine. Ctrl-C ends it.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unetr_nnunet.evaluation.viewer.study import Scan
-    from unetr_nnunet.inference.cases import Case
+    from unetr_nnunet.images.cases import Case
+    from unetr_nnunet.viewer.scans import Scan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,17 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    import logging
+    from unetr_nnunet.images.cases import find_cases
+    from unetr_nnunet.viewer.confinement import GivenPaths
+    from unetr_nnunet.viewer.scans import ViewedScans, make_layers
+    from unetr_nnunet.viewer.server import ViewerServer
 
-    import SimpleITK as sitk
-
-    from unetr_nnunet.evaluation.viewer.confinement import GivenPaths
-    from unetr_nnunet.evaluation.viewer.server import ViewerServer
-    from unetr_nnunet.evaluation.viewer.study import Study, make_layers
-    from unetr_nnunet.inference.cases import find_cases
-
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters of a file is said by us, in one line
-    logging.getLogger("nibabel.global").setLevel(logging.ERROR)
     cases, words = find_cases(arguments.ct, 1)
     scans = [_scan(case) for case in cases]
     layers = make_layers(arguments.masks, arguments.labels, [scan.name for scan in scans])
@@ -52,14 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
     print(*words, sep="\n", end="\n" if words else "")
     given = [arguments.ct, *arguments.masks, *([arguments.labels] if arguments.labels else [])]
     beside = [path.parent for path in given if path.is_file()]  # other slices of a series, a header's voxels
-    with ViewerServer(Study(scans, layers, GivenPaths([*given, *beside])), arguments.port) as server:
+    with ViewerServer(ViewedScans(scans, layers, GivenPaths([*given, *beside])), arguments.port) as server:
         print(f"\n{server.url}\n\nOpen this address in a browser. Ctrl-C ends.", flush=True)
         server.serve_forever()
     return 0
 
 
 def _scan(case: "Case") -> "Scan":
-    from unetr_nnunet.evaluation.viewer.study import Scan
-    from unetr_nnunet.inference.read_case import read_case
+    from unetr_nnunet.images.read import read_case
+    from unetr_nnunet.viewer.scans import Scan
 
     return Scan(case.name, case.channels[0], lambda: read_case(case)[0])

@@ -1,1 +1,1 @@
-"""One file per data source; writes nnU-Net's raw format. No torch."""
+"""Convert downloads to nnU-Net's raw format, and check raw data sets that others made. No torch."""

@@ -1,20 +1,20 @@
-"""The cases of a download: what was found, what a split takes of it, and what is wrong with each case."""
+"""Cases of a download: which a split uses, and a check of every file of a case."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unetr_nnunet.dataset_conversion import image_checks
 from unetr_nnunet.dataset_conversion.image_checks import Volume
 from unetr_nnunet.dataset_conversion.label_layers import LabelLayer
 from unetr_nnunet.dataset_conversion.problems import Problem
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
-from unetr_nnunet.nifti_stream import DamagedFileError
+from unetr_nnunet.images.compressed import DamagedFileError
 from unetr_nnunet.organs import ORGAN_NAMES
 
 
 @dataclass(frozen=True)
-class Case:
-    """An image and its label files; none for a case without labels."""
+class SourceCase:
+    """An image of a download and its label files; none for a case without labels."""
 
     image: SourceFile
     labels: tuple[LabelLayer, ...] = ()
@@ -36,32 +36,28 @@ class Selection:
     """
 
     split_name: str
-    training: dict[str, Case]
-    test: dict[str, Case]
+    training: dict[str, SourceCase]
+    test: dict[str, SourceCase]
     folds: tuple[dict[str, list[str]], ...] = ()
     left_out: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     case_problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def cases(self) -> dict[str, Case]:
+    def cases(self) -> dict[str, SourceCase]:
         """Return training and test cases together."""
         return self.training | self.test
 
     def without(self, bad: Collection[str]) -> "Selection":
-        """Return the selection without some cases."""
+        """Return the selection without some cases, and without folds that have lost all their cases of one kind."""
         folds = [
             {part: [name for name in names if name not in bad] for part, names in fold.items()} for fold in self.folds
         ]
-        return Selection(
-            self.split_name,
-            {name: case for name, case in self.training.items() if name not in bad},
-            {name: case for name, case in self.test.items() if name not in bad},
-            tuple(fold for fold in folds if all(fold.values())),
-            self.left_out,
-            self.problems,
-            self.case_problems,
-            self.notes,
+        return replace(
+            self,
+            training={name: case for name, case in self.training.items() if name not in bad},
+            test={name: case for name, case in self.test.items() if name not in bad},
+            folds=tuple(fold for fold in folds if all(fold.values())),
         )
 
 
@@ -71,10 +67,11 @@ class CheckedCase:
 
     Attributes:
         problems: why it cannot be converted.
-        range_problems: that its values look like no Hounsfield units.
-        image: the image; None where a problem was found.
+        range_problems: that its values do not look like Hounsfield units.
+        image: the image; None if there are problems.
         rewrite_reasons: why its label map cannot be taken over byte by byte.
         absent: names of the organs that do not occur; empty without labels.
+        notes: what was mended to understand its geometry.
     """
 
     problems: tuple[Problem, ...]
@@ -82,39 +79,59 @@ class CheckedCase:
     image: Volume | None = None
     rewrite_reasons: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def check_case(case: Case, undrawn: Collection[int] = ()) -> CheckedCase:
+def check_case(case: SourceCase, undrawn: Collection[int] = (), assumed_orientation: str | None = None) -> CheckedCase:
     """Read every file of a case to its end and compare the files with each other.
 
     Args:
         case: the case.
         undrawn: ids of the organs that the data set does not draw; they are not reported as absent.
+        assumed_orientation: of files that do not tell their own; None refuses them.
     """
-    image, problems = _read(image_checks.read_image, case.image)
-    range_problems = []
+    image, problems = _read(image_checks.read_image, case.image, assumed_orientation)
+    range_problems, notes = [], []
     if image is not None:
+        notes += _notes(case.image, image)
         problems += image_checks.finite_problems(case.image, image)
         range_problems = [] if problems else image_checks.hounsfield_problems(case.image, image)
     reasons: list[str] = []
     present: set[int] = set()
     label_problems: list[Problem] = []
     for layer in case.labels:
-        label, layer_problems = _check_layer(layer, image)
+        label, layer_problems = _check_layer(layer, image, assumed_orientation)
         label_problems += layer_problems
         if label is not None and image is not None:
             reasons += image_checks.rewrite_reasons(label, image)
+            notes += _notes(layer.file, label)
             present |= {layer.values[value] for value in label.values if value in layer.values}
     problems += _summed_up(label_problems)
     if problems or image is None:
         return CheckedCase(tuple(problems), tuple(range_problems))
     expected = [organ for organ in ORGAN_NAMES if organ not in undrawn] if case.labels else []
     absent = tuple(ORGAN_NAMES[organ] for organ in expected if organ not in present)
-    return CheckedCase((), tuple(range_problems), image, tuple(dict.fromkeys(reasons)), absent)
+    return CheckedCase((), tuple(range_problems), image, tuple(dict.fromkeys(reasons)), absent, tuple(notes))
 
 
-def _check_layer(layer: LabelLayer, image: Volume | None) -> tuple[Volume | None, list[Problem]]:
-    label, problems = _read(image_checks.read_label, layer.file)
+def _notes(file: SourceFile, volume: Volume) -> list[str]:
+    return [f"{file.name}: {note}" for note in volume.geometry()[1]]
+
+
+def check_channel(file: SourceFile, image: Volume | None, assumed_orientation: str | None = None) -> list[Problem]:
+    """Check a further channel of a case, and compare it with the first, where that could be read."""
+    channel, problems = _read(image_checks.read_image, file, assumed_orientation)
+    if channel is not None:
+        problems += image_checks.finite_problems(file, channel)
+        if image is not None:
+            problems += image_checks.pair_problems(file, channel, image)
+    return problems
+
+
+def _check_layer(
+    layer: LabelLayer, image: Volume | None, assumed_orientation: str | None
+) -> tuple[Volume | None, list[Problem]]:
+    label, problems = _read(image_checks.read_label, layer.file, assumed_orientation)
     if label is not None:
         problems += image_checks.label_value_problems(layer.file, label, highest=layer.highest)
         if image is not None:
@@ -123,7 +140,7 @@ def _check_layer(layer: LabelLayer, image: Volume | None) -> tuple[Volume | None
 
 
 def _summed_up(problems: list[Problem]) -> list[Problem]:
-    """Return the problems; of a case whose many label files all have one, the first stands for all."""
+    """Return the problems; where several label files of a case have one, only the first, with their number."""
     files = {problem.file for problem in problems}
     if len(files) < 2:
         return problems
@@ -132,10 +149,12 @@ def _summed_up(problems: list[Problem]) -> list[Problem]:
     return [Problem(first.file, more, first.remedy)]
 
 
-def _read(reader: Callable[[SourceFile], Volume], file: SourceFile) -> tuple[Volume | None, list[Problem]]:
+def _read(
+    reader: Callable[[SourceFile], Volume], file: SourceFile, assumed_orientation: str | None
+) -> tuple[Volume | None, list[Problem]]:
     """Return the volume, None where the file is damaged or its geometry unusable, and the problems."""
     try:
-        volume = reader(file)
+        volume = replace(reader(file), assumed_orientation=assumed_orientation)
     except DamagedFileError as error:
         return None, [Problem(file.name, str(error), image_checks.AGAIN)]
     problems = image_checks.geometry_problems(file, volume)

@@ -1,10 +1,9 @@
-"""From the download of any of our data sets to nnU-Net's raw format. Every file is checked before anything is written.
+"""Convert a download to nnU-Net's raw format. Every file is checked before anything is written.
 
-What differs between the data sets, layout, labels and splits, is a ``DataSet`` and a function that finds the cases.
+What differs between the data sets, layout, labels and splits, is data: see ``DataSet`` and ``sources``.
 """
 
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,39 +14,14 @@ from tqdm.contrib.concurrent import thread_map
 from unetr_nnunet import __version__
 from unetr_nnunet.dataset_conversion import raw_dataset
 from unetr_nnunet.dataset_conversion.cases import CheckedCase, Selection, check_case
-from unetr_nnunet.dataset_conversion.problems import Problem, ProblemsFoundError
+from unetr_nnunet.dataset_conversion.data_set import DataSet
+from unetr_nnunet.dataset_conversion.problems import ProblemsFoundError
 from unetr_nnunet.dataset_conversion.raw_dataset import LabelRewrite, LinkMode, PlannedFile
 from unetr_nnunet.dataset_conversion.source_files import SourceFile, open_source
+from unetr_nnunet.dataset_conversion.splits import Split
 from unetr_nnunet.organs import BACKGROUND, ORGAN_NAMES
 
 FILE_ENDING = ".nii.gz"
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """What is known of a data set beforehand.
-
-    Attributes:
-        command: its word on the command line.
-        title: for ``dataset.json``.
-        description: likewise.
-        reference: where it comes from.
-        licence: in words.
-        undrawn: ids of the organs that nobody has drawn in it.
-        every_case_counts: whether each case must pass every check, as where published splits name them. Otherwise bad
-            cases can be left out, and values that look like no Hounsfield units are only reported, unless most cases
-            have such: in a large data set of crops a few show no air or no bone.
-        table_files: names of the files beside the images that say which cases there are.
-    """
-
-    command: str
-    title: str
-    description: str
-    reference: str
-    licence: str
-    undrawn: tuple[int, ...] = ()
-    every_case_counts: bool = False
-    table_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +31,8 @@ class Conversion:
     Attributes:
         source: the downloaded zip or the folder it was extracted to.
         raw_root: the ``nnUNet_raw`` folder.
+        data_set: what the source is.
+        split: which cases train and which are held out.
         dataset_id: 1..999.
         name: the part after ``DatasetXXX_``.
         link: "auto" hard-links where it can, "hard" insists on it, "copy" never does.
@@ -68,6 +44,8 @@ class Conversion:
 
     source: Path
     raw_root: Path
+    data_set: DataSet
+    split: Split
     _: KW_ONLY
     dataset_id: int
     name: str
@@ -133,11 +111,7 @@ class ConversionReport:
     continued: bool = False
 
 
-Select = Callable[[list[SourceFile]], Selection]
-"""Finds the cases among the files of a source, and those that the split takes."""
-
-
-def convert(conversion: Conversion, data_set: DataSet, select: Select) -> ConversionReport:
+def convert(conversion: Conversion) -> ConversionReport:
     """Check the whole source, then write the data set.
 
     Raises:
@@ -145,15 +119,16 @@ def convert(conversion: Conversion, data_set: DataSet, select: Select) -> Conver
         ValueError: the source is another data set, or an argument does not fit it.
         OSError: the target exists, the disk is full, or a file cannot be read or written.
     """
-    folder = conversion.folder
+    folder, data_set = conversion.folder, conversion.data_set
     _refuse_overlap(conversion.source, folder)
     raw_dataset.check_dataset_id(conversion.raw_root, folder.name)
     with open_source(conversion.source, data_set.table_files) as files:
-        selection = select(_outside(files, conversion.source, folder))
+        outside = _outside(files, conversion.source, folder)
+        selection = conversion.split.select(data_set.find(conversion.source, outside))
         settings = {"folder": folder.name, "splits": list(selection.folds)}
         identity = raw_dataset.plan_identity(settings, _plan_files(selection, {}))
         continued = raw_dataset.check_target(folder, identity, conversion.overwrite)
-        checked = _check_cases(selection, data_set, conversion)
+        checked = _check_cases(selection, conversion)
         skipped = [*selection.case_problems, *(problem for result in checked.values() for problem in result.problems)]
         selection = selection.without([name for name, result in checked.items() if result.problems])
         if not selection.training:
@@ -195,9 +170,9 @@ def _outside(files: list[SourceFile], source: Path, folder: Path) -> list[Source
     return [file for file in files if file.path is None or target not in file.path.resolve().parents]
 
 
-def _check_cases(selection: Selection, data_set: DataSet, conversion: Conversion) -> dict[str, CheckedCase]:
+def _check_cases(selection: Selection, conversion: Conversion) -> dict[str, CheckedCase]:
     """Check every case, and raise all problems together, unless bad cases are to be left out."""
-    cases = selection.cases()
+    cases, data_set = selection.cases(), conversion.data_set
     check = partial(check_case, undrawn=data_set.undrawn)
     bar = {"desc": "checking", "unit": "case", "disable": None}
     results = list(thread_map(check, cases.values(), max_workers=conversion.workers, **bar))
@@ -237,6 +212,7 @@ def _plan_files(selection: Selection, checked: dict[str, CheckedCase]) -> list[P
 def _report(folder: Path, selection: Selection, data_set: DataSet, checked: dict[str, CheckedCase]) -> ConversionReport:
     used = {name: checked[name] for name in selection.cases()}
     odd = [f"{problem.file}: {problem.fact}" for result in used.values() for problem in result.range_problems]
+    mended = [note for result in used.values() for note in result.notes]
     return ConversionReport(
         folder=folder,
         split_name=selection.split_name,
@@ -248,7 +224,7 @@ def _report(folder: Path, selection: Selection, data_set: DataSet, checked: dict
         undrawn_organs=[ORGAN_NAMES[organ] for organ in data_set.undrawn],
         absent_organs={name: list(result.absent) for name, result in used.items() if result.absent},
         rewritten={name: list(result.rewrite_reasons) for name, result in used.items() if result.rewrite_reasons},
-        notes=[*selection.notes, *odd],
+        notes=[*selection.notes, *odd, *mended],
     )
 
 
@@ -290,17 +266,3 @@ def _conversion_json(conversion: Conversion, identity: str, report: ConversionRe
         "skipped": report.skipped,
         "notes": report.notes,
     }
-
-
-def no_case(source: Path, files: Sequence[SourceFile], title: str, wanted: str) -> ValueError:
-    """Return the error for a source in which no case was found; it names archives that lie there unopened."""
-    archives = sorted(path.name for path in source.glob("*.zip")) if source.is_dir() else []
-    hint = f"; it holds {', '.join(archives[:3])}, which may be given instead" if archives else ""
-    return ValueError(f"{source} holds no {title} case ({len(files)} NIfTI files{hint}): give {wanted}")
-
-
-def problem_of_missing(names: Sequence[str], where: str, expected: int) -> Problem:
-    """Return one line for all the cases that a download should hold and does not."""
-    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    fact = f"names {expected} cases, of which {len(names)} are not there ({listed})"
-    return Problem(where, fact, "complete the download")

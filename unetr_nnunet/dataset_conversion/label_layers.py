@@ -1,7 +1,7 @@
-"""From the labels of a data set to the 13 organs of BTCV: which value means which organ, and the merged label map.
+"""Map the labels of a data set to the 13 organs of BTCV, and merge several label files into one label map.
 
-A data set comes with one label map for each case, or with one file for each organ; both are layers here. Structures
-that are none of the 13 become background.
+A data set has one label map for each case, or one file for each organ; both are layers here. Structures that are not
+among the 13 become background.
 """
 
 import math
@@ -9,14 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import numpy.typing as npt
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.dataset_conversion.image_checks import Volume, scaled
+from unetr_nnunet.dataset_conversion.image_checks import Volume
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
-from unetr_nnunet.nifti_stream import open_nifti
+from unetr_nnunet.images.nifti import open_nifti, write_nifti
 from unetr_nnunet.organs import BACKGROUND, ORGAN_NAMES, find_organ
 
 BTCV_VALUES: dict[int, int] = {value: value for value in (BACKGROUND, *ORGAN_NAMES)}
@@ -29,7 +28,7 @@ class LabelLayer:
 
     Attributes:
         file: the label map.
-        values: organ id of each value that the file may hold; 0 for what is none of the 13 organs.
+        values: organ id of every value that the file may hold; 0 for structures that are not among the 13 organs.
     """
 
     file: SourceFile
@@ -75,9 +74,8 @@ def write_label_map(layers: Sequence[LabelLayer], image: Volume, target: Path) -
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
-    label = nibabel.Nifti1Image(flat.reshape(image.shape, order="F"), image.affine, header)
     with atomic_path(target) as temporary:
-        nibabel.save(label, temporary)
+        write_nifti(flat.reshape(image.shape[::-1]), image.header.get_best_affine(), temporary, header)
 
 
 def _add(layer: LabelLayer, flat: npt.NDArray[np.uint8]) -> None:
@@ -85,9 +83,8 @@ def _add(layer: LabelLayer, flat: npt.NDArray[np.uint8]) -> None:
     organs = np.zeros(256, np.uint8)
     organs[list(layer.values)] = list(layer.values.values())
     with layer.file.open() as stream:
-        header, chunks = open_nifti(stream)
         position = 0
-        for chunk in scaled(chunks, header):
+        for chunk in open_nifti(stream).values():
             found = organs[chunk.astype(np.uint8)]
             part = flat[position : position + chunk.size]
             np.copyto(part, found, where=found != BACKGROUND)

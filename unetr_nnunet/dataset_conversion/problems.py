@@ -1,4 +1,4 @@
-"""What is wrong with a download: each finding with its file, the fact and the remedy, all of them together."""
+"""Problems of a download or a raw data set: each with its file, the fact and the remedy, reported all at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,10 +28,13 @@ class ProblemsFoundError(ValueError):
     Args:
         problems: all of them.
         way_out: how to convert in spite of them; empty where there is no way.
+        consequence: what was not done.
     """
 
-    def __init__(self, problems: Sequence[Problem], way_out: str = "") -> None:
+    def __init__(
+        self, problems: Sequence[Problem], way_out: str = "", consequence: str = "found, nothing was written"
+    ) -> None:
         self.problems = tuple(problems)
         listing = "\n".join(f"  {problem}" for problem in self.problems)
         count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
-        super().__init__(f"{count} found, nothing was written:\n{listing}" + (f"\n  {way_out}" if way_out else ""))
+        super().__init__(f"{count} {consequence}:\n{listing}" + (f"\n  {way_out}" if way_out else ""))

@@ -21,12 +21,12 @@ from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.dataset_conversion.image_checks import Volume
 from unetr_nnunet.dataset_conversion.label_layers import LabelLayer, write_label_map
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
+from unetr_nnunet.nnunet.splits import FILE_NAME as SPLITS_FILE
 
 LinkMode = Literal["auto", "hard", "copy"]
 
 DATASET_FILE = "dataset.json"
 CONVERSION_FILE = "conversion.json"
-SPLITS_FILE = "splits_final.json"
 FREE_SPACE_MARGIN_BYTES = 64 << 20
 _LINK_REFUSED = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP)
 
@@ -48,7 +48,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class LabelRewrite:
-    """A label map that is written anew, as uint8.
+    """How to write a label map as uint8 instead of taking its bytes over.
 
     Attributes:
         layers: the label files and what their values mean.
@@ -84,7 +84,7 @@ def check_target(folder: Path, identity: str, overwrite: bool) -> bool:
         same = json.loads((folder / CONVERSION_FILE).read_text(encoding="utf-8"))["identity"] == identity
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise FileExistsError(
-            f"{folder} exists and is not ours: move it away, or replace it with --overwrite"
+            f"{folder} exists and was not written by convert: move it away, or replace it with --overwrite"
         ) from None
     if not same:
         raise FileExistsError(

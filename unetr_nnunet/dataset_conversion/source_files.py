@@ -1,4 +1,4 @@
-"""The files of a download, alike for a folder and for a zip archive (which is never unpacked as a whole)."""
+"""List and open the files of a download, a folder or a zip archive (which is never unpacked as a whole)."""
 
 import zipfile
 from collections.abc import Collection, Iterator

@@ -1,4 +1,4 @@
-"""Which cases train, validate and are held out: splits as data, and their file formats.
+"""Splits as data: which cases train, validate and are held out, and how to read a MONAI data list.
 
 nnU-Net's planner copies a ``splits_final.json`` in the raw data set folder to the preprocessed folder
 (``ExperimentPlanner.__init__``), where the trainer reads it. Without one, nnU-Net draws its own seeded five folds.
@@ -6,69 +6,82 @@ nnU-Net's planner copies a ``splits_final.json`` in the raw data set folder to t
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unetr_nnunet.dataset_conversion.cases import Selection
+from unetr_nnunet.dataset_conversion.found_cases import FoundCases
 from unetr_nnunet.dataset_conversion.problems import Problem
 
 
 @dataclass(frozen=True)
-class SourceSplit:
-    """A division of a data set by case numbers.
+class Split:
+    """A way to divide a data set, by case identifiers.
 
     Attributes:
-        name: how it is called on the command line, or the file it was read from.
-        training: labelled cases that go to ``imagesTr``; None for all that are there.
-        folds: (training, validation) numbers of each fixed fold; empty leaves the folds to nnU-Net.
-        test: cases that go to ``imagesTs``, with their labels where there are any; None for all unlabelled ones.
+        name: its name on the command line, or the file it was read from.
+        summary: one line of help.
+        keeps_validation: the data set's own validation cases are the one fixed fold.
+        training: cases that go to ``imagesTr``; None for all labelled ones.
+        folds: (training, validation) cases of each fixed fold; empty leaves the folds to nnU-Net.
+        test: cases that go to ``imagesTs``, with their labels where there are any; None for the data set's own.
     """
 
     name: str
-    training: tuple[int, ...] | None = None
-    folds: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
-    test: tuple[int, ...] | None = None
+    summary: str = ""
+    keeps_validation: bool = False
+    training: tuple[str, ...] | None = None
+    folds: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
+    test: tuple[str, ...] | None = None
 
-    def chosen_training(self, labelled: Iterable[int]) -> tuple[int, ...]:
-        """Numbers for ``imagesTr`` out of the labelled cases there are; never one that is held out."""
-        held_out = set(self.test or ())
-        return tuple(sorted(set(labelled if self.training is None else self.training) - held_out))
+    def select(self, found: FoundCases) -> Selection:
+        """Return the cases that the split takes; one that is held out never trains."""
+        fit, validation, own_test = (found.parts[part] for part in ("training", "validation", "test"))
+        labelled = fit | validation
+        available = labelled | own_test
+        training = sorted(set(labelled if self.training is None else self.training) - set(self.test or ()))
+        test = sorted(own_test if self.test is None else self.test)
+        folds = [{"train": list(train), "val": list(val)} for train, val in self.folds]
+        if self.keeps_validation and fit and validation:
+            folds = [{"train": sorted(fit), "val": sorted(validation)}]
+        return Selection(
+            self.name,
+            {name: available[name] for name in training if name in available},
+            {name: available[name] for name in test if name in available},
+            tuple(folds),
+            left_out=tuple(name for name in sorted(available) if name not in {*training, *test}),
+            problems=found.problems,
+            case_problems=(*found.case_problems, *self._missing(found, set(labelled), set(available))),
+            notes=found.notes,
+        )
 
-    def chosen_test(self, unlabelled: Iterable[int]) -> tuple[int, ...]:
-        """Numbers for ``imagesTs``."""
-        return tuple(sorted(set(unlabelled if self.test is None else self.test)))
-
-    def problems(self, labelled: Collection[int], unlabelled: Collection[int]) -> list[Problem]:
-        """Return one problem for each case that the split names and the source lacks."""
-        missing_training = sorted(set(self.training or ()) - set(labelled))
-        missing_test = sorted(set(self.test or ()) - set(labelled) - set(unlabelled))
+    def _missing(self, found: FoundCases, labelled: set[str], available: set[str]) -> list[Problem]:
+        """Return one problem for each case that the split names and of which the source has no file."""
+        unusable = set(found.identifiers) - available  # has a problem of its own
         remedy = "complete the download, or choose --split cv5, which takes what is there"
         return [
-            Problem(f"case {number:04d}", f"not in the source, but the split {self.name} has it for {use}", remedy)
-            for numbers, use in ((missing_training, "training"), (missing_test, "testing"))
-            for number in numbers
-        ]
-
-    def splits_final(self, prefix: str) -> list[dict[str, list[str]]]:
-        """Return the content of ``splits_final.json``; empty where nnU-Net draws the folds."""
-        return [
-            {"train": [case_id(prefix, number) for number in train], "val": [case_id(prefix, number) for number in val]}
-            for train, val in self.folds
+            Problem(f"case {name}", f"not in the source, but split {self.name} uses it for {use}", remedy)
+            for use, wanted, there in (("training", self.training, labelled), ("testing", self.test, available))
+            for name in sorted(set(wanted or ()) - there - unusable)
         ]
 
 
-def case_id(prefix: str, number: int) -> str:
-    """Return nnU-Net's case identifier: ``case_id("BTCV", 1) == "BTCV_0001"``."""
-    return f"{prefix}_{number:04d}"
+OWN = Split("own", "training and validation cases as the data set divides them: one fixed fold", keeps_validation=True)
+CV5 = Split("cv5", "nnU-Net draws five folds over all labelled cases that are not for testing")
 
 
-def read_monai_list(path: Path) -> SourceSplit:
+def read_monai_list(path: Path, case_id: Callable[[int], str]) -> Split:
     """Read a MONAI data list (``dataset_0.json`` of the UNETR repository) as a split.
 
     Its ``training`` and ``validation`` lists become one fixed fold, ``test`` the test set; with an empty ``validation``
     nnU-Net draws the folds. Files are matched by the last four digits of their names, folders are ignored, and so is
     ``numTraining`` (80 in the file that everybody copies, where 24 cases are listed).
+
+    Args:
+        path: the list.
+        case_id: returns the case identifier of a number.
 
     Raises:
         ValueError: not such a list, or a case is both in training and in validation or test.
@@ -79,25 +92,26 @@ def read_monai_list(path: Path) -> SourceSplit:
         raise ValueError(f"{path} is not JSON ({error}): give a MONAI data list such as dataset_0.json") from error
     if not isinstance(content, dict) or not content.get("training"):
         raise ValueError(f'{path} has no "training" list: give a MONAI data list such as dataset_0.json')
-    numbers = {key: _numbers(content.get(key) or [], path) for key in ("training", "validation", "test")}
-    training, validation = numbers["training"], numbers["validation"]
-    shared = sorted((set(training) & set(validation)) | (set(numbers["test"]) & (set(training) | set(validation))))
+    training, validation, test = (
+        tuple(sorted({case_id(_number(entry, path)) for entry in content.get(key) or []}))
+        for key in ("training", "validation", "test")
+    )
+    shared = sorted((set(training) & set(validation)) | (set(test) & {*training, *validation}))
     if shared:
-        raise ValueError(f"{path} names the cases {shared} in more than one of training, validation, test: keep one")
-    return SourceSplit(
+        raise ValueError(
+            f"{path} lists {', '.join(shared)} more than once among training, validation and test: keep one"
+        )
+    return Split(
         path.name,
         training=tuple(sorted(training + validation)),
         folds=((training, validation),) if validation else (),
-        test=numbers["test"] or None,
+        test=test or None,
     )
 
 
-def _numbers(entries: Any, path: Path) -> tuple[int, ...]:
-    found = []
-    for entry in entries:
-        name = entry.get("image", "") if isinstance(entry, dict) else entry
-        match = re.search(r"(\d{4})(?=(_0000)?\.nii(\.gz)?$)", str(name))
-        if match is None:
-            raise ValueError(f"{path}: the entry {entry!r} names no image with a four-digit number before .nii.gz")
-        found.append(int(match.group(1)))
-    return tuple(sorted(set(found)))
+def _number(entry: Any, path: Path) -> int:
+    name = entry.get("image", "") if isinstance(entry, dict) else entry
+    match = re.search(r"(\d{4})(?=(_0000)?\.nii(\.gz)?$)", str(name))
+    if match is None:
+        raise ValueError(f"{path}: the entry {entry!r} has no image name with four digits before .nii.gz")
+    return int(match.group(1))

@@ -1,1 +1,1 @@
-"""Metrics from label maps: numpy in, plain dicts out. No torch."""
+"""Metrics, protocols and statistics of label maps: files in, typed figures out. No torch."""

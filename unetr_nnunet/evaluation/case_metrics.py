@@ -1,43 +1,27 @@
-"""Every figure of one case: what of each organ was found, how far off its surface is, and what else went wrong.
+"""Compute every metric of one case: overlap, surface distances, volumes, components and left-right swaps.
 
 All overlaps come from one joint histogram, all surfaces and all components from one pass over each label map.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Final
 
+import cc3d
 import numpy as np
+import numpy.typing as npt
 
-from unetr_nnunet.evaluation.absent_organs import AbsentOrganRule
-from unetr_nnunet.evaluation.components import count_components
-from unetr_nnunet.evaluation.label_table import HIGHEST_LABEL
-from unetr_nnunet.evaluation.overlap import LabelMap, joint_histogram, overlap_figures
+from unetr_nnunet.evaluation.metrics import OrganFigures
+from unetr_nnunet.evaluation.overlap import LabelMap, find_partners, joint_histogram, overlap_figures, swapped_share
+from unetr_nnunet.evaluation.protocols import AbsentOrganRule
 from unetr_nnunet.evaluation.surface_distance import Spacing, compare_surfaces
 from unetr_nnunet.evaluation.surfaces import Surface, find_surfaces
-from unetr_nnunet.evaluation.swaps import find_partners, swapped_share
+from unetr_nnunet.nnunet.label_table import HIGHEST_LABEL
 from unetr_nnunet.organs import BACKGROUND
 
-METRICS: tuple[str, ...] = (
-    "dice",
-    "iou",
-    "precision",
-    "recall",
-    "hd95_mm",
-    "assd_mm",
-    "nsd",
-    "volume_ml",
-    "true_volume_ml",
-    "volume_error_ml",
-    "relative_volume_error",
-    "components",
-    "true_components",
-    "swapped",
-    "truth_voxels",
-    "prediction_voxels",
-    "overlap_voxels",
-)
-"""Names of all metrics, in the order in which ``case_metrics`` gives them."""
+CONNECTIVITY: Final = 26
+"""Voxels that share a corner belong together, as where nnU-Net's post-processing keeps the largest component."""
 
 
 def case_metrics(
@@ -48,7 +32,7 @@ def case_metrics(
     tolerances_mm: Mapping[str, float],
     rule: AbsentOrganRule,
     ignore_label: int | None = None,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, OrganFigures]:
     """Score one case.
 
     Args:
@@ -56,22 +40,12 @@ def case_metrics(
         predicted: label map on the same grid.
         columns: the labels of each column; several are merged into one structure. No label is in two columns.
         spacing_mm: voxel size along (Z, Y, X).
-        tolerances_mm: by column, how far a surface may be off and still agree (see ``tolerances``).
+        tolerances_mm: by column, how far a surface may be off and still agree (see ``tolerances_mm``).
         rule: what Dice, IoU and NSD are where truth, prediction or both do not hold the column.
         ignore_label: voxels with this label in truth count nowhere, as in nnU-Net.
 
     Returns:
-        By column the ``METRICS``; NaN where one is undefined:
-
-        - ``dice``, ``iou``, ``nsd``: 0..1, by the rule where a side is absent;
-        - ``precision``: share of the predicted voxels that is right, NaN where nothing is predicted; ``recall``: share
-          of the true voxels that is found, NaN where there are none;
-        - ``hd95_mm``, ``assd_mm``: millimetres, NaN where a side is absent;
-        - ``volume_ml`` (predicted), ``true_volume_ml``, ``volume_error_ml`` (predicted - true),
-          ``relative_volume_error`` (of the true volume, NaN where that is 0);
-        - ``components`` (of the prediction) and ``true_components``;
-        - ``swapped``: share of the true voxels labelled as the partner on the other side; paired columns only;
-        - ``truth_voxels``, ``prediction_voxels``, ``overlap_voxels``.
+        The figures of each column.
 
     Raises:
         ValueError: the shapes differ, there is no voxel, a label is not in 0..255, the spacing is not three positive
@@ -82,21 +56,24 @@ def case_metrics(
     if ignore_label is not None and histogram[ignore_label].any():
         histogram[ignore_label] = 0
         predicted = np.where(truth == ignore_label, BACKGROUND, predicted)
-    true_shapes, predicted_shapes = (_shapes(side, columns) for side in (truth, predicted))
+    shapes = [_shapes(side, columns) for side in (truth, predicted)]
     partners = find_partners(columns)
-    scores: dict[str, dict[str, float]] = {}
-    for index, (column, labels) in enumerate(columns.items()):
+    scores = {}
+    for (column, labels), true_shape, predicted_shape in zip(columns.items(), *shapes, strict=True):
         figures = overlap_figures(histogram, labels, rule)
-        figures |= _volumes(figures["truth_voxels"], figures["prediction_voxels"], math.prod(spacing_mm) / 1000)
-        figures |= {"components": predicted_shapes[index].components, "true_components": true_shapes[index].components}
-        surfaces = true_shapes[index].surface, predicted_shapes[index].surface
+        surfaces = true_shape.surface, predicted_shape.surface
         if all(len(surface.voxels) for surface in surfaces):
-            figures |= asdict(compare_surfaces(*surfaces, spacing_mm, tolerances_mm[column]))
+            distances = asdict(compare_surfaces(*surfaces, spacing_mm, tolerances_mm[column]))
         else:
-            figures |= {"hd95_mm": math.nan, "assd_mm": math.nan, "nsd": figures["dice"]}
-        if column in partners:
-            figures["swapped"] = swapped_share(histogram, labels, columns[partners[column]])
-        scores[column] = {metric: figures[metric] for metric in METRICS if metric in figures}
+            distances = {"hd95_mm": math.nan, "assd_mm": math.nan, "nsd": figures.dice}
+        scores[column] = replace(
+            figures,
+            **distances,
+            **_volumes(figures, math.prod(spacing_mm) / 1000),
+            components=predicted_shape.components,
+            true_components=true_shape.components,
+            swapped=swapped_share(histogram, labels, columns[partners[column]]) if column in partners else None,
+        )
     return scores
 
 
@@ -110,18 +87,19 @@ def _refuse_bad_settings(
         raise ValueError(f"a label is in two columns: {dict(columns)}; a voxel can count in one only")
     for column, merged in columns.items():
         if not merged:
-            raise ValueError(f"column {column!r} holds no label")
+            raise ValueError(f"column {column!r} has no label")
         tolerance = tolerances_mm.get(column, math.nan)
         if not tolerance >= 0:
             raise ValueError(f"the tolerance of {column!r} is {tolerance}; a number of at least 0 (mm) is needed")
 
 
-def _volumes(true_voxels: float, predicted_voxels: float, voxel_ml: float) -> dict[str, float]:
+def _volumes(figures: OrganFigures, voxel_ml: float) -> dict[str, float]:
+    true, error = figures.truth_voxels, figures.prediction_voxels - figures.truth_voxels
     return {
-        "volume_ml": predicted_voxels * voxel_ml,
-        "true_volume_ml": true_voxels * voxel_ml,
-        "volume_error_ml": (predicted_voxels - true_voxels) * voxel_ml,
-        "relative_volume_error": (predicted_voxels - true_voxels) / true_voxels if true_voxels else math.nan,
+        "volume_ml": figures.prediction_voxels * voxel_ml,
+        "true_volume_ml": true * voxel_ml,
+        "volume_error_ml": error * voxel_ml,
+        "relative_volume_error": error / true if true else math.nan,
     }
 
 
@@ -155,3 +133,17 @@ def _bounding_box(label_map: LabelMap) -> tuple[slice, ...]:
     used = (np.any(label_map, axis=(1, 2)), np.any(plane, axis=1), np.any(plane, axis=0))
     places = [np.flatnonzero(along) for along in used]
     return tuple(slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 0) for at in places)
+
+
+def count_components(label_map: npt.NDArray[np.integer], highest_label: int) -> list[int]:
+    """Return the number of connected components of each label from 1 on.
+
+    Args:
+        label_map: (Z, Y, X), 0 is background.
+        highest_label: the last label counted, at least the largest in the label map.
+    """
+    pieces, number = cc3d.connected_components(label_map, connectivity=CONNECTIVITY, return_N=True)
+    label_of = np.zeros(number + 1, label_map.dtype)
+    label_of[pieces.ravel()] = label_map.ravel()
+    counts: list[int] = np.bincount(label_of[1:], minlength=highest_label + 1)[1:].tolist()
+    return counts

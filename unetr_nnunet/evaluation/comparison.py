@@ -1,4 +1,4 @@
-"""Is one model better than another? Paired over cases, organ by organ, in words that say no more than the figures.
+"""Compare models: paired tests over cases, organ by organ, and their intervals.
 
 Wilcoxon's signed-rank test (F. Wilcoxon, Biometrics Bulletin 1(6), 1945), exact for few cases.
 Holm's correction (S. Holm, Scandinavian Journal of Statistics 6(2), 1979). Effect size: the matched-pairs rank-biserial
@@ -7,136 +7,152 @@ that in favour of the second, -1..1. The interval of the mean difference: `unetr
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata, wilcoxon
 
-from unetr_nnunet.evaluation.metric_kinds import METRIC_KINDS, is_higher_better
-from unetr_nnunet.evaluation.ranking import rank_models
+from unetr_nnunet.evaluation.metrics import HIGHER, METRICS, comparable
+from unetr_nnunet.evaluation.ranking import DECIMALS, Rank, rank_by_mean
 from unetr_nnunet.evaluation.statistics import (
     LEAST_CASES,
     RESAMPLES,
+    SEED,
     Scores,
     as_array,
     bootstrap_interval,
     cases_of,
     interval,
-    mean_over_columns,
+    mean_along,
     resampled_column_means,
 )
-from unetr_nnunet.evaluation.verdict import ALPHA, Figures, smallest_p, verdict
+from unetr_nnunet.evaluation.verdict import ALPHA, Difference, smallest_p
 
 MOST_EXACT = 50
 """Cases up to which the test is exact; scipy's own limit."""
-DECIMALS = 12
-"""Differences smaller than this are rounding, not ranks."""
 
 
-def compare_models(models: Mapping[str, Scores], *, metric: str = "dice", seed: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Pair:
+    """Two models on the cases that both have.
+
+    Attributes:
+        first: name of a model.
+        second: name of the other one.
+        cases: with a value from both in some column.
+        columns: differences, first less second, by column; ``p_holm`` is corrected over the columns.
+        mean: difference of the means over columns; ``p_holm`` is corrected over the pairs.
+    """
+
+    first: str
+    second: str
+    cases: int
+    columns: Mapping[str, Difference]
+    mean: Difference
+
+    def turned(self) -> "Pair":
+        """Return the second model less the first."""
+        columns = {column: difference.turned() for column, difference in self.columns.items()}
+        return Pair(self.second, self.first, self.cases, columns, self.mean.turned())
+
+    def better(self, column: str | None) -> str | None:
+        """Return the model that is shown to be better in a column, or in the mean (None); None where neither is."""
+        difference = self.mean if column is None else self.columns[column]
+        return difference.better(self.first, self.second)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every pair of models, and their ranking.
+
+    Attributes:
+        metric: name of the metric compared.
+        pairs: of models.
+        ranking: best first; empty where the models have no case in common.
+        statement: how this was computed, and what it does not say.
+    """
+
+    metric: str
+    pairs: tuple[Pair, ...]
+    ranking: tuple[Rank, ...]
+    statement: str
+
+    def pairs_of(self, model: str) -> list[Pair]:
+        """Return the pairs of a model with all others, turned so that it is the first."""
+        pairs = [pair for pair in self.pairs if model in (pair.first, pair.second)]
+        return [pair if pair.first == model else pair.turned() for pair in pairs]
+
+    def best(self, column: str | None) -> str | None:
+        """Return the model that is shown to be better than every other in a column, or in the mean; else None."""
+        names = dict.fromkeys(name for pair in self.pairs for name in (pair.first, pair.second))
+        return next((name for name in names if all(p.better(column) == name for p in self.pairs_of(name))), None)
+
+
+def compare_models(models: Mapping[str, Scores], *, metric: str = "dice") -> Comparison:
     """Compare every pair of models, and rank them.
 
     Args:
         models: one metric of each model: {model: {column: {case: value}}}, NaN where there is no value.
         metric: which metric it is, for the words and for which values are better.
-        seed: of the bootstrap.
-
-    Returns:
-        ``metric``, ``pairs``, ``ranking`` (see ``rank_models``), and ``statement``, in words how this was computed and
-        what it does not say. Each pair has ``first``, ``second``, ``cases`` (with a value from both in some column),
-        ``only_first`` and ``only_second`` (cases that the other lacks), and these figures, in ``columns`` for each
-        column that either has, in ``mean`` for the mean over columns:
-        ``cases`` (with a value from both), ``difference`` (mean of first less second), ``low``, ``high`` (its 95 %
-        interval; None for fewer than `LEAST_CASES`), ``p``, ``p_holm`` (``columns``: corrected over the columns of the
-        pair; ``mean``: over the pairs), ``cases_needed`` (so many must all favour one model for its ``p_holm`` to be
-        below `ALPHA`, the other p values of the family being what they are), ``effect`` (positive: first is higher),
-        ``better`` (name of the better model, None where that is not shown) and ``verdict`` (one sentence). Figures are
-        None without a case.
 
     Raises:
         ValueError: the metric is unknown, or neither more nor less of it is better.
     """
-    higher = is_higher_better(metric)
-    pairs = [_compare(first, second, models, seed) for first, second in combinations(models, 2)]
-    _correct([pair["mean"] for pair in pairs])
-    for pair in pairs:
-        _correct(list(pair["columns"].values()))
-        _conclude(pair, metric, len(pairs))
-    return {
-        "metric": metric,
-        "pairs": pairs,
-        "ranking": rank_models(models, higher_is_better=higher, seed=seed),
-        "statement": statement(metric, seed),
-    }
+    higher = comparable(metric).best is HIGHER
+    pairs = [_compare(first, second, models, metric) for first, second in combinations(models, 2)]
+    means = _correct([pair.mean for pair in pairs])
+    pairs = [replace(pair, mean=mean) for pair, mean in zip(pairs, means, strict=True)]
+    ranking = rank_by_mean(models, higher_is_better=higher)
+    return Comparison(metric, tuple(pairs), tuple(ranking), statement(metric))
 
 
-def statement(metric: str, seed: int = 0) -> str:
+def statement(metric: str) -> str:
     """Return how models are compared, and what that does not say, for a footnote."""
     missing = " A case in which a model misses the organ has no distance and is left out: read them with Dice."
     return (
-        f"{METRIC_KINDS[metric].title}, paired over the cases that both models have. Differences, first less second, "
+        f"{METRICS[metric].title}, paired over the cases that both models have. Differences, first less second, "
         f"have 95 % intervals from {RESAMPLES} bootstrap resamples of the cases (percentiles corrected for few cases; "
-        f"seed {seed}; none for fewer than {LEAST_CASES} cases). p: Wilcoxon signed-rank test, two-sided, corrected by "
+        f"seed {SEED}; none for fewer than {LEAST_CASES} cases). p: Wilcoxon signed-rank test, two-sided, corrected by "
         "Holm over the organs of a pair, and for the mean over the pairs. Effect: rank-biserial correlation, -1 to 1. "
         f"A model is called better where the corrected p is below {ALPHA} and the interval lies on its side of 0."
-        f"{missing if METRIC_KINDS[metric].unit == 'mm' else ''} The cases stand for others like them; how much "
+        f"{missing if METRICS[metric].unit == 'mm' else ''} The cases stand for others like them; how much "
         "another training of the same model would differ is not in these figures: see the spread over seeds and folds."
     )
 
 
-def _compare(first: str, second: str, models: Mapping[str, Scores], seed: int) -> dict[str, Any]:
-    left, right = models[first], models[second]
-    columns = list(dict.fromkeys([*left, *right]))
-    own = set(cases_of(left)), set(cases_of(right))
-    cases = sorted(own[0] & own[1])
-    aligned = [as_array({name: scores.get(name, {}) for name in columns}, cases) for scores in (left, right)]
+def _compare(first: str, second: str, models: Mapping[str, Scores], metric: str) -> Pair:
+    sides = models[first], models[second]
+    columns = list(dict.fromkeys([*sides[0], *sides[1]]))
+    cases = sorted(set(cases_of(sides[0])) & set(cases_of(sides[1])))
+    aligned = [as_array({name: scores.get(name, {}) for name in columns}, cases) for scores in sides]
     differences = aligned[0] - aligned[1]
-    by_column = {name: _figures(differences[:, index], seed) for index, name in enumerate(columns)}
-    counted = int((~np.isnan(differences)).any(axis=1).sum())
-    return {
-        "first": first,
-        "second": second,
-        "cases": counted,
-        "only_first": sorted(own[0] - own[1]),
-        "only_second": sorted(own[1] - own[0]),
-        "columns": by_column,
-        "mean": _mean_figures(differences, seed),
-    }
+    by_column = _correct([_difference(differences[:, index], metric) for index in range(len(columns))])
+    shared = int((~np.isnan(differences)).any(axis=1).sum())
+    mean = _mean_difference(differences, metric)
+    return Pair(first, second, shared, dict(zip(columns, by_column, strict=True)), mean)
 
 
-def _figures(differences: NDArray[np.float64], seed: int) -> Figures:
+def _difference(differences: NDArray[np.float64], metric: str) -> Difference:
     """Return the figures of one column's differences (N,), not yet corrected for the number of columns."""
     known = differences[~np.isnan(differences)]
     if not len(known):
-        return {"cases": 0, **dict.fromkeys(("difference", "low", "high", "p", "p_holm", "cases_needed", "effect"))}
-    low, high = bootstrap_interval(known, seed)
-    return {
-        "cases": len(known),
-        "difference": float(known.mean()),
-        "low": low,
-        "high": high,
-        "p": signed_rank_p(known),
-        "p_holm": None,
-        "cases_needed": None,
-        "effect": rank_biserial(known),
-    }
+        return Difference(metric, 0)
+    low, high = bootstrap_interval(known)
+    p, effect = signed_rank_p(known), rank_biserial(known)
+    return Difference(metric, len(known), float(known.mean()), low, high, p=p, effect=effect)
 
 
-def _mean_figures(differences: NDArray[np.float64], seed: int) -> Figures:
+def _mean_difference(differences: NDArray[np.float64], metric: str) -> Difference:
     """Return the figures of the mean over columns (N, C): tested by case, estimated by the mean of column means."""
-    by_case = mean_over_columns(differences)
-    figures = _figures(by_case, seed)
-    if figures["cases"]:
-        known = differences[~np.isnan(by_case)]
-        held = ~np.isnan(known)
-        means = np.where(held, known, 0.0).sum(axis=0)[held.any(axis=0)] / held.sum(axis=0)[held.any(axis=0)]
-        figures["difference"] = float(means.mean())
-        figures["low"], figures["high"] = interval(
-            mean_over_columns(resampled_column_means(known, seed)), figures["cases"]
-        )
-    return figures
+    by_case = mean_along(differences, -1)
+    tested = _difference(by_case, metric)
+    if not tested.cases:
+        return tested
+    known = differences[~np.isnan(by_case)]
+    low, high = interval(mean_along(resampled_column_means(known), -1), tested.cases)
+    return replace(tested, difference=float(mean_along(mean_along(known, 0), -1)), low=low, high=high)
 
 
 def signed_rank_p(differences: NDArray[np.float64]) -> float:
@@ -174,18 +190,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected by Holm's step-down procedure, in the order given."""
     corrected = [0.0] * len(p_values)
     highest = 0.0
-    for done, index in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
+    for done, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         highest = max(highest, min(1.0, p_values[index] * (len(p_values) - done)))
         corrected[index] = highest
     return corrected
 
 
-def _correct(family: Sequence[Figures]) -> None:
-    tested = [figures for figures in family if figures["p"] is not None]
-    p_values = [figures["p"] for figures in tested]
-    for index, (figures, p) in enumerate(zip(tested, holm(p_values), strict=True)):
-        figures["p_holm"] = p
-        figures["cases_needed"] = _cases_needed(p_values, index)
+def _correct(family: Sequence[Difference]) -> list[Difference]:
+    """Correct the p-values of a family of tests by Holm; members without a case are no tests."""
+    corrected = list(family)
+    tested = [index for index, member in enumerate(family) if member.cases]
+    p_values = [family[index].p for index in tested]
+    for place, (index, p) in enumerate(zip(tested, holm(p_values), strict=True)):
+        needed = _cases_needed(p_values, place)
+        corrected[index] = replace(family[index], p_holm=p, tests=len(tested), cases_needed=needed)
+    return corrected
 
 
 def _cases_needed(p_values: Sequence[float], index: int) -> int:
@@ -194,12 +213,3 @@ def _cases_needed(p_values: Sequence[float], index: int) -> int:
     while holm([*p_values[:index], smallest_p(cases), *p_values[index + 1 :]])[index] >= ALPHA:
         cases += 1
     return cases
-
-
-def _conclude(pair: dict[str, Any], metric: str, pairs: int) -> None:
-    names = pair["first"], pair["second"]
-    tests = sum(figures["p"] is not None for figures in pair["columns"].values())
-    for column, figures in pair["columns"].items():
-        figures["better"], figures["verdict"] = verdict(names, figures, metric, tests, column.replace("_", " "))
-    mean = pair["mean"]
-    mean["better"], mean["verdict"] = verdict(names, mean, metric, pairs)

@@ -1,24 +1,27 @@
-"""What one model scored, read from whatever nnU-Net or we left on the disk."""
+"""Read the figures of one model from a trainer folder, a folder of masks, or a file of figures."""
 
-import math
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from unetr_nnunet.evaluation.finished_evaluation import read_evaluation
-from unetr_nnunet.evaluation.nnunet_folders import (
+from unetr_nnunet.evaluation.figures import Evaluation
+from unetr_nnunet.evaluation.folder import Options
+from unetr_nnunet.evaluation.metrics_file import read_evaluation
+from unetr_nnunet.evaluation.nnunet_summary import read_nnunet_evaluation
+from unetr_nnunet.evaluation.predicted_folders import evaluate_folders
+from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from unetr_nnunet.images.files import stem
+from unetr_nnunet.nnunet import summary
+from unetr_nnunet.nnunet.folders import (
     ALL,
+    enclosing_model,
     fold_folders,
-    model_folder,
     model_name,
     seed_of,
     validation_cases,
     validation_folders,
 )
-from unetr_nnunet.evaluation.predicted_folders import evaluate_folders
-from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from unetr_nnunet.evaluation.summary_reader import case_of, read_summary
 
 
 @dataclass(frozen=True)
@@ -27,46 +30,23 @@ class ModelResults:
 
     Attributes:
         name: of the model, as shown.
-        evaluation: content of ``metrics.json`` (see ``evaluate_folder``), all folds together; a missing value in
-            ``cases`` is NaN.
+        evaluation: all folds together.
         fold_of: fold ("0", "1", ...) whose validation holds the case; empty where the cases are no validation cases.
-        seed: of the training, None where the trainer's name tells none.
+        seed: of the training, None where the trainer's name does not tell.
         folder: what was read.
         predictions: mask of each scored case, as far as the file is there.
         labels: true label map of each scored case, as far as the file is there.
-        notes: what a reader of the figures must know: folds that are missing, figures that were not computed anew.
+        notes: what a reader of the figures must know: missing folds, figures taken from an earlier evaluation.
     """
 
     name: str
-    evaluation: dict[str, Any]
-    fold_of: dict[str, str]
-    seed: int | None
-    folder: Path
-    predictions: dict[str, Path]
-    labels: dict[str, Path]
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns (organs, or those of the protocol), in its order."""
-        return list(self.evaluation["organs"])
-
-    def scores(self, metric: str = "dice") -> dict[str, dict[str, float]]:
-        """Return one metric by column and case, as ``compare_models`` takes it; NaN where it is not defined.
-
-        Raises:
-            ValueError: no case of the evaluation has this metric.
-        """
-        cases = self.evaluation["cases"]
-        if cases and metric not in self.evaluation["metrics"]:
-            raise ValueError(
-                f"{self.name}: no {metric} was computed, only {', '.join(self.evaluation['metrics'])}; "
-                "score the masks with `unetr_nnunet evaluate`"
-            )
-        return {
-            column: {case: columns.get(column, {}).get(metric, math.nan) for case, columns in cases.items()}
-            for column in self.columns
-        }
+    evaluation: Evaluation
+    fold_of: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
+    folder: Path = Path()
+    predictions: Mapping[str, Path] = field(default_factory=dict)
+    labels: Mapping[str, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_model(
@@ -75,8 +55,7 @@ def read_model(
     *,
     name: str | None = None,
     protocol: str = DEFAULT_PROTOCOL.name,
-    workers: int = 1,
-    progress: bool = False,
+    **options: Unpack[Options],
 ) -> ModelResults:
     """Read one model's figures; masks are scored where no finished ``metrics.json`` holds their figures.
 
@@ -88,55 +67,48 @@ def read_model(
             earlier evaluation of the masks recorded.
         name: for readers; None for the trainer's name or the folder's.
         protocol: name of the protocol.
-        workers: cases scored at once.
-        progress: show a progress bar on stderr.
+        options: how to score.
 
     Raises:
         ValueError: nothing there can be read, not one case can be scored, or not under this protocol.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"there is no protocol {protocol!r}; take one of {', '.join(PROTOCOLS)}")
+        raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     name = name or model_name(folder.parent if folder.is_file() else folder.absolute())
     if folder.is_file():
         evaluation = _read_file(folder, protocol)
-        return _results(name, folder, evaluation, _folds_of_siblings(folder, evaluation["cases"]), ())
+        return _results(name, folder, evaluation, _folds_of_siblings(folder, evaluation.cases), ())
     folds, notes = _fold_sources(folder)
     sources = folds or {"": folder}
-    evaluation, fold_of, said = evaluate_folders(
-        folder, sources, labels, PROTOCOLS[protocol], workers=workers, progress=progress
-    )
+    evaluation, fold_of, said = evaluate_folders(folder, sources, labels, PROTOCOLS[protocol], **options)
     if folds:
         expected, missing = _expected_cases(folder, folds)
-        scored = evaluation["cases"].keys() | evaluation["refused"].keys()
-        absent = [case for case in expected if case not in scored]
-        evaluation = {**evaluation, "without_prediction": absent}
+        scored = evaluation.cases.keys() | evaluation.refused.keys()
+        evaluation = replace(evaluation, without_prediction=[case for case in expected if case not in scored])
         notes += missing
     else:
-        fold_of = _folds_of_siblings(folder, evaluation["cases"])
+        fold_of = _folds_of_siblings(folder, evaluation.cases)
     return _results(name, folder, evaluation, fold_of, (*notes, *said))
 
 
 def _results(
-    name: str, folder: Path, evaluation: dict[str, Any], fold_of: dict[str, str], notes: tuple[str, ...]
+    name: str, folder: Path, evaluation: Evaluation, fold_of: Mapping[str, str], notes: tuple[str, ...]
 ) -> ModelResults:
-    if not evaluation["cases"]:
-        reasons = [f"the first reason, of {case}: {why}" for case, why in (evaluation.get("refused") or {}).items()]
+    if not evaluation.cases:
+        reasons = [f"the first reason, of {case}: {why}" for case, why in evaluation.refused.items()]
         raise ValueError("; ".join([f"{folder}: no case could be scored", *reasons[:1]]))
-    files = {
-        side: {case: Path(pair[side]) for case, pair in evaluation["files"].items() if Path(pair[side]).is_file()}
-        for side in ("prediction", "label")
-    }
-    known = {case: fold for case, fold in fold_of.items() if case in evaluation["cases"]}
-    seed = seed_of(folder.absolute())
-    return ModelResults(name, evaluation, known, seed, folder, files["prediction"], files["label"], notes)
+    masks = {case: path for case, figures in evaluation.cases.items() if (path := Path(figures.prediction)).is_file()}
+    labels = {case: path for case, figures in evaluation.cases.items() if (path := Path(figures.label)).is_file()}
+    folds = {case: fold for case, fold in fold_of.items() if case in evaluation.cases}
+    return ModelResults(name, evaluation, folds, seed_of(folder.absolute()), folder, masks, labels, notes)
 
 
-def _read_file(path: Path, protocol: str) -> dict[str, Any]:
-    evaluation = read_summary(path) if path.name == "summary.json" else read_evaluation(path)
-    found = evaluation["protocol"]["name"]
-    if found != protocol:
+def _read_file(path: Path, protocol: str) -> Evaluation:
+    evaluation = read_nnunet_evaluation(path) if path.name == summary.FILE_NAME else read_evaluation(path)
+    if evaluation.protocol.name != protocol:
+        its = evaluation.protocol.name
         raise ValueError(
-            f"{path} follows the protocol {found!r}, not {protocol!r}: ask for {found!r}, or score the masks again "
+            f"{path} follows the protocol {its!r}, not {protocol!r}: ask for {its!r}, or score the masks again "
             f"with `unetr_nnunet evaluate --protocol {protocol}`"
         )
     return evaluation
@@ -145,7 +117,7 @@ def _read_file(path: Path, protocol: str) -> dict[str, Any]:
 def _fold_sources(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """Return the validation folders by fold, and what to say of them; none where the folder is no model's."""
     if not folder.is_dir():
-        raise ValueError(f"there is no {folder}")
+        raise ValueError(f"{folder} does not exist")
     folds = validation_folders(folder)
     begun = [fold for fold in fold_folders(folder) if fold not in folds]
     if begun and not folds:
@@ -184,7 +156,7 @@ def _folds_of_siblings(folder: Path, cases: Iterable[str]) -> dict[str, str]:
 
     The masks of the model around the folder tell, else the splits of its data set. Cases of a test set have none.
     """
-    model = model_folder(folder.absolute())
+    model = enclosing_model(folder.absolute())
     try:
         splits = validation_cases(folder)
     except ValueError:
@@ -192,5 +164,5 @@ def _folds_of_siblings(folder: Path, cases: Iterable[str]) -> dict[str, str]:
     fold_of = {case: fold for fold, members in splits.items() for case in members}
     for fold, validation in (validation_folders(model) if model else {}).items():
         if fold != ALL:
-            fold_of.update({case_of(path): fold for path in validation.iterdir()})
+            fold_of.update({stem(path): fold for path in validation.iterdir()})
     return {case: fold_of[case] for case in cases if case in fold_of}

@@ -1,4 +1,4 @@
-"""Voxel overlap of two label maps: every organ's Dice and the like from one pass.
+"""Voxel overlap of two label maps, from one pass: Dice and the like of every organ, and left-right swaps.
 
 All counts come from one joint histogram of (truth, prediction) label pairs, a confusion matrix, instead of boolean
 masks organ by organ. Dice: L. R. Dice, "Measures of the amount of ecologic association between species",
@@ -6,14 +6,17 @@ Ecology 26(3), 1945.
 """
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from unetr_nnunet.evaluation.absent_organs import AbsentOrganRule
+from unetr_nnunet.evaluation.metrics import OrganFigures
+from unetr_nnunet.evaluation.protocols import AbsentOrganRule
 
 LabelMap = npt.NDArray[np.integer]
+OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 def joint_histogram(truth: LabelMap, prediction: LabelMap, highest_label: int) -> npt.NDArray[np.int64]:
@@ -34,7 +37,7 @@ def joint_histogram(truth: LabelMap, prediction: LabelMap, highest_label: int) -
     if truth.shape != prediction.shape:
         raise ValueError(f"truth has the shape {truth.shape}, the prediction {prediction.shape}; they must be equal")
     if truth.size == 0:
-        raise ValueError("the label maps hold no voxel")
+        raise ValueError("the label maps have no voxels")
     for side, label_map in (("truth", truth), ("prediction", prediction)):
         refuse_labels_outside(label_map, side, highest_label)
     rows = highest_label + 1
@@ -62,39 +65,63 @@ def unknown_labels(side: str, labels: Sequence[int]) -> str:
     return f"the {side} holds label(s) {listed}, which the label table does not name (see dataset.json)"
 
 
-def overlap_figures(histogram: npt.NDArray[np.int64], labels: Sequence[int], rule: AbsentOrganRule) -> dict[str, float]:
-    """Score one structure.
+def overlap_figures(histogram: npt.NDArray[np.int64], labels: Sequence[int], rule: AbsentOrganRule) -> OrganFigures:
+    """Return the overlap of one structure.
 
     Args:
         histogram: as ``joint_histogram`` gives it.
         labels: the labels that make up the structure.
         rule: what it scores where it is absent from one side or both.
-
-    Returns:
-        ``dice`` and ``iou`` (the rule's value where a side is absent, NaN for none), ``precision`` (NaN where nothing
-        is predicted), ``recall`` (NaN where truth is empty), ``truth_voxels``, ``prediction_voxels``,
-        ``overlap_voxels``.
     """
     rows = histogram[list(labels)]
-    true, predicted, common = int(rows.sum()), int(histogram[:, labels].sum()), int(rows[:, labels].sum())
-    score = dice(true, predicted, common, rule)
-    return {
-        "dice": score,
-        "iou": common / (true + predicted - common) if true and predicted else score,
-        "precision": common / predicted if predicted else math.nan,
-        "recall": common / true if true else math.nan,
-        "truth_voxels": true,
-        "prediction_voxels": predicted,
-        "overlap_voxels": common,
-    }
+    return counted_figures(int(rows.sum()), int(histogram[:, labels].sum()), int(rows[:, labels].sum()), rule)
 
 
-def dice(truth_voxels: int, prediction_voxels: int, overlap_voxels: int, rule: AbsentOrganRule) -> float:
-    """Return twice the overlap over the sum of both volumes, or the rule's value where a side is empty."""
-    if truth_voxels == 0 and prediction_voxels == 0:
+def counted_figures(true: int, predicted: int, common: int, rule: AbsentOrganRule) -> OrganFigures:
+    """Return the overlap of a structure from its voxels in truth, in the prediction, and in both."""
+    dice = _dice(true, predicted, common, rule)
+    return OrganFigures(
+        dice=dice,
+        iou=common / (true + predicted - common) if true and predicted else dice,
+        precision=common / predicted if predicted else math.nan,
+        recall=common / true if true else math.nan,
+        truth_voxels=true,
+        prediction_voxels=predicted,
+        overlap_voxels=common,
+    )
+
+
+def _dice(true: int, predicted: int, common: int, rule: AbsentOrganRule) -> float:
+    if true == 0 and predicted == 0:
         return rule.both_absent
-    if truth_voxels == 0:
+    if true == 0:
         return rule.truth_absent
-    if prediction_voxels == 0:
+    if predicted == 0:
         return rule.prediction_absent
-    return 2 * overlap_voxels / (truth_voxels + prediction_voxels)
+    return 2 * common / (true + predicted)
+
+
+def find_partners(columns: Iterable[str]) -> dict[str, str]:
+    """Return the partner of each column that is one of a pair.
+
+    Two columns are a pair where their names differ in the word "left" or "right" only: ``right_kidney`` and
+    ``left_kidney``, ``kidney_right`` and ``kidney_left``. Case makes no difference.
+    """
+    by_name = {column.lower(): column for column in columns}
+    side = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
+    mirrored = {column: side.sub(lambda match: OTHER_SIDE[match.group()], name) for name, column in by_name.items()}
+    return {column: by_name[name] for column, name in mirrored.items() if name in by_name and by_name[name] != column}
+
+
+def swapped_share(histogram: npt.NDArray[np.int64], labels: tuple[int, ...], partner_labels: tuple[int, ...]) -> float:
+    """Return the share of an organ's true voxels that are labelled as its partner, NaN where there are none.
+
+    Args:
+        histogram: ``[t, p]`` voxels that are t in truth and p in the prediction (see ``joint_histogram``).
+        labels: the organ's labels.
+        partner_labels: those of the organ on the other side.
+    """
+    true_voxels = int(histogram[list(labels)].sum())
+    if true_voxels == 0:
+        return math.nan
+    return int(histogram[np.ix_(labels, partner_labels)].sum()) / true_voxels

@@ -1,51 +1,33 @@
-"""One evaluation of the masks in several folders, such as the validations of all folds.
+"""Score the masks of several folders, such as the validations of all folds, as one evaluation.
 
-What is finished is taken, what is not is computed, and where there are no masks or no labels the figures that were left
-behind stand in: ours, or nnU-Net's own.
+Finished evaluations are taken as they are, others are computed, and where there are no masks or no labels the figures
+of an earlier evaluation stand in: ours, or nnU-Net's own.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from unetr_nnunet.evaluation.finished_evaluation import merge, read_evaluation, still_holds, without_cases
-from unetr_nnunet.evaluation.folder import evaluate_pairs
-from unetr_nnunet.evaluation.label_files import Pairing, find_label_files, pair_cases
-from unetr_nnunet.evaluation.label_table import LabelTable, find_label_table, read_label_table, without_absent
-from unetr_nnunet.evaluation.nnunet_folders import label_folders, model_folder
-from unetr_nnunet.evaluation.protocols import DEFAULT_PROTOCOL, Protocol
-from unetr_nnunet.evaluation.summary_reader import load_summary, read_summary
+from unetr_nnunet.evaluation import metrics_file
+from unetr_nnunet.evaluation.figures import Evaluation, merge
+from unetr_nnunet.evaluation.folder import Options, evaluate_pairs
+from unetr_nnunet.evaluation.metrics_file import read_evaluation, still_holds
+from unetr_nnunet.evaluation.nnunet_summary import read_nnunet_evaluation
+from unetr_nnunet.evaluation.protocols import Protocol
+from unetr_nnunet.images.files import Pairing, find_label_files, pair_cases
+from unetr_nnunet.nnunet import summary
+from unetr_nnunet.nnunet.folders import enclosing_model, label_folders
+from unetr_nnunet.nnunet.label_table import LabelTable, find_label_table, read_label_table, without_absent
 
-SUMMARY, METRICS = "summary.json", "metrics.json"
-
-
-@dataclass(frozen=True)
-class Source:
-    """What one folder gives: a finished evaluation, or pairs of files to score."""
-
-    finished: dict[str, Any] | None
-    pairing: Pairing
-    labels: str
-    table: LabelTable
-    note: str | None = None
-
-    @property
-    def cases(self) -> set[str]:
-        """Cases that the folder holds."""
-        return set(self.finished["cases"]) if self.finished else set(self.pairing.pairs)
+READERS = {metrics_file.FILE_NAME: read_evaluation, summary.FILE_NAME: read_nnunet_evaluation}
+"""How to read figures that an earlier evaluation left beside the masks, best first."""
 
 
 def evaluate_folders(
-    folder: Path,
-    sources: Mapping[str, Path],
-    labels: Path | None,
-    protocol: Protocol,
-    *,
-    workers: int = 1,
-    progress: bool = False,
-) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    folder: Path, sources: Mapping[str, Path], labels: Path | None, protocol: Protocol, **options: Unpack[Options]
+) -> tuple[Evaluation, dict[str, str], list[str]]:
     """Score the masks of several folders as one.
 
     Args:
@@ -53,76 +35,60 @@ def evaluate_folders(
         sources: folders of masks, by fold.
         labels: folder of true label maps; None to find it.
         protocol: how to score.
-        workers: cases scored at once.
-        progress: show a progress bar.
+        options: how to score.
 
     Returns:
-        The evaluation (see ``evaluate_folder``); the fold of each case; and what a reader must know of it.
+        The evaluation; the fold of each case; and what a reader must know of it.
 
     Raises:
         ValueError: no source could be read or scored; the message tells why the first could not.
     """
-    read: dict[str, Source] = {}
-    problems: list[str] = []
+    evaluations: dict[str, Evaluation] = {}
+    problems, notes = [], []
     for fold, path in sources.items():
         try:
-            read[fold] = _read_source(folder, path, labels, protocol)
+            evaluations[fold], note = _evaluate(folder, path, labels, protocol, options)
         except ValueError as error:
             problems.append(str(error))
-    if not read:
+        else:
+            notes += [note] if note else []
+    if not evaluations:
         raise ValueError(problems[0])
-    twice = _in_several_folds(read)
-    evaluations = [without_cases(source.finished, twice) for source in read.values() if source.finished]
-    todo = [source for source in read.values() if not source.finished]
-    if todo:
-        pairing, table = _join((source.pairing for source in todo), twice), todo[0].table
-        computed = evaluate_pairs(pairing, table, [protocol], workers=workers, progress=progress)[0]
-        evaluations.append({**computed, "labels": todo[0].labels})
-    evaluation = {**merge(evaluations), "predictions": str(folder)}
-    evaluation["refused"] |= twice
-    fold_of = {case: fold for fold, source in read.items() for case in source.cases if fold and case not in twice}
-    return evaluation, fold_of, [*problems, *(source.note for source in read.values() if source.note)]
-
-
-def _in_several_folds(sources: Mapping[str, Source]) -> dict[str, str]:
-    """Return the cases that more than one fold holds, and why they are not scored."""
-    folds_of = defaultdict(list)
-    for fold, source in sources.items():
-        for case in source.cases:
-            folds_of[case].append(fold)
-    return {
+    folds_of: dict[str, list[str]] = {}
+    for fold, evaluation in evaluations.items():
+        for case in sorted(evaluation.cases.keys() | evaluation.refused.keys()):
+            folds_of.setdefault(case, []).append(fold)
+    twice = {
         case: f"folds {', '.join(folds)} all hold a prediction; were the splits changed in between?"
         for case, folds in sorted(folds_of.items())
         if len(folds) > 1
     }
+    merged = merge([evaluation.without(twice) for evaluation in evaluations.values()])
+    evaluation = replace(merged, predictions=str(folder), refused={**merged.refused, **twice})
+    fold_of = {case: folds[0] for case, folds in folds_of.items() if folds[0] and case not in twice}
+    return evaluation, fold_of, [*problems, *notes]
 
 
-def _join(pairings: Iterable[Pairing], left_out: Mapping[str, str]) -> Pairing:
-    joined = Pairing({}, {}, [], [])
-    for each in pairings:
-        joined.pairs.update({case: pair for case, pair in each.pairs.items() if case not in left_out})
-        joined.ambiguous.update(each.ambiguous)
-        joined.without_prediction.extend(each.without_prediction)
-        joined.without_label.extend(each.without_label)
-    return joined
-
-
-def _read_source(folder: Path, source: Path, labels: Path | None, protocol: Protocol) -> Source:
+def _evaluate(
+    folder: Path, source: Path, labels: Path | None, protocol: Protocol, options: Options
+) -> tuple[Evaluation, str | None]:
+    """Return the evaluation of one folder of masks, and what a reader must know of it."""
     try:
         find_label_files(source)
         pairing, place = _pair(folder, source, labels)
     except ValueError as error:
         return _figures_only(source, protocol, error)
-    table = _label_table(folder, source, place)
-    finished = None
-    note = None
-    if (source / METRICS).is_file():
+    table, note = _label_table(folder, source, place), None
+    path = source / metrics_file.FILE_NAME
+    if path.is_file():
         try:
-            found = read_evaluation(source / METRICS)
-            finished = found if still_holds(found, pairing.pairs, table, protocol.name) else None
+            finished = read_evaluation(path)
+            if still_holds(finished, pairing.pairs, table, protocol.name):
+                return finished, None
         except ValueError as error:
-            note = f"{error} (computed anew)"
-    return Source(finished, pairing, str(place), table, note)
+            note = f"{error} (the masks were scored again)"
+    (evaluation,) = evaluate_pairs(pairing, table, [protocol], **options)
+    return replace(evaluation, predictions=str(source), labels=str(place)), note
 
 
 def _pair(folder: Path, source: Path, labels: Path | None) -> tuple[Pairing, Path]:
@@ -134,53 +100,41 @@ def _pair(folder: Path, source: Path, labels: Path | None) -> tuple[Pairing, Pat
             return pair_cases(source, place), place
         except ValueError:
             continue
-    raise ValueError(f"no true labels are found for the masks in {source}; name their folder (--labels)")
+    raise ValueError(f"no true label maps were found for the masks in {source}: give their folder with --labels")
 
 
 def _recorded_labels(source: Path) -> list[Path]:
-    """Return the folders of labels that earlier evaluations of these masks name, as far as they are there."""
+    """Return the folders of labels that earlier evaluations of these masks name, as far as they still exist."""
     recorded = []
-    for name, read in ((METRICS, _labels_of_metrics), (SUMMARY, _labels_of_summary)):
-        try:
-            recorded.append(Path(read(source / name)))
-        except (ValueError, KeyError, IndexError, TypeError):
-            continue
+    with contextlib.suppress(ValueError):
+        recorded.append(Path(read_evaluation(source / metrics_file.FILE_NAME).labels))
+    with contextlib.suppress(ValueError, IndexError):
+        cases = summary.read_summary(source / summary.FILE_NAME).metric_per_case
+        recorded.append(Path(cases[0].reference_file).parent)
     return [place for place in recorded if place.is_dir()]
 
 
-def _labels_of_metrics(path: Path) -> str:
-    return str(read_evaluation(path)["labels"])
-
-
-def _labels_of_summary(path: Path) -> str:
-    return str(Path(load_summary(path)["metric_per_case"][0]["reference_file"]).parent)
-
-
-def _figures_only(source: Path, protocol: Protocol, reason: ValueError) -> Source:
+def _figures_only(source: Path, protocol: Protocol, reason: ValueError) -> tuple[Evaluation, str]:
     """Take the figures that an earlier evaluation left, where the masks cannot be scored.
 
     Raises:
         ValueError: ``reason``, where there are none under this protocol.
     """
     damage = ""
-    for name, read in ((METRICS, read_evaluation), (SUMMARY, read_summary)):
+    for name, read in READERS.items():
         path = source / name
-        if not path.is_file() or (name == SUMMARY and protocol != DEFAULT_PROTOCOL):
-            continue
         try:
-            evaluation = read(path)
+            evaluation = read(path) if path.is_file() else None
         except ValueError as error:
             damage += f"; {error}"
-            continue
-        if evaluation["protocol"]["name"] == protocol.name:
-            note = f"{reason}; the figures are those of {path}"
-            table = LabelTable(evaluation["label_ids"], evaluation["ignore_label"], evaluation["label_source"])
-            return Source(evaluation, Pairing({}, {}, [], []), evaluation["labels"], table, note)
+        else:
+            if evaluation and evaluation.protocol.name == protocol.name:
+                return evaluation, f"{reason}; the figures are those of {path}"
     raise ValueError(f"{reason}{damage}") from reason
 
 
 def _label_table(folder: Path, source: Path, labels: Path) -> LabelTable:
-    for each in (source, folder, model_folder(folder.absolute())):
-        if each is not None and (each / "dataset.json").is_file():
-            return without_absent(read_label_table(each / "dataset.json"), labels)
+    for place in (source, folder, enclosing_model(folder.absolute())):
+        if place is not None and (place / "dataset.json").is_file():
+            return without_absent(read_label_table(place / "dataset.json"), labels)
     return find_label_table(source, labels)

@@ -1,4 +1,4 @@
-"""How far a predicted surface is off the true one: HD95, ASSD and normalised surface Dice, in millimetres.
+"""Surface distances: HD95, ASSD and normalised surface Dice, in millimetres.
 
 Two definitions of a surface are in use, and published figures need both:
 

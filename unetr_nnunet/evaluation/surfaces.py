@@ -1,4 +1,4 @@
-"""The surfaces of all labels of a label map, found in one pass over its voxels.
+"""Find the surfaces of all labels of a label map in one pass over its voxels.
 
 Where the neighbours of a voxel, or the eight voxels around a corner, are all alike there is no surface. That is nearly
 everywhere and holds for all labels at once, so that only what is left is looked at label by label; a label's stray

@@ -1,1 +1,1 @@
-"""Workflows that chain the other rooms: the demo, cross-validations."""
+"""Studies: cross-validations from a data set to a report, on Snakemake; the demo is one of them."""

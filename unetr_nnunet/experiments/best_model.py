@@ -9,8 +9,8 @@ The test set has no say.
 
 import hashlib
 import json
+import logging
 import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,14 +18,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from unetr_nnunet.atomic import write_json
+from unetr_nnunet.evaluation.statistics import mean
 from unetr_nnunet.experiments.study import Model, Study
-from unetr_nnunet.experiments.study_plans import read_json_file, write_json_file
+from unetr_nnunet.nnunet.json_file import read_if_whole
 
 LONGEST_NAME = 255
 """Bytes of a file name on common file systems."""
 Members = tuple[str, ...]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class BestModel:
 
     Attributes:
         members: identifiers of the models, averaged where there are several.
-        folds: folds of each.
+        folds: folds of every member.
         dice: mean over organs in the cross-validation, before post-processing.
         scores: the same of everything that was tried.
         nnunet_choice: what nnU-Net's rule takes: the best single model or pair.
@@ -51,7 +52,7 @@ class BestModel:
     validation: Path
 
 
-def rank_models(study: Study, results: Path) -> list[tuple[str, float]]:
+def rank_by_validation(study: Study, results: Path) -> list[tuple[str, float]]:
     """Return the models with their mean Dice over organs in the cross-validation, best first; ties keep their order.
 
     Args:
@@ -65,15 +66,15 @@ def rank_models(study: Study, results: Path) -> list[tuple[str, float]]:
         f"nnUNetv2_train {study.dataset} {model.configuration} {fold} -tr {model.trainer} -p {model.plans} --c"
         for model in study.models
         for fold in study.folds
-        if read_json_file(_summary(results, model, fold)) is None
+        if read_if_whole(_summary(results, model, fold)) is None
     ]
     if missing:
-        raise ValueError(f"{len(missing)} validation(s) missing; these make them:\n" + "\n".join(missing))
+        raise ValueError(f"{len(missing)} validation(s) missing; these commands make them:\n" + "\n".join(missing))
     scores = {}
     for model in study.models:
         cases: list[Mapping[str, Any]] = []
         for fold in study.folds:
-            cases += read_json_file(_summary(results, model, fold))["metric_per_case"]
+            cases += read_if_whole(_summary(results, model, fold))["metric_per_case"]
         scores[model.identifier] = _mean_dice(case["metrics"] for case in cases)
     return sorted(scores.items(), key=lambda item: -item[1])
 
@@ -84,10 +85,11 @@ def _summary(results: Path, model: Model, fold: int) -> Path:
 
 def _mean_dice(cases: Iterable[Mapping[Any, Mapping[str, float]]]) -> float:
     """Average Dice over cases, then over the organs that some case has."""
-    rows = [[figures["Dice"] for figures in metrics.values()] for metrics in cases]
-    values = np.array(rows, float)
-    seen = ~np.isnan(values).all(axis=0)
-    return float(np.nanmean(values[:, seen], axis=0).mean()) if seen.any() else float("nan")
+    by_label: dict[Any, list[float]] = {}
+    for metrics in cases:
+        for label, figures in metrics.items():
+            by_label.setdefault(label, []).append(figures["Dice"])
+    return mean(mean(values) for values in by_label.values())
 
 
 def choose_best(study: Study, folder: Path, results: Path, preprocessed: Path, workers: int) -> BestModel:
@@ -102,7 +104,7 @@ def choose_best(study: Study, folder: Path, results: Path, preprocessed: Path, w
         workers: cases at once.
     """
     truth = preprocessed / "gt_segmentations"
-    singles = dict(rank_models(study, results))
+    singles = dict(rank_by_validation(study, results))
     candidates = json.loads((folder / "candidates.json").read_text(encoding="utf-8"))
     order = [model.identifier for model in study.models]
     scores: dict[Members, float] = {(identifier,): singles[identifier] for identifier in order}
@@ -119,8 +121,8 @@ def choose_best(study: Study, folder: Path, results: Path, preprocessed: Path, w
             break
         best = step
     for members, dice in sorted(scores.items(), key=lambda item: -item[1]):
-        sys.stdout.write(f"{dice:.4f}  {' + '.join(members)}\n")
-    sys.stdout.write(f"nnU-Net's rule (single models and pairs) takes {' + '.join(nnunet_choice)}\n")
+        _log.info("%.4f  %s", dice, " + ".join(members))
+    _log.info("nnU-Net's rule (single models and pairs) takes %s", " + ".join(nnunet_choice))
     validation = _merged(best, study.folds, results) if len(best) == 1 else trial.masks(best)
     rules = _postprocessing(validation, results / best[0], truth, workers)
     return BestModel(best, study.folds, scores[best], scores, nnunet_choice, rules, validation)
@@ -137,7 +139,7 @@ def ensemble_name(members: Members, folds: Sequence[int]) -> str:
 
 
 class _Trials:
-    """Ensembles of the cross-validation: each is averaged and scored once, also over several runs."""
+    """Average and score ensembles of the cross-validation, each only once, also over several runs."""
 
     def __init__(self, study: Study, folder: Path, results: Path, truth: Path, workers: int) -> None:
         self.study, self.folder, self.results, self.truth, self.workers = study, folder, results, truth, workers
@@ -151,7 +153,7 @@ class _Trials:
 
         output = self.masks(members)
         noted = self.folder / "ensembles" / f"{output.name[-LONGEST_NAME + 5 :]}.json"
-        before = read_json_file(noted)
+        before = read_if_whole(noted)
         if before is not None and output.is_dir() and noted.stat().st_mtime > self._validated(members):
             return float(before["dice"])
         reader, label_manager, dataset = _label_handling(self.results / members[0])
@@ -174,7 +176,7 @@ class _Trials:
 
         with ThreadPoolExecutor(self.workers) as pool:
             dice = _mean_dice(pool.map(score, self._probabilities(members)))
-        write_json_file({"members": members, "dice": dice}, noted)
+        write_json({"members": members, "dice": dice}, noted)
         return dice
 
     def _validated(self, members: Members) -> float:
@@ -229,7 +231,7 @@ def _postprocessing(validation: Path, model: Path, truth: Path, workers: int) ->
     from nnunetv2.postprocessing.remove_connected_components import determine_postprocessing
 
     reader, label_manager, dataset = _label_handling(model)
-    if read_json_file(validation / "summary.json") is None:
+    if read_if_whole(validation / "summary.json") is None:
         compute_metrics_on_folder(
             str(truth),
             str(validation),
@@ -248,4 +250,4 @@ def _postprocessing(validation: Path, model: Path, truth: Path, workers: int) ->
         num_processes=workers,
         keep_postprocessed_files=True,
     )
-    return tuple((function.__name__, words) for function, words in zip(functions, arguments, strict=True))
+    return tuple((function.__name__, keywords) for function, keywords in zip(functions, arguments, strict=True))

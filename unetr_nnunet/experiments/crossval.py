@@ -1,11 +1,11 @@
 """Run a study: Snakemake has the graph (``workflow/Snakefile``); here it is started, watched and stopped.
 
 The engine is Snakemake (Mölder et al., "Sustainable data analysis with Snakemake", F1000Research 2021), on this machine
-or, through its plugin, on Slurm. Every step leaves a mark; the same command goes on where a study was stopped.
+or, through its plugin, on Slurm. Every step leaves a mark; the same command continues where a study was stopped.
 """
 
 import contextlib
-import json
+import logging
 import os
 import re
 import shutil
@@ -14,84 +14,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
 from unetr_nnunet.experiments import slurm
-from unetr_nnunet.experiments.requests import FIRST_TRAINING_MINUTES, case_voxels, labels
+from unetr_nnunet.experiments.failures import describe_failures
+from unetr_nnunet.experiments.resources import case_count, case_voxels, labels
+from unetr_nnunet.experiments.settings import Settings, write_settings
 from unetr_nnunet.experiments.step_time import training_seconds
-from unetr_nnunet.experiments.study import CHOICE, FILE, Study, write_choice, write_json
-from unetr_nnunet.experiments.study_plans import read_plans, write_json_file
-from unetr_nnunet.experiments.study_start import check, forget_what_is_lost, refuse_other_folders, results_folder
+from unetr_nnunet.experiments.study import CHOICE, FILE, Study, write_choice, write_study
+from unetr_nnunet.experiments.study_checks import check, forget_what_is_lost
+from unetr_nnunet.experiments.study_plans import plans_if_made
 from unetr_nnunet.experiments.study_status import Status, read_status
-from unetr_nnunet.experiments.study_step import SETTINGS
 from unetr_nnunet.folder_lock import folder_lock
+from unetr_nnunet.nnunet.folders import dataset_if_there
 from unetr_nnunet.nnunet_hook.environment import FOLDERS, nnunet_variables
 
 SNAKEFILE = Path(__file__).parent / "workflow" / "Snakefile"
 POLL_S = 2.0
 STATUS_S = 15.0
 GRACE_S = 90.0
-RETRIES = 1
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a study is run.
-
-    Attributes:
-        executor: "local" or "slurm".
-        device: "cuda" or "cpu".
-        gpus: GPUs of this machine.
-        gpus_per_training: of one training.
-        cores: processor cores of this machine, or of a step on a cluster.
-        cores_per_training: of one training.
-        jobs: jobs at once on a cluster.
-        keep_probabilities: do not remove them after use.
-        retries: how often a step that failed is tried again.
-        partition: of a cluster; its default where none is named.
-        account: of a cluster; the user's default where none is named.
-        longest_minutes: that the partition lets a job run; None for no limit.
-        download: path of the data set's download; None where it is not needed.
-        folders: nnU-Net's folders, by the names of their variables.
-        python: the interpreter of the steps.
-    """
-
-    executor: str
-    device: str
-    gpus: int
-    gpus_per_training: int
-    cores: int
-    cores_per_training: int
-    jobs: int
-    keep_probabilities: bool
-    retries: int = RETRIES
-    partition: str | None = None
-    account: str | None = None
-    longest_minutes: int | None = None
-    download: str | None = None
-    folders: Mapping[str, str] = field(default_factory=dict)
-    python: str = sys.executable
-
-    @property
-    def trainings_at_once(self) -> int:
-        """Trainings side by side."""
-        if self.executor == "slurm":
-            return self.jobs
-        if self.device == "cuda":
-            return max(1, self.gpus // self.gpus_per_training)
-        return max(1, self.cores // self.cores_per_training)
-
-
-def retries(longest_minutes: int | None) -> int:
-    """Return how often a step that failed is tried again: under a time limit as often as a long training needs."""
-    return max(RETRIES, FIRST_TRAINING_MINUTES // longest_minutes if longest_minutes else 0)
+_log = logging.getLogger(__name__)
 
 
 class StudyFailedError(RuntimeError):
-    """Steps have failed; the message names them and their logs."""
+    """Steps have failed; the message names them, their errors and their logs."""
 
 
 def set_environment(root: Path) -> None:
@@ -102,40 +50,39 @@ def set_environment(root: Path) -> None:
 
 def needed_gib(study: Study) -> float:
     """Return the disk that the probabilities of the ensembles' candidates take at most, in GiB."""
-    names = [
-        path.parent.name for path in Path(os.environ["nnUNet_raw"]).glob(f"Dataset{study.dataset:03d}_*/dataset.json")
-    ]
-    cases = 30
-    for name in names:
-        content = json.loads((Path(os.environ["nnUNet_raw"]) / name / "dataset.json").read_text(encoding="utf-8"))
-        cases = int(content.get("numTraining", cases))
     candidates = min(study.candidates, len(study.models))
     share = len(study.folds) / 5
-    return candidates * cases * share * case_voxels(study) * labels(study) * 2 / GIB if candidates > 1 else 0.0
+    per_case = case_voxels(study) * labels(study) * 2
+    return candidates * case_count(study) * share * per_case / GIB if candidates > 1 else 0.0
 
 
 def measure_trainings(study: Study, folder: Path, settings: Settings) -> dict[str, float]:
-    """Return the seconds of a training of each model whose logs do not tell yet, by a step on this machine.
+    """Return how many seconds trainings will take, by one step on this machine, for models whose logs do not tell yet.
 
     On a cluster another machine trains, and before the data set is planned there is no network: nothing is measured.
     """
-    results = results_folder(study)
-    if settings.executor != "local" or results is None:
+    data = dataset_if_there(study.dataset)
+    if settings.executor != "local" or data is None:
         return {}
-    preprocessed = Path(os.environ["nnUNet_preprocessed"]) / results.name
-    unknown = {t.model for t in read_status(study, folder, results).trainings if t.left_s is None}
+    unknown = {t.model for t in read_status(study, folder, data.results).trainings if t.left_s is None}
     models = []
     for model in study.models:
-        plans = read_plans(preprocessed / f"{model.plans}.json")
+        plans = plans_if_made(data.preprocessed / f"{model.plans}.json")
         if model in unknown and plans is not None and model.configuration in plans["configurations"]:
             models.append(model)
     return training_seconds(study, models, settings.device, settings.cores_per_training)
 
 
+def status_of(study: Study, folder: Path) -> Status:
+    """Return how far a study is."""
+    data = dataset_if_there(study.dataset)
+    return read_status(study, folder, data.results if data else None)
+
+
 def expectation(study: Study, folder: Path, settings: Settings, measured: Mapping[str, float]) -> list[str]:
-    """Return what a study will take, in words; ``measured`` is what `measure_trainings` tells."""
-    status = read_status(study, folder, results_folder(study))
-    there = next(each for each in (folder, *folder.parents) if each.exists())
+    """Return what a study will take, in two lines; ``measured`` is the result of `measure_trainings`."""
+    status = status_of(study, folder)
+    there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free / GIB
     hours = status.left_hours(settings.trainings_at_once, measured)
     trainings = f"{len(study.models)} model(s) x {len(study.folds)} fold(s) = {len(status.trainings)} trainings"
@@ -149,9 +96,9 @@ def expectation(study: Study, folder: Path, settings: Settings, measured: Mappin
 def write_inputs(study: Study, settings: Settings, folder: Path) -> None:
     """Write what the workflow reads."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(study, folder / FILE)
+    write_study(study, folder / FILE)
     write_choice(study, folder / CHOICE)
-    write_json_file(asdict(settings), folder / SETTINGS)
+    write_settings(settings, folder)
 
 
 def dry_run(study: Study, settings: Settings, folder: Path) -> str:
@@ -177,7 +124,7 @@ def dry_run(study: Study, settings: Settings, folder: Path) -> str:
 
 
 def run_study(study: Study, settings: Settings, folder: Path) -> None:
-    """Run a study to its end, or go on with it.
+    """Run a study to its end, or continue it.
 
     Args:
         study: the study.
@@ -194,8 +141,7 @@ def run_study(study: Study, settings: Settings, folder: Path) -> None:
         descriptors = [held.enter_context(folder_lock(folder))]
         results = Path(os.environ["nnUNet_results"]) / f".study_{study.dataset:03d}"
         descriptors.append(held.enter_context(folder_lock(results)))
-        check(study, folder)
-        refuse_other_folders(settings.folders, folder)
+        check(study, settings, folder)
         forget_what_is_lost(study, folder)
         write_inputs(study, settings, folder)
         for name in FOLDERS:
@@ -212,12 +158,12 @@ def run_study(study: Study, settings: Settings, folder: Path) -> None:
 
 
 def _command(settings: Settings, folder: Path) -> list[str]:
-    words = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(folder)]
-    words += ["--nolock", "--rerun-incomplete", "--keep-going", "--rerun-triggers", "mtime"]
-    words += ["--notemp"] if settings.keep_probabilities else []
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(folder)]
+    command += ["--nolock", "--rerun-incomplete", "--keep-going", "--rerun-triggers", "mtime"]
+    command += ["--notemp"] if settings.keep_probabilities else []
     if settings.executor == "slurm":
-        return [*words, *slurm.options(folder, settings.partition, settings.account), "--jobs", str(settings.jobs)]
-    return [*words, "--cores", str(settings.cores), "--resources", f"gpu={settings.gpus}"]
+        return [*command, *slurm.options(folder, settings.partition, settings.account), "--jobs", str(settings.jobs)]
+    return [*command, "--cores", str(settings.cores), "--resources", f"gpu={settings.gpus}"]
 
 
 def _environment() -> dict[str, str]:
@@ -241,33 +187,33 @@ def _watch(study: Study, settings: Settings, folder: Path, descriptors: tuple[in
     try:
         last = ""
         while process.poll() is None:
-            last = _say(read_status(study, folder, results_folder(study)), settings, last)
+            last = _report_progress(status_of(study, folder), settings, last)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STATUS_S)
     except BaseException:
         _end(process, settings)
         with contextlib.suppress(OSError):  # the terminal may be gone
-            sys.stderr.write("\nstopped: what ran has saved its state; the same command goes on\n")
+            _log.info("\nstopped: what ran has saved its state; the same command continues")
         raise
-    _say(read_status(study, folder, results_folder(study)), settings, last)
-    failures = list(failed_steps(log.read_text(encoding="utf-8", errors="replace"), folder))
+    _report_progress(status_of(study, folder), settings, last)
     if process.returncode:
-        raise StudyFailedError(_failure(failures, log))
+        raise StudyFailedError(describe_failures(folder))
 
 
-def _say(status: Status, settings: Settings, last: str) -> str:
+def _report_progress(status: Status, settings: Settings, last: str) -> str:
+    """Say how far a study is, on a terminal in one line that is written over; return what was said."""
     hours = status.left_hours(settings.trainings_at_once)
     running = [training for training in status.trainings if training.epochs and not training.done]
-    words = f"{status.done} of {status.total} steps done"
-    words += f", {len(running)} trainings begun" if running else ""
+    progress = f"{status.done} of {status.total} steps done"
+    progress += f", {len(running)} trainings begun" if running else ""
     if sys.stderr.isatty():
         left = f", about {hours:.1f} h of training left" if hours else ""
         epochs = "".join(f", {t.epochs}/{t.planned_epochs or '?'} epochs" for t in running[:2])
-        sys.stderr.write(f"\r{words}{epochs}{left}   ")
-    elif words != last:
-        sys.stderr.write(words + (f", about {hours:.2f} h of training left" if hours else "") + "\n")
-    sys.stderr.flush()
-    return words
+        sys.stderr.write(f"\r{progress}{epochs}{left}   ")
+        sys.stderr.flush()
+    elif progress != last:
+        _log.info(progress + (f", about {hours:.2f} h of training left" if hours else ""))
+    return progress
 
 
 def _end(process: "subprocess.Popen[bytes]", settings: Settings) -> None:
@@ -288,30 +234,6 @@ def _end(process: "subprocess.Popen[bytes]", settings: Settings) -> None:
         process.wait()
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-def failed_steps(words: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the name and the log of each step that failed for good, from Snakemake's own log."""
-    found: Mapping[Path, str] = {}
-    for block in re.finditer(r"^Error in rule (\w+):\n((?:    .*\n)+)", words + "\n", re.MULTILINE):
-        log = re.search(r"^    log: (\S+)", block[2], re.MULTILINE)
-        path = folder / log[1].rstrip(",") if log else folder / "logs" / "snakemake.log"
-        done = re.search(r"^    output: (\S+)", block[2], re.MULTILINE)
-        if not (done and (folder / done[1].rstrip(",")).exists()):  # else a later try has succeeded
-            found = {**found, path: block[1]}
-    for path, name in found.items():
-        yield " ".join([name, *path.with_suffix("").parts[-2:]] if path.parent.name != "logs" else [name]), path
-
-
-def _failure(failures: list[tuple[str, Path]], log: Path) -> str:
-    if not failures:
-        last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
-        return f"the workflow ended with an error; the end of {log}:\n{last}"
-    lines = [f"{len(failures)} step(s) failed; all that do not need them are done, the same command tries again:"]
-    for name, path in failures:
-        text = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.is_file() else []
-        lines.append(f"  {name}: {text[-1] if text else 'no word'}\n    log: {path}")
-    return "\n".join(lines)
 
 
 def _interrupt(signal_number: int, frame: object) -> None:

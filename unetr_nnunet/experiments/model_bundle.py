@@ -1,4 +1,4 @@
-"""The chosen model as one folder and one zip file: weights, plans and post-processing, ready for another machine.
+"""Bundle the chosen model as a folder and a zip file: weights, plans and post-processing, ready for other machines.
 
 The zip file has nnU-Net's own layout, so that ``nnUNetv2_install_pretrained_model_from_zip`` installs it;
 ``unetr_nnunet predict -m`` takes the folder and the zip file, members and post-processing included.
@@ -8,12 +8,10 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.atomic import atomic_path, write_json
 from unetr_nnunet.experiments.best_model import BestModel
-from unetr_nnunet.experiments.study_plans import write_json_file
 from unetr_nnunet.inference.model_set import FILE
-
-CHECKPOINT = "checkpoint_final.pth"
+from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT
 
 
 def write_bundle(best: BestModel, results: Path, output: Path) -> Path:
@@ -29,7 +27,7 @@ def write_bundle(best: BestModel, results: Path, output: Path) -> Path:
     """
     shutil.rmtree(output, ignore_errors=True)
     for member in best.members:
-        for name in ("plans.json", "dataset.json", *(f"fold_{fold}/{CHECKPOINT}" for fold in best.folds)):
+        for name in ("plans.json", "dataset.json", *(f"fold_{fold}/{FINAL_CHECKPOINT}" for fold in best.folds)):
             target = output / member / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(results / member / name, target)  # no link: nnU-Net writes checkpoints in place
@@ -42,7 +40,7 @@ def write_bundle(best: BestModel, results: Path, output: Path) -> Path:
         "nnunet_choice": best.nnunet_choice,
         "tried": [{"models": members, "dice": dice} for members, dice in best.scores.items()],
     }
-    write_json_file(content, output / FILE)
+    write_json(content, output / FILE)
     archive = output.parent.with_suffix(".zip")
     with atomic_path(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as opened:
         for path in sorted(output.rglob("*")):

@@ -1,19 +1,22 @@
-"""What a study's workflow says to Slurm, and what has to be done because Snakemake does not come back to its old jobs.
+"""Snakemake's options for Slurm, the cluster's limits, and what to do with the jobs of an earlier run.
+
+Snakemake does not come back to its old jobs, so they are cancelled.
 
 Options as of snakemake-executor-plugin-slurm 2.8. A cluster without accounting has no ``sacct``; ``squeue`` tells the
 states there, else every job would be lost without a word.
 """
 
 import hashlib
+import logging
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 POLL_S = 1.0
 PATIENCE_S = 300.0
+_log = logging.getLogger(__name__)
 
 
 def options(folder: Path, partition: str | None = None, account: str | None = None) -> list[str]:
@@ -24,38 +27,38 @@ def options(folder: Path, partition: str | None = None, account: str | None = No
         partition: that jobs go to; the cluster's default where None.
         account: that jobs are charged to; the user's default where None.
     """
-    words = ["--executor", "slurm", "--slurm-jobname-prefix", prefix(folder), "--slurm-requeue"]
-    words += ["--slurm-logdir", str(folder / "logs" / "slurm")]
+    arguments = ["--executor", "slurm", "--slurm-jobname-prefix", prefix(folder), "--slurm-requeue"]
+    arguments += ["--slurm-logdir", str(folder / "logs" / "slurm")]
     chosen = {"slurm_partition": partition, "slurm_account": account}
     if any(chosen.values()):
         # Snakemake evaluates what is not quoted: 2024-12 would be another account
-        words += ["--default-resources", *(f"{name}={value!r}" for name, value in chosen.items() if value)]
+        arguments += ["--default-resources", *(f"{name}={value!r}" for name, value in chosen.items() if value)]
     if not has_accounting():
-        words += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]
-    return words
+        arguments += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5"]
+    return arguments
 
 
 def prefix(folder: Path) -> str:
-    """Return how the names of a study's jobs begin: the same for each run in the same folder."""
+    """Return the prefix of the names of a study's jobs, the same for every run in its folder."""
     return f"unetr_{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
 
 
 def has_accounting() -> bool:
     """Return whether the cluster keeps accounts, so that ``sacct`` knows of jobs that have ended."""
-    found = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=False)
-    return found.returncode == 0 and "accounting_storage/slurmdbd" in found.stdout  # without: none, or (null)
+    answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=False)
+    return answer.returncode == 0 and "accounting_storage/slurmdbd" in answer.stdout  # without: none, or (null)
 
 
 def longest_minutes(partition: str | None = None) -> int | None:
-    """Return how long a partition, or the cluster's default one, lets a job run, in minutes; None for no limit.
+    """Return the time limit of a partition, or of the cluster's default one, in minutes; None for no limit.
 
     Raises:
         ValueError: there is no Slurm here, or no such partition.
     """
     if shutil.which("sbatch") is None:
-        raise ValueError("--executor slurm: there is no sbatch here; run this on a login node of the cluster")
-    found = subprocess.run(["sinfo", "-h", "-o", "%P %l"], capture_output=True, text=True, check=False)
-    rows = [line.split() for line in found.stdout.splitlines()]
+        raise ValueError("--executor slurm: no sbatch on this machine; run this on a login node of the cluster")
+    answer = subprocess.run(["sinfo", "-h", "-o", "%P %l"], capture_output=True, text=True, check=False)
+    rows = [line.split() for line in answer.stdout.splitlines()]
     limits = {name.rstrip("*"): limit for name, limit in rows}
     if partition is None:
         partition = next((name.rstrip("*") for name, _ in rows if name.endswith("*")), None)
@@ -70,15 +73,15 @@ def longest_minutes(partition: str | None = None) -> int | None:
 
 def jobs_of(folder: Path) -> list[str]:
     """Return the numbers of a study's jobs that wait or run."""
-    found = subprocess.run(["squeue", "--me", "-h", "-o", "%i %j"], capture_output=True, text=True, check=False)
-    if found.returncode:
-        raise RuntimeError(f"squeue does not answer: {found.stderr.strip()}")
-    pairs = [line.split(maxsplit=1) for line in found.stdout.splitlines()]
+    answer = subprocess.run(["squeue", "--me", "-h", "-o", "%i %j"], capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise RuntimeError(f"squeue does not answer: {answer.stderr.strip()}")
+    pairs = [line.split(maxsplit=1) for line in answer.stdout.splitlines()]
     return [pair[0] for pair in pairs if len(pair) == 2 and pair[1].startswith(prefix(folder))]
 
 
 def cancel_jobs_of(folder: Path) -> None:
-    """Cancel what an earlier run, killed together with its machine, has left on the cluster, and wait for its end.
+    """Cancel the jobs that an earlier run, killed together with its machine, has left, and wait until they end.
 
     Snakemake would submit the same steps beside them.
 
@@ -91,7 +94,7 @@ def cancel_jobs_of(folder: Path) -> None:
             raise RuntimeError(
                 f"jobs {' '.join(left)} of an earlier run do not end: cancel them (scancel), start again"
             )
-        sys.stderr.write(f"cancelling {len(left)} job(s) of an earlier run\n")
+        _log.info("cancelling %d job(s) of an earlier run", len(left))
         subprocess.run(["scancel", "--signal=TERM", "--full", *left], check=False)
         subprocess.run(["scancel", *left], check=False)
         time.sleep(POLL_S)

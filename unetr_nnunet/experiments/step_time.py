@@ -1,9 +1,10 @@
-"""How long trainings will take before an epoch has told: a training step of each network, really run on this machine.
+"""Estimate how long trainings take before their first epoch: run one training step of each network on this machine.
 
 The trainers are nnU-Net's, with the plans of the study and a batch of noise; loading and augmenting data is not in it.
 """
 
 import argparse
+import logging
 import os
 import resource
 import subprocess
@@ -14,13 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unetr_nnunet.experiments.study import Model, Study, read_json, write_json
+from unetr_nnunet.experiments.study import Model, Study, read_study, write_study
 
 VALIDATION_SHARE = 1 / 3
 """Of a training step's time: the forward pass alone."""
 WARM_UP_S = 10.0
 MEMORY_SHARE = 0.8
 """Of the memory that is free: a network that needs more is not measured."""
+_log = logging.getLogger(__name__)
 
 
 def training_seconds(study: Study, models: Sequence[Model], device: str, threads: int) -> dict[str, float]:
@@ -33,11 +35,11 @@ def training_seconds(study: Study, models: Sequence[Model], device: str, threads
         threads: processor cores of a training.
 
     Returns:
-        By the model's identifier; one that could not be measured is missing, and a line on stderr says why.
+        By the model's identifier; one that could not be measured is missing, and a log line says why.
     """
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="study-") as folder:
-        write_json(study, Path(folder) / "study.json")
+        write_study(study, Path(folder) / "study.json")
         environment = {
             **os.environ,
             "nnUNet_results": folder,  # a trainer begins a log where it is made
@@ -45,15 +47,15 @@ def training_seconds(study: Study, models: Sequence[Model], device: str, threads
             "OMP_NUM_THREADS": str(threads),
         }
         for number, model in enumerate(models, 1):
-            sys.stderr.write(f"measuring a training step: {model.identifier} ({number} of {len(models)})\n")
-            words = [sys.executable, "-m", __name__, str(Path(folder) / "study.json"), model.identifier, device]
-            done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+            _log.info("measuring a training step: %s (%d of %d)", model.identifier, number, len(models))
+            command = [sys.executable, "-m", __name__, str(Path(folder) / "study.json"), model.identifier, device]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if done.returncode:
                 reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-                sys.stderr.write(f"  not measured: {reason}\n")
+                _log.warning("  not measured: %s", reason)
             else:
-                found[model.identifier] = float(done.stdout.splitlines()[-1])
-    return found
+                seconds[model.identifier] = float(done.stdout.splitlines()[-1])
+    return seconds
 
 
 def measure(study: Study, model: Model, device_name: str) -> float:
@@ -67,8 +69,8 @@ def measure(study: Study, model: Model, device_name: str) -> float:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         limit = int(psutil.Process().memory_info().vms + MEMORY_SHARE * psutil.virtual_memory().available)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))  # an error instead of a machine that swaps
-    words = (str(study.dataset), model.configuration, 0, model.trainer, model.plans)
-    trainer: Any = get_trainer_from_args(*words, device=device)
+    arguments = (str(study.dataset), model.configuration, 0, model.trainer, model.plans)
+    trainer: Any = get_trainer_from_args(*arguments, device=device)
     trainer.initialize()
     trainer.network.train()
     batch = _batch(trainer)
@@ -108,7 +110,7 @@ def main() -> int:
     parser.add_argument("model")
     parser.add_argument("device")
     arguments = parser.parse_args()
-    study = read_json(arguments.study)
+    study = read_study(arguments.study)
     sys.stdout.write(f"\n{measure(study, study.model(arguments.model), arguments.device)}\n")
     return 0
 

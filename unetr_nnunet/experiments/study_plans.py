@@ -1,21 +1,29 @@
-"""The plans of a study: made once, and from then on the same, since models of two plans must not be mixed."""
+"""The plans of a study: made once and never changed, because models of different plans must not be mixed."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.experiments.study import DEFAULT_PLANS, Study
+from unetr_nnunet.atomic import write_json
+from unetr_nnunet.experiments.study import Model, Study
+from unetr_nnunet.nnunet.json_file import read_if_whole
+from unetr_nnunet.nnunet.plans_file import DEFAULT_PLANS
+from unetr_nnunet.nnunet.splits import read_splits
 
 DEFAULT_PLANNER = "ExperimentPlanner"
 FOLDER = "plans"
+_PLANNED_BY_NNUNET: Mapping[str, Mapping[str, Any]] = {
+    "2d": {},
+    "3d_lowres": {},
+    "3d_fullres": {},
+    "3d_cascade_fullres": {"previous_stage": "3d_lowres"},
+}
 _ADDED_BY_TRAINING = "continue_training"
 
 
-def read_plans(path: Path) -> dict[str, Any] | None:
+def plans_if_made(path: Path) -> dict[str, Any] | None:
     """Return the content of a plans file; None where it is missing or half written."""
-    content = read_json_file(path)
+    content = read_if_whole(path)
     return content if isinstance(content, dict) and "configurations" in content else None
 
 
@@ -27,10 +35,10 @@ def planning_commands(study: Study, preprocessed: Path, processes: int) -> list[
     """
     number = str(study.dataset)
     commands: list[tuple[str, ...]] = []
-    if read_json_file(preprocessed / "dataset_fingerprint.json") is None:
+    if read_if_whole(preprocessed / "dataset_fingerprint.json") is None:
         commands.append(("nnUNetv2_extract_fingerprint", "-d", number, "-np", str(processes), "--clean"))
     for name in study.plan_names:
-        if read_plans(preprocessed / f"{name}.json") is None:
+        if plans_if_made(preprocessed / f"{name}.json") is None:
             commands.append(_planning_command(name, number, study.plans.get(name)))
     return commands
 
@@ -44,16 +52,10 @@ def _planning_command(name: str, number: str, how: Mapping[str, Any] | None) -> 
         )
     if "planner" in how:
         return ("nnUNetv2_plan_experiment", "-d", number, "-pl", how["planner"], "-overwrite_plans_name", name)
-    options = [word for key, value in how.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    options = []
+    for key, value in how.items():
+        options += [f"--{key.replace('_', '-')}", *map(str, value if isinstance(value, list | tuple) else [value])]
     return ("unetr_nnunet", "plan", "-d", number, "--name", name, *options)
-
-
-def read_json_file(path: Path) -> Any:
-    """Return the content of a JSON file; None where it is missing or half written."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def complete_plans(study: Study, preprocessed: Path, folder: Path) -> None:
@@ -66,7 +68,7 @@ def complete_plans(study: Study, preprocessed: Path, folder: Path) -> None:
     """
     for name in study.plan_names:
         path = preprocessed / f"{name}.json"
-        plans = read_plans(path)
+        plans = plans_if_made(path)
         if plans is None:
             raise ValueError(f"{path} was not made; the log above says why")
         missing = {
@@ -74,18 +76,72 @@ def complete_plans(study: Study, preprocessed: Path, folder: Path) -> None:
         }
         if missing:
             plans["configurations"] |= missing
-            write_json_file(plans, path)
-        write_json_file(plans, folder / FOLDER / path.name)
+            write_json(plans, path)
+        write_json(plans, folder / FOLDER / path.name)
 
 
-def write_json_file(content: Any, path: Path) -> None:
-    """Write a JSON file, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=4), encoding="utf-8")
+def refuse_impossible_trainings(study: Study, preprocessed: Path, gpus_per_training: int) -> None:
+    """Refuse what the plans cannot train; plans that are not made yet are taken to hold what nnU-Net plans.
+
+    Args:
+        study: the study.
+        preprocessed: the data set's folder in ``nnUNet_preprocessed``.
+        gpus_per_training: GPUs that share the batches of one training.
+
+    Raises:
+        ValueError: a configuration is not in its plans, needs the predictions of another, or has smaller batches than
+            there are GPUs for one training.
+    """
+    for model in study.models:
+        plans = plans_if_made(preprocessed / f"{model.plans}.json")
+        planned = _PLANNED_BY_NNUNET if plans is None else plans["configurations"]
+        _refuse_impossible(model, {**planned, **study.configurations}, gpus_per_training)
+
+
+def _refuse_impossible(model: Model, configurations: Mapping[str, Mapping[str, Any]], gpus: int) -> None:
+    settings: dict[str, Any] = {}
+    name: str | None = model.configuration
+    seen: list[str] = []
+    while name is not None:
+        if name not in configurations or name in seen:
+            there = ", ".join(configurations)
+            inherits = f" (which {seen[-1]} inherits from)" if seen else ""
+            raise ValueError(f"plans {model.plans} have no configuration {name}{inherits}; they have {there}")
+        seen.append(name)
+        settings = dict(configurations[name]) | settings
+        name = configurations[name].get("inherits_from")
+    if settings.get("previous_stage"):
+        raise ValueError(
+            f"{model.configuration} of {model.plans} needs the predictions of {settings['previous_stage']}, "
+            "which a study does not make: choose another configuration"
+        )
+    batch_size = settings.get("batch_size")
+    if isinstance(batch_size, int) and batch_size < gpus:
+        raise ValueError(
+            f"--gpus-per-training {gpus}: {model.configuration} of {model.plans} has batch size {batch_size}, and each "
+            f"GPU needs a sample of its own: use at most {batch_size}, or plan a larger batch"
+        )
+
+
+def refuse_missing_folds(study: Study, *splits: Path) -> None:
+    """Refuse folds that a split file does not have; nnU-Net would draw a random split for such a fold.
+
+    Args:
+        study: the study.
+        splits: the files; the first that is there counts, and where none is, nnU-Net draws five folds.
+
+    Raises:
+        ValueError: the message names the file and the fold.
+    """
+    path = next((path for path in splits if path.is_file()), None)
+    there = len(read_splits(path)) if path else 5
+    beyond = [fold for fold in study.folds if fold >= there]
+    if beyond:
+        raise ValueError(f"{path} has {there} fold(s), no fold {beyond[0]}: name some of 0 to {there - 1}")
 
 
 def refuse_edited_plans(study: Study, preprocessed: Path, results: Path, folder: Path) -> None:
-    """Refuse to go on with plans that are not those which data were preprocessed, or models trained, with.
+    """Refuse to continue with plans other than those that data were preprocessed or models trained with.
 
     Args:
         study: the study.
@@ -98,7 +154,7 @@ def refuse_edited_plans(study: Study, preprocessed: Path, results: Path, folder:
     """
     for name in study.plan_names:
         path = preprocessed / f"{name}.json"
-        now = read_plans(path)
+        now = plans_if_made(path)
         if now is None:
             continue
         added = {key: dict(value) for key, value in study.configurations.items()}
@@ -110,7 +166,7 @@ def refuse_edited_plans(study: Study, preprocessed: Path, results: Path, folder:
             if model.plans == name and any(trained.glob("fold_*/checkpoint_*.pth")):
                 earlier[trained / "plans.json"] = f"{model.identifier} was trained"
         for copy, since in earlier.items():
-            before = read_plans(copy)
+            before = plans_if_made(copy)
             if before is None:
                 continue
             if changed := _differences(before, now):
@@ -126,7 +182,7 @@ def refuse_edited_plans(study: Study, preprocessed: Path, results: Path, folder:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Name the settings that differ; a configuration that came later is none."""
+    """Name the settings that differ, except in configurations that were added later."""
     changed = []
     for key in dict.fromkeys([*before, *now]):
         if key == _ADDED_BY_TRAINING or (key not in before and prefix == "configurations."):

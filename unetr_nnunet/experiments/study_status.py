@@ -1,4 +1,4 @@
-"""Where a study stands: read from its marks and from nnU-Net's own training logs, whoever runs it and wherever."""
+"""Tell how far a study is, from its marks and from nnU-Net's training logs, whoever runs it and wherever."""
 
 import os
 import re
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from unetr_nnunet.evaluation.report.training_log import FoldLog, read_fold_logs
 from unetr_nnunet.experiments.study import Model, Study
+from unetr_nnunet.nnunet.training_log import FoldLog, read_fold_logs
 
 AFTERWARDS = ("candidates", "best", "test", "report")
 BEFORE = ("data", "plan", "preprocess")
@@ -82,11 +82,11 @@ class Status:
             return None
         whole = [t.planned_epochs * t.epoch_seconds for t in self.trainings if t.planned_epochs and t.epoch_seconds]
         whole += (measured or {}).values()
-        each = [*known, *[median(whole) if whole else 0.0] * (len(left) - len(known))]
-        return max(*each, sum(each) / at_once) / 3600  # the longest has a slot of its own, however many there are
+        all_left = [*known, *[median(whole) if whole else 0.0] * (len(left) - len(known))]
+        return max(*all_left, sum(all_left) / at_once) / 3600  # the longest cannot be divided
 
     def lines(self, at_once: int) -> list[str]:
-        """Return the state in words: what is done, which trainings run or wait, and how long it will take."""
+        """Describe the state: what is done, which trainings run or wait, and how long it will take."""
         lines = [f"{self.done} of {self.total} steps are done"]
         waiting = 0
         for training in self.trainings:
@@ -134,5 +134,5 @@ def _planned(trained: Path, fold: int, model: Model) -> int | None:
     if named:
         return int(named[1])
     debug = trained / f"fold_{fold}" / "debug.json"
-    found = re.search(r'"num_epochs": "?(\d+)', debug.read_text(encoding="utf-8")) if debug.is_file() else None
-    return int(found[1]) if found else None
+    noted = re.search(r'"num_epochs": "?(\d+)', debug.read_text(encoding="utf-8")) if debug.is_file() else None
+    return int(noted[1]) if noted else None

@@ -1,20 +1,21 @@
-"""The tables of a study: training loss, share of organ voxels labelled right, and Dice with its interval.
+"""Write the tables of a study: training loss, share of organ voxels labelled correctly, and Dice with its interval.
 
 The first two columns have the form of the study that this project started from, whose "accuracy" is not defined; here
 it is the share of all organ voxels of the validation cases that have their organ's label. Dice is over all validation
 cases of all folds and seeds, the interval a bootstrap over cases.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.evaluation.report.training_log import read_fold_logs
-from unetr_nnunet.evaluation.statistics import describe_overall
+from unetr_nnunet.evaluation.metrics import DICE, number
+from unetr_nnunet.evaluation.statistics import describe_overall, mean
 from unetr_nnunet.experiments.study import Model, Study, Table, without_seed
-from unetr_nnunet.experiments.study_plans import read_json_file
+from unetr_nnunet.nnunet.summary import FILE_NAME, read_summary
+from unetr_nnunet.nnunet.training_log import read_fold_logs
 
 HEADER = ("training loss", "accuracy", "mean Dice", "95 % interval", "cases", "seeds")
 
@@ -54,24 +55,19 @@ def _row(models: Sequence[Model], folds: Sequence[int], results: Path) -> tuple[
             if log.fold in map(str, folds):
                 losses += [value for _, value in log.curve("train_loss")[-1:]]
         for fold in folds:
-            summary = read_json_file(folder / f"fold_{fold}" / "validation" / "summary.json")
-            for case in summary["metric_per_case"] if summary else []:
-                for organ, figures in case["metrics"].items():
-                    right, true = right + figures["TP"], true + figures["n_ref"]
+            path = folder / f"fold_{fold}" / "validation" / FILE_NAME
+            for case in read_summary(path).metric_per_case if path.is_file() else []:
+                for organ, figures in case.metrics.items():
+                    right, true = right + figures.TP, true + figures.n_ref
                     by_case = scores.setdefault(organ, {})
-                    by_case.setdefault(Path(case["reference_file"]).name, []).append(_number(figures["Dice"]))
+                    by_case.setdefault(Path(case.reference_file).name, []).append(figures.Dice)
     means = {organ: {case: fmean(values) for case, values in by_case.items()} for organ, by_case in scores.items()}
-    dice = describe_overall(means) if means else {"mean": None, "low": None, "high": None, "cases": 0}
-    interval = "-" if dice["low"] is None else f"{dice['low']:.3f} to {dice['high']:.3f}"
+    dice = describe_overall(means)
     return (
-        f"{fmean(losses):.4f}" if losses else "-",
-        f"{right / true:.4f}" if true else "-",
-        "-" if dice["mean"] is None else f"{dice['mean']:.4f}",
-        interval,
-        str(dice["cases"]),
+        number(mean(losses), 4),
+        DICE.text(right / true if true else math.nan),
+        DICE.text(dice.mean),
+        DICE.interval(dice.low, dice.high),
+        str(dice.cases),
         str(len(models)),
     )
-
-
-def _number(value: Any) -> float:
-    return float("nan") if value is None else float(value)

@@ -15,10 +15,11 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from unetr_nnunet.atomic import atomic_path
-from unetr_nnunet.inference.cases import Case, in_utf8
+from unetr_nnunet.images.cases import Case
+from unetr_nnunet.images.files import in_utf8
+from unetr_nnunet.images.read import read_case
 from unetr_nnunet.inference.outputs import ExtraFailed, Outputs
 from unetr_nnunet.inference.predictor import Predictor
-from unetr_nnunet.inference.read_case import read_case
 
 Report = Callable[[Case, float], None]
 """Called with a case and how much of it is done, 0 to 1."""
@@ -55,7 +56,12 @@ class FailedCases:
 
 
 def predict_cases(
-    cases: Sequence[Case], predictors: Sequence[Predictor], outputs: Outputs, failed: FailedCases, report: Report
+    cases: Sequence[Case],
+    predictors: Sequence[Predictor],
+    outputs: Outputs,
+    failed: FailedCases,
+    report: Report,
+    assumed_orientation: str | None = None,
 ) -> None:
     """Predict cases and write what is wanted of each.
 
@@ -65,6 +71,7 @@ def predict_cases(
         outputs: writes the results.
         failed: takes the cases that could not be done.
         report: see `Report`; called from several threads.
+        assumed_orientation: see `read_case`.
     """
     failed.write()
     waiting = iter(list(cases))
@@ -88,7 +95,9 @@ def predict_cases(
         ThreadPoolExecutor(len(predictors), "predict") as devices,
     ):
         work = [
-            devices.submit(_Worker(predictor, outputs, note, report, stop, readers, writers).run, next_case)
+            devices.submit(
+                _Worker(predictor, outputs, note, report, stop, readers, writers, assumed_orientation).run, next_case
+            )
             for predictor in predictors
         ]
         try:
@@ -114,6 +123,7 @@ class _Worker:
     stop: threading.Event
     readers: ThreadPoolExecutor
     writers: ThreadPoolExecutor
+    assumed_orientation: str | None
 
     def run(self, next_case: Callable[[], Case | None]) -> None:
         writing: Future[None] | None = None
@@ -144,7 +154,7 @@ class _Worker:
 
     def _read(self, case: Case) -> list[sitk.Image]:
         self.outputs.refuse_name(case)
-        return read_case(case)
+        return read_case(case, self.assumed_orientation)
 
     def _predict(self, case: Case, channels: list[sitk.Image]) -> Callable[[], None]:
         def progress(done: int, total: int) -> None:

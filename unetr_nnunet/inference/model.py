@@ -16,10 +16,10 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager, deter
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from unetr_nnunet.inference.checkpoint import Checkpoint, in_brief, load_checkpoint
 from unetr_nnunet.inference.model_network import build_network, differing_tensors, quiet
+from unetr_nnunet.nnunet.checkpoint import Checkpoint, in_brief, load_checkpoint
+from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT
 
-CHECKPOINT = "checkpoint_final.pth"
 READER_ORIENTATIONS = {"NibabelIOWithReorient": "RAS", "SimpleITKIOWithReorient": "RAS"}
 """nnU-Net's image readers that bring every image to one orientation; the others keep that of each file."""
 ASSUMED_ORIENTATION = "LPS"
@@ -70,7 +70,7 @@ class Model:
 
 
 def load_model(
-    folder: Path, folds: Sequence[int | str] | None, checkpoint: str = CHECKPOINT, trust: bool = False
+    folder: Path, folds: Sequence[int | str] | None, checkpoint: str = FINAL_CHECKPOINT, trust: bool = False
 ) -> Model:
     """Load a model folder.
 

@@ -21,8 +21,8 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from unetr_nnunet.inference.checkpoint import in_brief
-from unetr_nnunet.inference.stock_trainers import builds_from_plans
+from unetr_nnunet.nnunet.checkpoint import in_brief
+from unetr_nnunet.nnunet.stock_trainers import builds_from_plans
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, nnunet_variables
 from unetr_nnunet.trainers.names import BASE_NAME, parse_trainer_name
 from unetr_nnunet.trainers.network import build_named_network

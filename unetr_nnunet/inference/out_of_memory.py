@@ -5,7 +5,7 @@ from typing import Protocol, Self, TypeVar
 
 import torch
 
-from unetr_nnunet.inference.checkpoint import in_brief
+from unetr_nnunet.nnunet.checkpoint import in_brief
 
 SHORT_BYTES = 2**30
 """If less than this is free on the GPU, a CUDA library that fails without a reason is taken to lack memory."""

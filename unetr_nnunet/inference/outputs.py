@@ -11,15 +11,17 @@ from typing import Protocol
 import SimpleITK as sitk
 
 from unetr_nnunet.atomic import atomic_path, remove_leftovers
-from unetr_nnunet.inference.cases import Case, in_utf8
-from unetr_nnunet.inference.dicom_seg import write_dicom_seg
+from unetr_nnunet.images.cases import Case
+from unetr_nnunet.images.dicom_seg import write_dicom_seg
+from unetr_nnunet.images.files import in_utf8
+from unetr_nnunet.images.grid import notes_of
+from unetr_nnunet.images.label_maps import write_mask
 from unetr_nnunet.inference.label_colours import integer_labels, region_integers, write_label_tables
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.predictor import Predictor
 from unetr_nnunet.inference.probabilities import reader_orientation, reader_properties, write_probabilities
 from unetr_nnunet.inference.sliding_window import Progress
-from unetr_nnunet.inference.volumes_table import VolumesTable, organ_volumes
-from unetr_nnunet.inference.write_mask import write_mask
+from unetr_nnunet.inference.volumes_table import CaseTable, VolumesTable, organ_volumes
 
 ENDING = ".nii.gz"
 MARK_FILE = ".models"
@@ -62,6 +64,8 @@ class Outputs:
 
     def __post_init__(self) -> None:
         self.labels, self.regions = integer_labels(self.model.dataset), region_integers(self.model.dataset)
+        path = self.volumes.path
+        self.notes = CaseTable(path.with_name(path.name.replace("volumes", "notes")), ("case", "note"))
 
     def mask_path(self, case: Case) -> Path:
         """Return where a case's label map goes."""
@@ -99,6 +103,7 @@ class Outputs:
                 if path.parent == self.folder:
                     path.unlink(missing_ok=True)
         self.volumes.remove(case.name)
+        self.notes.remove(case.name)
 
     def paths(self, case: Case) -> list[Path]:
         """Return every file that may be written for a case."""
@@ -193,6 +198,10 @@ class Outputs:
                     path.unlink()  # an older run's would belong to another label map
                 errors[name] = error
         self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.regions))
+        if notes := dict.fromkeys(note for channel in channels for note in notes_of(channel)):
+            self.notes.replace_rows(case.name, [(note,) for note in notes])
+        else:
+            self.notes.remove(case.name)
         write_mask(mask, self.mask_path(case))
         if errors:
             words = "; ".join(f"no {name}: {error or type(error).__name__}" for name, error in errors.items())

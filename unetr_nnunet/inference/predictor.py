@@ -12,15 +12,15 @@ import SimpleITK as sitk
 import torch
 from nibabel import orientations
 
+from unetr_nnunet.images.orientation import like_input, to_orientation
+from unetr_nnunet.images.read import refuse_not_finite
 from unetr_nnunet.inference.label_map import LogitsOnImage
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import Model
-from unetr_nnunet.inference.orientation import like_input, to_orientation
 from unetr_nnunet.inference.out_of_memory import until_it_fits
 from unetr_nnunet.inference.preparation import Prepared, prepare
 from unetr_nnunet.inference.resampling import planned_resampling
 from unetr_nnunet.inference.sliding_window import Placement, Progress, SlidingWindow
-from unetr_nnunet.inference.voxel_values import refuse_not_finite
 
 
 class Predictor:

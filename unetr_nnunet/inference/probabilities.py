@@ -19,8 +19,7 @@ from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReori
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWithReorient
 
 from unetr_nnunet.atomic import atomic_path
-
-_LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0, 1.0))  # SimpleITK's world axes to nibabel's
+from unetr_nnunet.images.orientation import orientation_code, ras_affine, to_orientation
 
 
 def write_probabilities(stem: Path, probabilities: npt.NDArray[np.floating[Any]], properties: dict[str, Any]) -> None:
@@ -60,7 +59,7 @@ def reader_orientation(reader_class: type, original: sitk.Image) -> str:
     """
     if issubclass(reader_class, NibabelIOWithReorient | SimpleITKIOWithReorient):
         return "RAS"
-    return _orientation(original)
+    return orientation_code(original)
 
 
 def reader_properties(reader_class: type, original: sitk.Image) -> dict[str, Any]:
@@ -81,7 +80,7 @@ def reader_properties(reader_class: type, original: sitk.Image) -> dict[str, Any
         return _reoriented_sitk_properties(original)
     if issubclass(reader_class, SimpleITKIO):
         return _sitk_properties(original)
-    affine = _affine(original)
+    affine = ras_affine(original)
     if issubclass(reader_class, NibabelIOWithReorient):
         reoriented = affine @ inv_ornt_aff(io_orientation(affine), original.GetSize())
         return {
@@ -104,21 +103,9 @@ def _sitk_properties(image: sitk.Image) -> dict[str, Any]:
 def _reoriented_sitk_properties(original: sitk.Image) -> dict[str, Any]:
     grid = sitk.Image(original.GetSize(), sitk.sitkUInt8)
     grid.CopyInformation(original)
-    properties = _sitk_properties(sitk.DICOMOrient(grid, "RAS"))
-    properties["sitk_stuff"]["original_orientation"] = _orientation(original)
+    properties = _sitk_properties(to_orientation(grid, "RAS"))
+    properties["sitk_stuff"]["original_orientation"] = orientation_code(original)
     return properties
-
-
-def _orientation(image: sitk.Image) -> str:
-    return str(sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()))
-
-
-def _affine(image: sitk.Image) -> npt.NDArray[np.float64]:
-    """Return nibabel's affine (voxel x, y, z to RAS, mm) of a SimpleITK image."""
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    affine[:3, 3] = image.GetOrigin()
-    return _LPS_TO_RAS @ affine
 
 
 def _spacing(affine: npt.NDArray[np.float64]) -> list[float]:

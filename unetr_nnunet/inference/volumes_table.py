@@ -59,29 +59,27 @@ def organ_volumes(
     ]
 
 
-class VolumesTable:
-    """``volumes.csv``: one row for each case and organ, cases sorted by name; an existing file is continued.
+class CaseTable:
+    """A CSV file with rows for each case, cases sorted by name; an existing file is continued.
 
     The file is rewritten whole after each case, so it is never cut short. It must have one process that writes, which
     may do so from several threads: parts of a job array need a table each.
 
     Attributes:
-        path: the file.
+        path: the file; it appears with the first case.
+        columns: their names, the case first.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
         """Read the file if it is there.
-
-        Args:
-            path: file to continue, or to write with the first case.
 
         Raises:
             ValueError: the file is there but is no such table.
         """
-        self.path, self._lock = path, threading.Lock()
+        self.path, self.columns, self._lock = path, tuple(columns), threading.Lock()
         self._text: dict[str, str] = {}  # each case's rows as they stand in the file
         if path.exists():
-            for case, rows in _read(path).items():
+            for case, rows in _read(path, self.columns).items():
                 self._text[case] = _format(rows)
 
     @property
@@ -89,19 +87,15 @@ class VolumesTable:
         """Names of the cases in the table."""
         return set(self._text)
 
-    def replace(self, case: str, volumes: Sequence[Mapping[str, Any]]) -> None:
+    def replace_rows(self, case: str, rows: Sequence[Sequence[str]]) -> None:
         """Put a case's rows in, in the place of any it had, and rewrite the file.
 
         Args:
             case: name of the case.
-            volumes: its organs, as `organ_volumes` returns them.
+            rows: what stands in the other columns.
         """
-        rows = [
-            (case, row["organ"], f"{row['ml']:.3f}", "" if row["mean_hu"] is None else f"{row['mean_hu']:.2f}")
-            for row in volumes
-        ]
         with self._lock:
-            self._text[case] = _format(rows)
+            self._text[case] = _format([(case, *row) for row in rows])
             self._write()
 
     def remove(self, case: str) -> None:
@@ -112,19 +106,41 @@ class VolumesTable:
 
     def _write(self) -> None:
         with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            stream.write(_format([COLUMNS]))
+            stream.write(_format([self.columns]))
             stream.writelines(text for _, text in sorted(self._text.items()))
 
 
-def _read(path: Path) -> dict[str, list[Sequence[str]]]:
+class VolumesTable(CaseTable):
+    """``volumes.csv``: one row for each case and organ.
+
+    Args:
+        path: file to continue, or to write with the first case.
+
+    Raises:
+        ValueError: the file is there but is no such table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, COLUMNS)
+
+    def replace(self, case: str, volumes: Sequence[Mapping[str, Any]]) -> None:
+        """Put a case's organs in, as `organ_volumes` returns them, in the place of any it had."""
+        rows = [
+            (row["organ"], f"{row['ml']:.3f}", "" if row["mean_hu"] is None else f"{row['mean_hu']:.2f}")
+            for row in volumes
+        ]
+        self.replace_rows(case, rows)
+
+
+def _read(path: Path, columns: Sequence[str]) -> dict[str, list[Sequence[str]]]:
     cases: dict[str, list[Sequence[str]]] = defaultdict(list)
     with path.open(newline="", encoding="utf-8") as stream:
         try:
             rows = list(csv.reader(stream, strict=True))
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no table of volumes: {error}; remove it or name another output") from error
-    if not rows or tuple(rows[0]) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
-        raise ValueError(f"{path} is no table with the columns {', '.join(COLUMNS)}; remove it or name another output")
+            raise ValueError(f"{path} is no table of cases: {error}; remove it or name another output") from error
+    if not rows or tuple(rows[0]) != columns or any(len(row) != len(columns) for row in rows):
+        raise ValueError(f"{path} is no table with the columns {', '.join(columns)}; remove it or name another output")
     for row in rows[1:]:
         cases[row[0]].append(row)
     return cases

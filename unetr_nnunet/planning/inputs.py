@@ -13,7 +13,7 @@ from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_dataset
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from unetr_nnunet.architectures.token_geometry import TOKEN_LENGTHS
-from unetr_nnunet.planning.plans_file import read_plans
+from unetr_nnunet.nnunet.plans_file import read_plans
 from unetr_nnunet.planning.sizing import Given
 
 FINGERPRINT_KEYS = (

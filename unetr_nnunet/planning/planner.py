@@ -19,6 +19,7 @@ from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_forn
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from unetr_nnunet.architectures.build import PLANNED_NETWORK
+from unetr_nnunet.nnunet.plans_file import DEFAULT_PLANS, read_plans, share_preprocessed_data, write_plans
 from unetr_nnunet.planning.inputs import (
     channel_names,
     check_dataset,
@@ -29,7 +30,6 @@ from unetr_nnunet.planning.inputs import (
 )
 from unetr_nnunet.planning.nnunet_plan import NNUNetPlanner
 from unetr_nnunet.planning.patch_search import by
-from unetr_nnunet.planning.plans_file import DEFAULT_PLANS, read_plans, share_preprocessed_data, write_plans
 from unetr_nnunet.planning.sizing import Choice, Given, Sizing
 from unetr_nnunet.planning.training_step import TrainingStep
 

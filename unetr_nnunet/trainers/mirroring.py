@@ -7,7 +7,7 @@ its neighbours only.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from unetr_nnunet.trainers.array_orientation import orientation_code
+from unetr_nnunet.images.orientation import array_orientation
 
 
 def left_right_axis(properties: dict[str, Any], transpose_forward: Sequence[int]) -> int:
@@ -25,7 +25,7 @@ def left_right_axis(properties: dict[str, Any], transpose_forward: Sequence[int]
         ValueError: if the properties hold no direction.
     """
     try:
-        code = orientation_code(properties)
+        code = array_orientation(properties)
     except ValueError as error:
         raise ValueError(f"{error}; drop NoLRFlip from the trainer's name") from error
     index_axis = next(axis for axis, end in enumerate(code) if end in "LR")  # of (x, y, z)

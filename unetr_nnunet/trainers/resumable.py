@@ -22,7 +22,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch._dynamo import OptimizedModule
 
 from unetr_nnunet.atomic import atomic_path, remove_leftovers
-from unetr_nnunet.trainers.array_orientation import common_orientation
+from unetr_nnunet.images.orientation import common_orientation
 
 MINUTES_VARIABLE = "UNETR_NNUNET_CHECKPOINT_MINUTES"
 DEFAULT_MINUTES = 10.0

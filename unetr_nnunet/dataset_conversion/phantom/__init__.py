@@ -1,9 +1,0 @@
-"""A synthetic abdominal CT data set in BTCV's download layout, for runs without the registration-bound data.
-
-``generate_case`` makes one patient in memory, ``write_phantom`` a whole download.
-"""
-
-from unetr_nnunet.dataset_conversion.phantom.case import PhantomCase, generate_case
-from unetr_nnunet.dataset_conversion.phantom.download import write_phantom
-
-__all__ = ["PhantomCase", "generate_case", "write_phantom"]

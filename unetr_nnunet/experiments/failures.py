@@ -1,0 +1,61 @@
+"""Say which steps of a study failed, and why: from Snakemake's own log and from the steps' logs."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_CONSEQUENCES = re.compile(
+    r"background workers? (?:is|are) (?:no longer alive|6 feet under)|Abort event was set|ended with exit code"
+)
+"""What a process says because another one has failed."""
+_ERROR = re.compile(r"[\w.]*(?:[Ee]rror|Exception)(?:: .*)?")
+"""The last line of a traceback, or what one of our commands says."""
+_DIED = "a process that loads or exports data died without a message, as when memory runs out"
+
+
+def failed_steps(snakemake_log: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield name and log of every step that failed for good.
+
+    Args:
+        snakemake_log: what Snakemake has printed.
+        folder: the study's.
+    """
+    failed: dict[Path, str] = {}
+    for block in re.finditer(r"^Error in rule (\w+):\n((?:    .*\n)+)", snakemake_log + "\n", re.MULTILINE):
+        log = re.search(r"^    log: (\S+)", block[2], re.MULTILINE)
+        path = folder / log[1].rstrip(",") if log else folder / "logs" / "snakemake.log"
+        done = re.search(r"^    output: (\S+)", block[2], re.MULTILINE)
+        if not (done and (folder / done[1].rstrip(",")).exists()):  # else a later try has succeeded
+            failed[path] = block[1]
+    for path, name in failed.items():
+        yield " ".join([name, *path.with_suffix("").parts[-2:]] if path.parent.name != "logs" else [name]), path
+
+
+def cause(log: str) -> str:
+    """Return the line of a step's log that says why it failed.
+
+    A process that fails takes others with it, which then end with errors of their own; those say nothing.
+    """
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if _ERROR.fullmatch(line)]
+    reasons = [line for line in errors if not _CONSEQUENCES.search(line)]
+    if reasons:
+        return reasons[-1]
+    if any("background worker" in line for line in errors):
+        return _DIED
+    return lines[-1] if lines else "its log is empty"
+
+
+def describe_failures(folder: Path) -> str:
+    """Return what failed in the study that has just ended with an error, with the causes and the logs."""
+    log = folder / "logs" / "snakemake.log"
+    text = log.read_text(encoding="utf-8", errors="replace")
+    failures = list(failed_steps(text, folder))
+    if not failures:
+        last = "\n".join(text.splitlines()[-5:])
+        return f"the workflow ended with an error; the end of {log}:\n{last}"
+    lines = [f"{len(failures)} step(s) failed; all that does not depend on them is done, the same command tries again:"]
+    for name, path in failures:
+        said = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        lines.append(f"  {name}: {cause(said)}\n    log: {path}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What nnU-Net leaves on disk: dataset.json, plans, splits, logs, summaries, checkpoints, folders."""

@@ -1,0 +1,1 @@
+"""Released weights: recognise, convert, start a training from them."""
