@@ -89,8 +89,11 @@ class LogitsOnImage:
             self.room = room
             self.arrays.in_files |= room.by_row
             if self.values.device != room.device:
-                copy = self.arrays.zeros(self.values.shape, self.values.dtype, room.device)
-                self.values = copy.copy_(self.values)
+                moved = self.arrays.zeros(self.values.shape, self.values.dtype, room.device)
+                for output in range(len(moved)):
+                    for z in range(moved.shape[1]):  # a full GPU has no room to make all of a view contiguous
+                        moved[output, z].copy_(self.values[output, z])
+                self.values = moved
             return work()
 
         return until_it_fits(attempt, self.room, self.say)
