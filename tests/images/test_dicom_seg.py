@@ -6,22 +6,20 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
-    CTImageStorage,
     EnhancedCTImageStorage,
-    ExplicitVRLittleEndian,
     SegmentationStorage,
     generate_uid,
 )
 
+from tests.images.scans import SPACING_MM as SPACING
+from tests.images.scans import read_series, slice_dataset
 from unetr_nnunet import __version__
 from unetr_nnunet.images.dicom_seg import write_dicom_seg
 from unetr_nnunet.organs import ORGANS
 
-SLAB = Path(__file__).resolve().parents[3] / "shared" / "data" / "real_ct" / "upper_abdomen_slab"
 BTCV = {organ.name: organ.id for organ in ORGANS}
-SPACING, ORIGIN = (0.7, 0.8, 2.5), (-20.5, 31.25, -400.0)
+ORIGIN = (-20.5, 31.25, -400.0)
 
 
 def rotation(angles: tuple[float, float, float]) -> np.ndarray:
@@ -37,43 +35,22 @@ def write_series(
     folder.mkdir()
     axes = rotation(angles)
     shared = {
-        "StudyInstanceUID": generate_uid(),
-        "SeriesInstanceUID": generate_uid(),
         "FrameOfReferenceUID": generate_uid(),
-        "SOPClassUID": CTImageStorage,
-        "Modality": "CT",
-        "SeriesNumber": 3,
-        "Rows": 9,
-        "Columns": 11,
-        "PixelSpacing": [SPACING[1], SPACING[0]],
-        "SliceThickness": SPACING[2],
+        "StudyInstanceUID": generate_uid(),
         "ImageOrientationPatient": [f"{value:.9f}" for value in (*axes[:, 0], *axes[:, 1])],
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "BitsAllocated": 16,
-        "BitsStored": 16,
-        "HighBit": 15,
-        "PixelRepresentation": 1,
-        "RescaleIntercept": -1024,
-        "RescaleSlope": 1,
         "PatientName": "Doe^Jane",
         "PatientID": "17",
         **attributes,
     }
-    files = []
+    files, uid = [], generate_uid()
     for number in range(slices):
-        dataset = pydicom.Dataset()
+        dataset = slice_dataset(number, np.full((9, 11), number), uid)
         for keyword, value in shared.items():
             if value is not None:
                 setattr(dataset, keyword, value)
-        dataset.SOPInstanceUID = generate_uid()
-        dataset.InstanceNumber = number + 1
+            else:
+                delattr(dataset, keyword)
         dataset.ImagePositionPatient = [f"{value:.9f}" for value in ORIGIN + axes[:, 2] * SPACING[2] * number]
-        dataset.PixelData = np.full((9, 11), number, np.int16).tobytes()
-        dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         files.append(folder / f"{number}.dcm")
         dataset.save_as(files[-1], enforce_file_format=True)
     mask = sitk.Image(11, 9, slices, sitk.sitkUInt8)
@@ -99,10 +76,8 @@ def segments(path: Path) -> Iterator[tuple[pydicom.Dataset, set[tuple[float, ...
     for description in file.SegmentSequence:
         places: set[tuple[float, ...]] = set()
         for frame, groups in zip(frames, file.PerFrameFunctionalGroupsSequence, strict=True):
-            identification = (
-                groups if "SegmentIdentificationSequence" in groups else shared
-            ).SegmentIdentificationSequence
-            if identification[0].ReferencedSegmentNumber == description.SegmentNumber:
+            holder = groups if "SegmentIdentificationSequence" in groups else shared
+            if holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber == description.SegmentNumber:
                 corner = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
                 for row, column in np.argwhere(frame):
                     place = corner + cosines[0] * column * column_mm + cosines[1] * row * row_mm
@@ -269,6 +244,17 @@ def test_orientations_that_differ_in_the_last_digit_are_one(tmp_path: Path) -> N
     assert places == voxels(mask, 6)
 
 
+def test_a_series_whose_orientation_is_rounded_is_referred_to_all_the_same(tmp_path: Path) -> None:
+    orientation = [round(float(value), 2) for value in rotation((0.2, -0.3, 2.0))[:, :2].T.ravel()]
+    files, _ = write_series(tmp_path / "series", (0.2, -0.3, 2.0), ImageOrientationPatient=orientation)
+    mask = random_mask(read_series(files), [0, 6])
+    write_dicom_seg(mask, files, BTCV, tmp_path / "seg.dcm")
+    for groups in pydicom.dcmread(tmp_path / "seg.dcm").PerFrameFunctionalGroupsSequence:
+        assert len(groups.DerivationImageSequence[0].SourceImageSequence) == 1
+    [(_, places)] = segments(tmp_path / "seg.dcm")
+    assert places == voxels(mask, 6)
+
+
 def test_identifiers_that_were_stripped_are_replaced_by_the_same_ones_each_time(tmp_path: Path) -> None:
     stripped = {"StudyInstanceUID": "", "SeriesInstanceUID": None, "FrameOfReferenceUID": "", "Modality": None}
     files, grid = write_series(tmp_path / "series", **stripped)
@@ -295,11 +281,11 @@ def test_what_cannot_be_referred_to_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "seg.dcm").exists()
 
 
-@pytest.mark.skipif(not SLAB.is_dir(), reason="the two real CTs are not on this machine")
-def test_a_real_series_is_segmented_in_place(tmp_path: Path) -> None:
+def test_a_real_series_is_segmented_in_place(tmp_path: Path, real_ct: Path) -> None:
+    slab = real_ct / "upper_abdomen_slab"
     reader = sitk.ImageSeriesReader()
-    files = reader.GetGDCMSeriesFileNames(str(SLAB / "dicom"))
-    mask = sitk.ReadImage(str(SLAB / "label.nii.gz"), sitk.sitkUInt8)
+    files = reader.GetGDCMSeriesFileNames(str(slab / "dicom"))
+    mask = sitk.ReadImage(str(slab / "label.nii.gz"), sitk.sitkUInt8)
     write_dicom_seg(mask, [Path(file) for file in files], BTCV, tmp_path / "seg.dcm")
     statistics = sitk.LabelShapeStatisticsImageFilter()
     statistics.Execute(mask)

@@ -73,11 +73,12 @@ def write_dicom_seg(
 
     if not labels:
         raise ValueError(f"{path.name}: there are no labels to write; the model's dataset.json must name some")
-    sources = _read_headers(series_files)
+    axes = np.reshape(mask.GetDirection(), (3, 3))
+    sources = _read_headers(series_files, axes[:, :2].T.ravel().tolist())
     array = sitk.GetArrayViewFromImage(mask)
     found, array = _segments(array, labels, regions or {})
     affine = np.eye(4)
-    affine[:3, :3] = (np.reshape(mask.GetDirection(), (3, 3)) * mask.GetSpacing())[:, ::-1]  # array axes: z, y, x
+    affine[:3, :3] = (axes * mask.GetSpacing())[:, ::-1]  # array axes: z, y, x
     affine[:3, 3] = mask.GetOrigin()
     segmentation = highdicom.seg.Segmentation(
         source_images=sources,
@@ -106,8 +107,13 @@ def write_dicom_seg(
         segmentation.save_as(temporary)
 
 
-def _read_headers(files: Sequence[Path]) -> list[pydicom.FileDataset]:
-    """Return the headers with all that highdicom copies from them, put in where anonymisation took it out."""
+def _read_headers(files: Sequence[Path], orientation: list[float]) -> list[pydicom.FileDataset]:
+    """Return the headers with all that highdicom copies from them, put in where anonymisation took it out.
+
+    Args:
+        files: of the series.
+        orientation: the mask's; highdicom takes slices whose own is rounded for those of another plane.
+    """
     headers = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
     for file, header in zip(files, headers, strict=True):
         for keyword in ("SOPClassUID", "SOPInstanceUID"):
@@ -118,8 +124,8 @@ def _read_headers(files: Sequence[Path]) -> list[pydicom.FileDataset]:
         for keyword in _EMPTY_IF_MISSING:
             if keyword not in header:
                 setattr(header, keyword, "")
-        if "ImageOrientationPatient" in header:  # may differ in the last digit, which highdicom takes for another plane
-            header.ImageOrientationPatient = headers[0].ImageOrientationPatient
+        if "ImageOrientationPatient" in header:
+            header.ImageOrientationPatient = orientation
     for keyword in _OF_A_SERIES:
         uid = headers[0].get(keyword) or generate_uid(entropy_srcs=[keyword, headers[0].SOPInstanceUID])
         for header in headers:

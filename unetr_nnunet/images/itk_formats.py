@@ -45,7 +45,7 @@ _MATRICES = frozenset({"TransformMatrix", "Rotation", "Orientation"})
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?|[-+]?(nan|inf)", re.IGNORECASE)
 _LONGEST_NUMBER = 40
 _LONGEST_FIELD = 500
-"""Bytes of a line of an NRRD header; longer ones overflow SimpleITK's error messages. Comments and pairs may."""
+"""Bytes of a line of an NRRD header; longer ones overflow SimpleITK's error messages. Comments may be long."""
 _MOST_DIMENSIONS = 5
 
 
