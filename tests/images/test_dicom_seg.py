@@ -130,10 +130,8 @@ def test_each_frame_refers_to_its_slice(tmp_path: Path) -> None:
     files, grid = write_series(tmp_path / "series")
     mask = random_mask(grid, [0, 6, 1])
     write_dicom_seg(mask, files[::-1], BTCV, tmp_path / "seg.dcm")
-    positions = {
-        header.SOPInstanceUID: [float(value) for value in header.ImagePositionPatient]
-        for header in map(pydicom.dcmread, files)
-    }
+    headers = map(pydicom.dcmread, files)
+    positions = {header.SOPInstanceUID: [float(value) for value in header.ImagePositionPatient] for header in headers}
     file = pydicom.dcmread(tmp_path / "seg.dcm")
     assert len(file.PerFrameFunctionalGroupsSequence) == 2 * len(files)
     for groups in file.PerFrameFunctionalGroupsSequence:
@@ -192,9 +190,8 @@ def test_a_multi_frame_file_is_referred_to_frame_by_frame(tmp_path: Path) -> Non
     plane = {"PlaneOrientationSequence": ["ImageOrientationPatient"]}
     measures = {"PixelMeasuresSequence": ["PixelSpacing", "SliceThickness"]}
     enhanced.SharedFunctionalGroupsSequence = [groups(slices[0], plane | measures)]
-    enhanced.PerFrameFunctionalGroupsSequence = [
-        groups(one, {"PlanePositionSequence": ["ImagePositionPatient"]}) for one in slices
-    ]
+    position = {"PlanePositionSequence": ["ImagePositionPatient"]}
+    enhanced.PerFrameFunctionalGroupsSequence = [groups(one, position) for one in slices]
     enhanced.PixelData = b"".join(one.PixelData for one in slices)
     enhanced.NumberOfFrames = len(slices)
     enhanced.SOPClassUID = enhanced.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
@@ -224,9 +221,8 @@ def groups(source: pydicom.Dataset, contents: dict[str, list[str]]) -> pydicom.D
 
 
 def test_an_anonymised_series_in_another_alphabet_will_do(tmp_path: Path) -> None:
-    files, grid = write_series(
-        tmp_path / "series", PatientID=None, SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jörg"
-    )
+    patient = {"PatientID": None, "SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg"}
+    files, grid = write_series(tmp_path / "series", **patient)
     write_dicom_seg(random_mask(grid, [0, 6]), files, {"ελιά": 6}, tmp_path / "seg.dcm")
     file = pydicom.dcmread(tmp_path / "seg.dcm")
     assert (file.PatientName, file.PatientID) == ("Müller^Jörg", "")

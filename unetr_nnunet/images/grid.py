@@ -127,8 +127,14 @@ def place(image: sitk.Image, grid: Grid, notes: list[str]) -> None:
     image.SetDirection(mended.direction.ravel().tolist())
     if note:
         image.SetMetaData(_OWN_DIRECTION, json.dumps(grid.direction.ravel().tolist()))
-    if note or notes:
-        image.SetMetaData(_NOTES, "\n".join([*notes, *([note] if note else [])]))
+        notes = [*notes, note]
+    add_notes(image, notes)
+
+
+def add_notes(image: sitk.Image, notes: list[str]) -> None:
+    """Let an image carry notes on how it was read."""
+    if notes:
+        image.SetMetaData(_NOTES, "\n".join([*notes_of(image), *notes]))
 
 
 def notes_of(image: sitk.Image) -> list[str]:

@@ -18,7 +18,7 @@ from unetr_nnunet.images.cases import Case
 from unetr_nnunet.images.dicom_header import SliceHeader
 from unetr_nnunet.images.dicom_series import read_series
 from unetr_nnunet.images.files import refuse_unreadable, volume_ending
-from unetr_nnunet.images.grid import GeometryError, Grid, grid_differences, grid_note, notes_of, place
+from unetr_nnunet.images.grid import GeometryError, Grid, add_notes, grid_differences, grid_note, notes_of, place
 from unetr_nnunet.images.itk_formats import read_itk
 from unetr_nnunet.images.nifti import read_nifti
 
@@ -59,6 +59,7 @@ def read_case(case: Case, assumed_orientation: str | None = None) -> list[sitk.I
         if differences := grid_differences(images[-1], images[0]):
             raise ValueError(f"{files[0]} lies on another grid than channel 0: {'; '.join(differences)}; resample it")
         if note := grid_note(images[-1], images[0], "channel 0"):
+            add_notes(images[-1], [f"channel {channel} {note}"])
             _logger.warning("%s: channel %d %s", files[0], channel, note)
     return images
 
