@@ -100,13 +100,16 @@ def test_the_options_of_plan_are_those_of_its_command(folders: Folders) -> None:
         "architecture": "modified",
         "size": "tiny",
         "gpu_memory": 8,
+        "tflop_per_step": 4.5,
         "spacing": [2.5, 1, 1],
         "patch_size": [32, 64, 64],
+        "token_size": [4, 8, 8],
     }
     study = Study(17, (Model("nnUNetTrainer", "Own"),), plans={"Own": how})
     (command,) = planning_commands(study, folders.preprocessed, 1)
     arguments = build_parser(command[1]).parse_args(command[2:])
     assert (arguments.spacing, arguments.patch_size, arguments.gpu_memory) == ([2.5, 1.0, 1.0], [32, 64, 64], 8.0)
+    assert (arguments.token_size, arguments.tflop_per_step) == ([4, 8, 8], 4.5)
 
 
 def test_configurations_are_added_once_and_a_copy_is_kept(folders: Folders) -> None:

@@ -34,8 +34,10 @@ class _PlansSection(_Section):
     architecture: str | None = None
     size: str | None = None
     gpu_memory: int | float | None = None
+    tflop_per_step: int | float | None = None
     spacing: list[float] | None = None
     patch_size: list[Count] | None = None
+    token_size: list[Count] | None = None
     batch_size: Count | None = None
 
     @model_validator(mode="after")
