@@ -43,7 +43,7 @@ class Models:
 
 
 def prepare_models(stage: Stage) -> Models:
-    """Return the trained model with and without mirroring; an untrained one where there is none."""
+    """Return the trained model with and without mirroring; an untrained one if there is no trained one."""
     fold = stage.model / "fold_0"
     trained = next((fold / name for name in CHECKPOINTS if (fold / name).is_file()), None)
     if trained is None:

@@ -194,7 +194,7 @@ class _Utilization:
 
 
 def mean_utilization(text: str, begin: float, end: float) -> float | None:
-    """Return the mean share of the samples between two moments, in seconds since 1970; None where there is none.
+    """Return the mean share of the samples between two moments, in seconds since 1970; None if missing.
 
     Args:
         text: lines of local time and percent, as nvidia-smi writes them.

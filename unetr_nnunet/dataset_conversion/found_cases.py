@@ -122,7 +122,7 @@ def _pair_problems(
 
 
 def read_dataset_json(files: Sequence[SourceFile]) -> tuple[SourceFile, dict[str, Any]] | None:
-    """Return the data set's own ``dataset.json``, None where there is none.
+    """Return the data set's own ``dataset.json``, None if missing.
 
     Raises:
         ValueError: it is damaged.

@@ -120,7 +120,7 @@ class Evaluation(EvaluationRecord):
         return {name: case.resampled for name, case in self.cases.items() if case.resampled}
 
     def figure(self, case: str, column: str, metric: str) -> float:
-        """Return one figure; NaN where there is none."""
+        """Return one figure; NaN if missing."""
         organs = self.cases[case].organs if case in self.cases else {}
         value = getattr(organs.get(column), metric, None)
         return math.nan if value is None else float(value)

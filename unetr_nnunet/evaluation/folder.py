@@ -103,7 +103,7 @@ def evaluate_pairs(
     sha256: dict[str, dict[str, str]] = {}
 
     def score(case: str) -> list[CaseFigures] | str:
-        """Return a case's figures under each protocol, or why there are none."""
+        """Return a case's figures under each protocol, or why it was not scored."""
         pair = pairing.pairs[case]
         try:
             sha256[case] = {}

@@ -114,7 +114,7 @@ def find_partners(columns: Iterable[str]) -> dict[str, str]:
 
 
 def swapped_share(histogram: npt.NDArray[np.int64], labels: tuple[int, ...], partner_labels: tuple[int, ...]) -> float:
-    """Return the share of an organ's true voxels that are labelled as its partner, NaN where there are none.
+    """Return the share of an organ's true voxels that are labelled as its partner, NaN if there are no such values.
 
     Args:
         histogram: ``[t, p]`` voxels that are t in truth and p in the prediction (see ``joint_histogram``).

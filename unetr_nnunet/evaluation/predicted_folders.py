@@ -118,7 +118,7 @@ def _figures_only(source: Path, protocol: Protocol, reason: ValueError) -> tuple
     """Take the figures that an earlier evaluation left, where the masks cannot be scored.
 
     Raises:
-        ValueError: ``reason``, where there are none under this protocol.
+        ValueError: ``reason``, if no figures are left under this protocol.
     """
     damage = ""
     for name, read in READERS.items():

@@ -97,7 +97,7 @@ def find_study(name: Path) -> Path:
     """Return a study file: by its path, or by its name one of those that come with the package.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: it does not exist.
     """
     path = name if name.is_file() else STUDIES / f"{name}.toml"
     if not path.is_file():

@@ -108,7 +108,7 @@ def read_status(study: Study, folder: Path, results: Path | None) -> Status:
     Args:
         study: the study.
         folder: the study's.
-        results: the data set's folder in ``nnUNet_results``; None while there is none.
+        results: the data set's folder in ``nnUNet_results``; None until it exists.
     """
     marks = folder / "done"
     steps = [(name, (marks / name).is_file()) for name in BEFORE]

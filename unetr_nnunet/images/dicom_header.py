@@ -63,7 +63,7 @@ class SliceHeader:
         transfer_syntax: how the file is encoded.
         planes: a header for each frame of an Enhanced (multi-frame) file that says where they lie, with a path below
             the file's; else ().
-        data_bytes: from the pixel data element to the end of the file, 0 where there is none; the whole of a deflated
+        data_bytes: from the pixel data element to the end of the file, 0 if missing; the whole of a deflated
             file.
     """
 

@@ -1,4 +1,4 @@
-"""Read the slices of one DICOM series as a volume, and refuse a series that is none.
+"""Read the slices of one DICOM series as a volume, and refuse one that is not a volume.
 
 GDCM, inside SimpleITK, decodes the pixels and applies each slice's rescale. It stacks whatever it is given, with a
 warning at most; therefore the headers are compared first.

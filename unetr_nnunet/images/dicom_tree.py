@@ -23,8 +23,8 @@ class Series:
 
     Attributes:
         folder: that holds it.
-        number: SeriesNumber as it is written, "" where there is none.
-        uid: SeriesInstanceUID, "" where there is none (anonymised or damaged files).
+        number: SeriesNumber as it is written, "" if missing.
+        uid: SeriesInstanceUID, "" if missing (anonymised or damaged files).
         files: in slice order.
         headers: of the files, without those that are damaged.
     """

@@ -79,7 +79,7 @@ def write_mask(mask: sitk.Image, path: Path) -> None:
         path: file to write, ending with one of ``MASK_ENDINGS``; its folder is made if missing.
 
     Raises:
-        ValueError: the ending is none of ``MASK_ENDINGS``, or the image is no label map of that kind.
+        ValueError: the ending is not one of ``MASK_ENDINGS``, or the image is not a label map of that kind.
         OSError: the file cannot be written.
     """
     if not path.name.endswith(MASK_ENDINGS):

@@ -23,7 +23,7 @@ def refuse_wrong_code(code: str) -> None:
     """Refuse what is no orientation.
 
     Raises:
-        ValueError: the code is none.
+        ValueError: it is not an orientation.
     """
     if len(code) != 3 or any(len(set(code) & set(axis)) != 1 for axis in ("LR", "PA", "IS")):
         raise ValueError(f'"{code}" is no orientation; three letters such as "RAS" or "LPS" are')

@@ -60,7 +60,7 @@ class Attempt(Protocol):
         """Where the work is done."""
 
     def smaller(self) -> tuple[Self, str] | None:
-        """Return a way that takes less memory, and its description; None if there is none."""
+        """Return a way that takes less memory, and its description; None if nothing is left to try."""
 
 
 Way = TypeVar("Way", bound=Attempt)

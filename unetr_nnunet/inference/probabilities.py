@@ -74,7 +74,7 @@ def reader_properties(reader_class: type, original: sitk.Image) -> dict[str, Any
         ``spacing`` in mm along the axes (Z, Y, X) of the reader's arrays, and ``sitk_stuff`` or ``nibabel_stuff``.
 
     Raises:
-        ValueError: the reader is none of nnU-Net's four for medical volumes.
+        ValueError: the reader is not one of nnU-Net's four for medical volumes.
     """
     if issubclass(reader_class, SimpleITKIOWithReorient):
         return _reoriented_sitk_properties(original)

@@ -21,7 +21,7 @@ ALL = "all"
 
 
 def enclosing_model(folder: Path) -> Path | None:
-    """Return the ``TRAINER__PLANS__CONFIGURATION`` folder that ``folder`` is or lies in; None where there is none."""
+    """Return the ``TRAINER__PLANS__CONFIGURATION`` folder that ``folder`` is or lies in; None if missing."""
     for path in (folder, *folder.parents):
         if path.name.count("__") == 2 and not path.name.startswith("ensemble___"):
             return path
@@ -32,7 +32,7 @@ def model_name(folder: Path) -> str:
     """Return a name for readers: the trainer's, plans and configuration only where they are not nnU-Net's default.
 
     What lies inside a model's folder is named after the model, with the part that is meant: ``fold_0``,
-    ``postprocessed``. Folders that are none of nnU-Net's keep their name.
+    ``postprocessed``. Folders that are not nnU-Net's keep their name.
     """
     if folder.name.startswith("ensemble___"):
         _, *members, _ = folder.name.split("___")
@@ -72,7 +72,7 @@ def validation_folders(folder: Path) -> dict[str, Path]:
 
 
 def dataset_folder(folder: Path) -> Path | None:
-    """Return the ``DatasetNNN_NAME`` folder that ``folder`` lies in; None where there is none."""
+    """Return the ``DatasetNNN_NAME`` folder that ``folder`` lies in; None if missing."""
     return next((path for path in (folder, *folder.parents) if re.fullmatch(r"Dataset\d{3}_.+", path.name)), None)
 
 
@@ -86,7 +86,7 @@ def label_folders(folder: Path) -> list[Path]:
 
 
 def validation_cases(folder: Path) -> dict[str, list[str]]:
-    """Return the cases that each fold is validated on, from ``splits_final.json``; empty where there is none.
+    """Return the cases that each fold is validated on, from ``splits_final.json``; empty if missing.
 
     Raises:
         ValueError: the file is there but holds no splits.
@@ -123,7 +123,7 @@ def find_dataset(number: int) -> DatasetFolders:
     """Return the folders of the data set with this number, which has a ``dataset.json`` in ``nnUNet_raw``.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: it does not exist.
         ValueError: there are several.
     """
     raw = Path(os.environ["nnUNet_raw"])
@@ -138,7 +138,7 @@ def find_dataset(number: int) -> DatasetFolders:
 
 
 def dataset_if_there(number: int) -> DatasetFolders | None:
-    """Return the folders of the data set with this number, None where there is none or nnU-Net's folders are not set.
+    """Return the folders of the data set with this number, None if it is missing or nnU-Net's folders are not set.
 
     Raises:
         ValueError: there are several.

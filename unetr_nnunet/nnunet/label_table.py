@@ -20,7 +20,7 @@ class LabelTable:
 
     Attributes:
         organs: label of each organ by name, background left out.
-        ignore_label: label of voxels that nobody annotated, None where there is none.
+        ignore_label: label of voxels that nobody annotated, None if missing.
         source: where the table comes from, for the reader.
         not_scored: labels that may occur, but that the truth or the model was made without.
     """

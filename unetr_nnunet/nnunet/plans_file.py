@@ -49,7 +49,7 @@ def share_preprocessed_data(plans: dict[str, Any], default: dict[str, Any]) -> l
 
 
 def read_plans(path: Path, remedy: str = "remove it, or take another --name") -> dict[str, Any] | None:
-    """Return the content of a plans file, or None where there is none.
+    """Return the content of a plans file, or None if missing.
 
     Args:
         path: the file.

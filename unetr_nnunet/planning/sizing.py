@@ -212,7 +212,7 @@ class Sizing:
         return chosen, None
 
     def _largest(self, steps: list[TrainingStep], first: int, budget: Budget) -> tuple[TrainingStep, str]:
-        """Return the first step within the budget, and what the one before exceeds; empty where there is none."""
+        """Return the first step within the budget, and what the one before exceeds; empty if it is the first."""
         voxels = [prod(step.patch_size) * step.batch_size for step in steps]
         index = largest_that_fits(voxels, lambda place: budget.used(self._estimate(steps[place])), first)
         if index is None:

@@ -182,7 +182,7 @@ def _plane(array: NDArray[Any], view: tuple[int, int]) -> NDArray[Any]:
 
 
 def _window(planes: Sequence[LabelMap], pixel_mm: tuple[float, float]) -> tuple[slice, slice]:
-    """Return rows and columns around all labels; everything where there is none."""
+    """Return rows and columns around all labels; everything if there are no labels."""
     seen = np.any([plane > 0 for plane in planes], axis=0)
     if not seen.any():
         return slice(None), slice(None)

@@ -26,7 +26,7 @@ PALEST = 0.97
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure: its text, its value for sorting (NaN where there is none), its colours and what is in small print."""
+    """One figure: its text, its value for sorting (NaN if missing), its colours and what is in small print."""
 
     text: str
     value: float

@@ -25,7 +25,7 @@ class Training:
     Attributes:
         folder: the trainer folder; None where only predictions are at hand.
         logs: one for each fold.
-        plans: content of ``plans.json``, empty where there is none.
+        plans: content of ``plans.json``, empty if missing.
         names: trainer, plans and configuration; None where the folder's name does not tell.
         debug: content of the first fold's ``debug.json``, what nnU-Net wrote down of the training.
         costs: content of ``costs.json``: ``seconds_per_case``, ``peak_memory_gib``, ``device``, as far as recorded.

@@ -22,7 +22,7 @@ class Scan:
     Attributes:
         name: its case.
         files: that it is read from.
-        read: returns the image, in HU; raises ValueError or OSError where there is none to be had.
+        read: returns the image, in HU; raises ValueError or OSError if it cannot.
     """
 
     name: str
@@ -54,7 +54,7 @@ def make_layers(masks: Sequence[Path], labels: Path | None, cases: Sequence[str]
 
     Args:
         masks: folders of predictions, or, where there is one case only, files.
-        labels: folder (or file) of the truth, None where there is none.
+        labels: folder (or file) of the truth, None if missing.
         cases: names of the CTs.
 
     Returns:

@@ -161,7 +161,7 @@ def _block(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
 
 
 def _read_sizes(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """Return each size from the one tensor axis that tells it; 0 where there is none, which fits nothing."""
+    """Return each size from the one tensor axis that tells it; 0 if missing, which fits nothing."""
     sizes = {}
     for size, (name, axis) in _SIZES_FROM.items():
         shape = tensors[name].shape if name in tensors else ()
