@@ -101,7 +101,7 @@ def _known(labels: NDArray[Any], number: int) -> NDArray[np.intp]:
 
 
 def _count(labels: NDArray[Any], number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the voxels of each label below ``number`` in each axial (Z, L) and each coronal slice (Y, L); 0: background.
+    """Return the voxels of each label below ``number`` in each axial slice (Z, L) and each coronal one (Y, L).
 
     Foreground only, one axial slice at a time: memory for a slice, whatever the volume.
     """
