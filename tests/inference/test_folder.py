@@ -145,7 +145,7 @@ def test_words_name_their_case(cts, model, tmp_path):
     predict_cases(cases, [predictor], outputs, FailedCases(tmp_path / "failed.csv"), lambda case, share: None)
     assert len(said) == 1
     assert said[0].startswith("ct2: values from ")
-    assert said[0].endswith(" are no HU; the label map may mean nothing")
+    assert said[0].endswith(" do not look like Hounsfield units; the segmentation is probably meaningless")
 
 
 def test_all_that_is_older_of_a_failed_case_goes(cts, model, tmp_path):

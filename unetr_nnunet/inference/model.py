@@ -70,13 +70,16 @@ class Model:
 
 
 def load_model(
-    folder: Path, folds: Sequence[int | str] | None, checkpoint: str = FINAL_CHECKPOINT, trust: bool = False
+    folder: Path | str,
+    folds: int | str | Sequence[int | str] | None = None,
+    checkpoint: str = FINAL_CHECKPOINT,
+    trust: bool = False,
 ) -> Model:
     """Load a model folder.
 
     Args:
         folder: with ``plans.json``, ``dataset.json`` and ``fold_*``.
-        folds: numbers of folds, or "all"; None for every numbered fold that holds the checkpoint, else fold "all".
+        folds: a fold's number or "all", or several; None for every numbered fold that holds the checkpoint, else "all".
         checkpoint: file name of the checkpoint in each fold's folder.
         trust: run whatever code checkpoints and plans ask for.
 
@@ -84,6 +87,8 @@ def load_model(
         FileNotFoundError: if the folder, a file in it or a fold is missing.
         ValueError: if the folder cannot be loaded, its folds do not belong together, or it is a stage of a cascade.
     """
+    folder = Path(folder)
+    folds = [folds] if isinstance(folds, int | str) else folds
     plans_json, dataset = _read_json(folder, "plans.json"), _read_json(folder, "dataset.json")
     checkpoints = [load_checkpoint(path, trust) for path in _checkpoint_files(folder, folds, checkpoint)]
     first = checkpoints[0]

@@ -14,6 +14,7 @@ from nibabel import orientations
 
 from unetr_nnunet.images.orientation import like_input, to_orientation
 from unetr_nnunet.images.read import refuse_not_finite
+from unetr_nnunet.inference.array_image import array_as_images
 from unetr_nnunet.inference.label_map import LogitsOnImage
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import Model
@@ -90,12 +91,12 @@ class Predictor:
         return like_input(self._postprocess(mask), oriented, channels[0])
 
     def predict_array(
-        self, image: npt.NDArray[Any], spacing_mm: Sequence[float], progress: Progress | None = None
+        self, image: npt.ArrayLike, spacing_mm: Sequence[float], progress: Progress | None = None
     ) -> npt.NDArray[np.uint8 | np.uint16]:
         """Segment an array whose axes run as those that the (first) model was trained on.
 
         Args:
-            image: (Z, Y, X), or (C, Z, Y, X) with several channels.
+            image: (Z, Y, X), or (C, Z, Y, X) with several channels; integers or floats.
             spacing_mm: (z, y, x).
             progress: see `predict`.
 
@@ -103,14 +104,10 @@ class Predictor:
             The label of each voxel, (Z, Y, X).
 
         Raises:
-            ValueError: see `predict`.
+            ValueError: see `predict` and `array_as_images`.
         """
-        directions = sitk.DICOMOrientImageFilter.GetDirectionCosinesFromOrientation(self.models[0].orientation)
-        channels = []
-        for channel in image if image.ndim == 4 else image[None]:
-            channels.append(sitk.GetImageFromArray(channel))
-            channels[-1].SetSpacing([float(spacing) for spacing in spacing_mm[::-1]])
-            channels[-1].SetDirection(directions)
+        model = self.models[0]
+        channels = array_as_images(image, spacing_mm, model.orientation, len(model.channel_names))
         return np.asarray(sitk.GetArrayFromImage(self.predict(channels, progress)))
 
     def predict_probabilities(
@@ -159,7 +156,10 @@ class Predictor:
         for number, image in enumerate(map(sitk.GetArrayViewFromImage, channels)):
             refuse_not_finite(image, f"channel {number}")
             if self.models[0].is_ct and image.min() >= 0:
-                self.say(f"values from {image.min()} to {image.max()} are no HU; the label map may mean nothing")
+                self.say(
+                    f"voxel values {image.min()} to {image.max()} do not look like Hounsfield units; the segmentation "
+                    "is probably meaningless"
+                )
 
     def _share(self, progress: Progress | None, number: int) -> Progress | None:
         if progress is None:
