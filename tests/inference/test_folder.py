@@ -144,7 +144,7 @@ def test_words_name_their_case(cts, model, tmp_path):
     predictor = Predictor([model], say=said.append)
     predict_cases(cases, [predictor], outputs, FailedCases(tmp_path / "failed.csv"), lambda case, share: None)
     assert len(said) == 1
-    assert said[0].startswith("ct2: values from ")
+    assert said[0].startswith("ct2: voxel values ")
     assert said[0].endswith(" do not look like Hounsfield units; the segmentation is probably meaningless")
 
 
