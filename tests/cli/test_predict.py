@@ -116,7 +116,7 @@ def test_resume_leaves_done_cases_alone(cts, model, tmp_path, capsys):
     (tmp_path / "out" / "case1.nii.gz").unlink()
     stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("case*.nii.gz")}
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--resume") == 0
-    assert "2 of 3 cases are done already" in capsys.readouterr().out
+    assert "2 of 3 cases are already done" in capsys.readouterr().out
     assert len(masks(tmp_path / "out")) == 3
     for name, stamp in stamps.items():
         assert (tmp_path / "out" / name).stat().st_mtime_ns == stamp
@@ -134,7 +134,7 @@ def test_resume_makes_what_is_missing_beside_a_mask(cts, model, tmp_path, monkey
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--preview", "--resume") == 0
     assert len(list((tmp_path / "out").glob("case?.png"))) == 3
     assert not (tmp_path / "out" / "failed.csv").exists()
-    assert "done already" not in capsys.readouterr().out
+    assert "already done" not in capsys.readouterr().out
 
 
 def test_resume_with_other_models_is_refused(cts, model, tmp_path, capsys):
@@ -148,7 +148,7 @@ def test_resume_with_other_models_is_refused(cts, model, tmp_path, capsys):
         np.testing.assert_array_equal(mask, after[name])
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "-f", 1) == 0
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "-f", 1, "--resume") == 0
-    assert "3 of 3 cases are done already" in capsys.readouterr().out
+    assert "3 of 3 cases are already done" in capsys.readouterr().out
 
 
 def test_parts_together_are_the_whole(cts, model, tmp_path):
@@ -237,7 +237,7 @@ def test_another_data_sets_folder_is_refused(cts, model, tmp_path, capsys):
         (["-i", "NOWHERE", "-o", "OUT", "-m", "MODEL"], "does not exist"),
         (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "-f", "7"], "has no fold 7"),
         (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "--device", "cuda"], "there is no GPU here"),
-        (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "--device", "cuda:7"], "there is no such device; there are cpu"),
+        (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "--device", "cuda:7"], "no such device; available: cpu"),
     ],
 )
 def test_wrong_words_give_one_line_and_write_nothing(words, message, cts, model, tmp_path, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""Segment CTs with trained models: fast, any file format, any orientation, one broken file costs that case only.
+"""Segment CTs with trained models: any file format, any orientation; a bad input fails only its own case.
 
 example:
   unetr_nnunet predict -i cts/ -o masks/ -m nnUNet_results/Dataset017_BTCV/nnUNetTrainerUNETR__nnUNetPlans__3d_fullres
@@ -6,9 +6,9 @@ example:
   unetr_nnunet predict -i cts/ -o masks/ -m model.zip --part 2/8 --resume       one job of a job array
 
 INPUT is a file (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd), a folder of them, or a tree of DICOM series. Every model
-folder of nnU-Net v2 will do. OUTPUT receives a label map (.nii.gz) for each case in its own geometry, volumes.csv,
-label names and colours for ITK-SNAP and 3D Slicer, and failed.csv where a case could not be done; the exit code then
-is 1.
+folder of nnU-Net v2 will do. OUTPUT receives a label map (.nii.gz) for each case in its own geometry, volumes.csv, and
+label names and colours for ITK-SNAP and 3D Slicer. If a case fails, failed.csv lists it with the reason and the exit
+code is 1.
 """
 
 import argparse
@@ -40,23 +40,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("-d", "--dataset", metavar="ID", help="data set number or name in nnUNet_results")
     model.add_argument("-c", "--configuration", help="such as 3d_fullres")
-    model.add_argument("-tr", "--trainer", default="nnUNetTrainer", help="trainer name (nnUNetTrainer)")
-    model.add_argument("-p", "--plans", default="nnUNetPlans", help="plans identifier (nnUNetPlans)")
-    model.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (all that are trained)")
-    model.add_argument("-chk", "--checkpoint", default=FINAL_CHECKPOINT, help=f"({FINAL_CHECKPOINT})")
+    model.add_argument("-tr", "--trainer", default="nnUNetTrainer", help="trainer name (default: %(default)s)")
+    model.add_argument("-p", "--plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    model.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all trained ones)")
     model.add_argument(
-        "--trust-checkpoint", action="store_true", help="load checkpoints that can run code; of your own only"
+        "-chk", "--checkpoint", default=FINAL_CHECKPOINT, help="file name of the checkpoint (default: %(default)s)"
+    )
+    model.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="also load checkpoints that can run code; only for your own files",
     )
     parser.add_argument(
         "--assume-orientation",
         type=_orientation,
         metavar="CODE",
-        help="such as RAS: of NIfTI files whose header does not tell theirs (they are refused)",
+        help="orientation, such as RAS, of NIfTI files whose header does not tell it (default: refuse them)",
     )
-    parser.add_argument("--exact", action="store_true", help="nnUNetv2_predict's own label map, slower")
-    parser.add_argument("--device", help="cpu, cuda (every GPU there is) or such as cuda:1 (cuda where there is one)")
-    parser.add_argument("--resume", action="store_true", help="leave out cases that OUTPUT holds whole")
-    parser.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="the K-th of N shares of the cases")
+    parser.add_argument("--exact", action="store_true", help="compute exactly as nnUNetv2_predict does; slower")
+    parser.add_argument("--device", help="cpu, cuda (all GPUs) or cuda:N (default: cuda if available)")
+    parser.add_argument("--resume", action="store_true", help="skip cases that are complete in OUTPUT")
+    parser.add_argument(
+        "--part", type=_part, default=(1, 1), metavar="K/N", help="only the K-th of N shares of the cases"
+    )
     parser.add_argument("--preview", action="store_true", help="also draw a PNG of each case")
     parser.add_argument("--dicom-seg", action="store_true", help="also write DICOM-SEG for DICOM input")
     parser.add_argument(
@@ -128,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
         outputs.start(count == 1, mark, anew=None if arguments.resume or count > 1 else cases)
         todo = [case for case in cases if not (arguments.resume and outputs.is_done(case))]
         if len(todo) < len(cases):
-            print(f"{len(cases) - len(todo)} of {len(cases)} cases are done already")
+            print(f"{len(cases) - len(todo)} of {len(cases)} cases are already done")
         start = time.monotonic()
         failed = FailedCases(output / f"failed{suffix}.csv")
         with _Progress(todo) as report:
@@ -174,7 +180,7 @@ def _devices(wanted: str | None) -> list[str]:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), *(f"cuda:{gpu}" for gpu in range(gpus))]
     if wanted not in (None, "cuda", *known):
-        raise ValueError(f"--device {wanted}: there is no such device; there are {', '.join(known)}")
+        raise ValueError(f"--device {wanted}: no such device; available: {', '.join(known)}")
     if wanted not in (None, "cuda"):
         return [str(wanted)]
     if not gpus and wanted:
@@ -191,7 +197,7 @@ def _predictor(arguments: argparse.Namespace, sets: "list[ModelSet]", device: st
     checkpoint = (arguments.checkpoint, arguments.trust_checkpoint)
     models = [load_model(path, arguments.folds or each.folds, *checkpoint) for each in sets for path in each.models]
     if len(sets) > 1 and any(each.largest_only for each in sets):
-        print("several models are averaged: the post-processing of each is left out", flush=True)
+        print("several models are averaged, without the post-processing of each", flush=True)
         return Predictor(models, device, arguments.exact, arguments.output, tqdm.write)
     return Predictor(models, device, arguments.exact, arguments.output, tqdm.write, sets[0].postprocess)
 
