@@ -151,7 +151,7 @@ def test_names_with_markup_and_damaged_masks_do_no_harm(server: ViewerServer, wa
     wait(watched_page)
     assert page.locator("#cases option").all_inner_texts() == ["case_1", MARKUP]
     page.keyboard.press("n")
-    page.wait_for_selector("#message:has-text('damaged gzip file')", timeout=120_000)
+    page.wait_for_selector("#message:has-text('not a single-file NIfTI-1 image')", timeout=120_000)
     wait(watched_page)
     assert page.locator("tr.absent").inner_text().startswith("truth (none for this case)")
     assert page.locator("img").count() == 0
