@@ -3,6 +3,7 @@
 On a GPU, torch's allocator is given less and less memory. On a CPU the errors are simulated.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,17 @@ def fall_backs() -> list[str]:
     return found
 
 
+class _Messages(logging.Handler):
+    """Keeps the warnings that are logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
 class _Predictions:
     """Predictions of one CT, and what was said."""
 
@@ -51,16 +63,18 @@ class _Predictions:
 
     def run(self, what: str, device: str) -> None:
         """Predict once more, and report it."""
-        said: list[str] = []
+        log = _Messages()
+        logging.getLogger("unetr_nnunet").addHandler(log)
         start = time.perf_counter()
-        mask = sitk.GetArrayFromImage(Predictor([self.model], device, say=said.append).predict([self.ct]))
-        figures: dict[str, Any] = {"memory": what, "said": "; ".join(said) or "nothing"}
+        mask = sitk.GetArrayFromImage(Predictor([self.model], device).predict([self.ct]))
+        logging.getLogger("unetr_nnunet").removeHandler(log)
+        figures: dict[str, Any] = {"memory": what, "said": "; ".join(log.messages) or "nothing"}
         figures["seconds"] = time.perf_counter() - start if self.stage.on_gpu else NOT_ON_A_CPU
         self.expected = mask if self.expected is None else self.expected
         agreement = float(np.mean(mask == self.expected))
         low = self.models.trained and agreement < AGREEMENT
         self.stage.report({**figures, "agreement": agreement}, "another label map" if low else "")
-        self.said += said
+        self.said += log.messages
 
     def missing(self, expected: list[str]) -> list[str]:
         """Return the ways out that were not taken."""

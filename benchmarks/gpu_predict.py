@@ -157,18 +157,20 @@ def _compare_devices(stage: Stage, models: Models) -> None:
     if not stage.on_gpu:
         stage.report({**figures, "agreement": NOT_ON_A_CPU})
         return
+    from unetr_nnunet.inference.fidelity import Fidelity
     from unetr_nnunet.inference.model import load_model
     from unetr_nnunet.inference.predictor import Predictor
 
     ct, model = quarter(stage), load_model(models.plain, None)
-    for exact in (True, False):
+    for fidelity in (Fidelity.EXACT, Fidelity.DEFAULT):
         maps = {
-            device: sitk.GetArrayFromImage(Predictor([model], device, exact=exact).predict([ct]))
+            device: sitk.GetArrayFromImage(Predictor([model], device, fidelity).predict([ct]))
             for device in ("cuda", "cpu")
         }
         agreement = float(np.mean(maps["cuda"] == maps["cpu"]))
         figures |= {"labels found": len(np.unique(maps["cpu"])) - 1, "agreement": agreement}
         missed = ""
+        exact = fidelity is Fidelity.EXACT
         if exact and models.trained and agreement < AGREEMENT:
             missed = f"they agree on {agreement:.4%} of the voxels"
         stage.report(

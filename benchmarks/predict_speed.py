@@ -154,7 +154,8 @@ else:
     start = time.perf_counter()
     channels = read_case(case)
     seconds["read"] = time.perf_counter() - start
-    found = predictor.Predictor([load_model(Path(model), None)], exact="exact" in way).predict(channels)
+    fidelity = "exact" if "exact" in way else "default"
+    found = predictor.Predictor([load_model(Path(model), None)], fidelity=fidelity).predict(channels)
     start = time.perf_counter()
     write_mask(found, Path(mask))
     seconds["write"] = time.perf_counter() - start

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import json
 import os
 import subprocess
@@ -17,6 +18,8 @@ from tests.inference.small_model import write_model
 from tests.inference.test_folder import masks, write_cts
 from unetr_nnunet.cli.main import main
 from unetr_nnunet.folder_lock import folder_lock
+from unetr_nnunet.inference.folder import CURRENT_CASE
+from unetr_nnunet.inference.predictor import Predictor
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def test_a_folder_in_a_fresh_process(cts, model, tmp_path):
     command = [sys.executable, "-m", "unetr_nnunet.cli.main", "predict", "-i", cts, "-o", tmp_path / "out", "-m", model]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     assert set(masks(tmp_path / "out")) == {"case0.nii.gz", "case1.nii.gz", "case2.nii.gz"}
-    assert "nnUNetTrainer, 2 fold(s), arrays in RAS" in done.stdout
+    assert "nnUNetTrainer, 2 fold(s), arrays in RAS" in done.stderr
     assert f"3 of 3 cases written to {tmp_path / 'out'}" in done.stdout
     assert "3/3 cases" in done.stderr
 
@@ -116,7 +119,7 @@ def test_resume_leaves_done_cases_alone(cts, model, tmp_path, capsys):
     (tmp_path / "out" / "case1.nii.gz").unlink()
     stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("case*.nii.gz")}
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--resume") == 0
-    assert "2 of 3 cases are already done" in capsys.readouterr().out
+    assert "2 of 3 cases are already done" in capsys.readouterr().err
     assert len(masks(tmp_path / "out")) == 3
     for name, stamp in stamps.items():
         assert (tmp_path / "out" / name).stat().st_mtime_ns == stamp
@@ -128,13 +131,13 @@ def test_resume_makes_what_is_missing_beside_a_mask(cts, model, tmp_path, monkey
         raise RuntimeError("no font")
 
     with monkeypatch.context() as patch:
-        patch.setattr("unetr_nnunet.images.overlay.draw_overlay", fail)
+        patch.setattr("unetr_nnunet.inference.prediction.draw_overlay", fail)
         assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--preview") == 1
     assert len(masks(tmp_path / "out")) == 3
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--preview", "--resume") == 0
     assert len(list((tmp_path / "out").glob("case?.png"))) == 3
     assert not (tmp_path / "out" / "failed.csv").exists()
-    assert "already done" not in capsys.readouterr().out
+    assert "already done" not in capsys.readouterr().err
 
 
 def test_resume_with_other_models_is_refused(cts, model, tmp_path, capsys):
@@ -148,7 +151,7 @@ def test_resume_with_other_models_is_refused(cts, model, tmp_path, capsys):
         np.testing.assert_array_equal(mask, after[name])
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "-f", 1) == 0
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "-f", 1, "--resume") == 0
-    assert "3 of 3 cases are already done" in capsys.readouterr().out
+    assert "3 of 3 cases are already done" in capsys.readouterr().err
 
 
 def test_parts_together_are_the_whole(cts, model, tmp_path):
@@ -168,6 +171,59 @@ def test_costs_are_written_for_the_report(cts, model, tmp_path):
     assert costs["seconds_per_case"] > 0
     assert 0.05 < costs["peak_memory_gib"] < 100
     assert costs["device"] == "cpu"
+
+
+def test_the_run_is_recorded(cts, model, tmp_path):
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "-f", 1, "--disable-tta") == 0
+    (tmp_path / "out" / "case1.nii.gz").unlink()
+    (cts / "case1_0000.nii.gz").write_text("no image")
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "-f", 1, "--disable-tta", "--resume") == 1
+    first, second = json.loads((tmp_path / "out" / "run.json").read_text())["runs"]
+    checkpoint = model / "fold_1" / "checkpoint_final.pth"
+    hashes = first["models"][0]["sha256"]
+    assert hashes[str(checkpoint)] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert {Path(path).name for path in hashes} == {"plans.json", "dataset.json", "checkpoint_final.pth"}
+    assert first["settings"]["devices"] == ["cpu"] or first["settings"]["devices"][0].startswith("cuda")
+    assert first["settings"]["mirroring"] is False
+    assert [(entry["case"], entry["files"]) for entry in first["cases"]] == [
+        (f"case{number}", [f"case{number}.nii.gz"]) for number in range(3)
+    ]
+    assert all(entry["seconds"] > 0 and 0.05 < entry["peak_memory_gib_so_far"] < 100 for entry in first["cases"])
+    assert (first["failed"], second["cases"]) == ([], [])
+    assert [entry["case"] for entry in second["failed"]] == ["case1"]
+
+
+def test_a_case_that_killed_its_run_comes_last(cts, model, tmp_path, capsys):
+    killed = """
+import os, sys
+from unetr_nnunet.cli.main import main
+from unetr_nnunet.inference.predictor import Predictor
+Predictor.segment = lambda *_: os.kill(os.getpid(), 9)
+main(sys.argv[1:])
+"""
+    words = list(map(str, ["predict", "-i", cts, "-o", tmp_path / "out", "-m", model]))
+    assert subprocess.run([sys.executable, "-c", killed, *words], check=False).returncode == -9
+    real, order = Predictor.segment, []
+
+    def segment(self, *arguments):
+        order.append(CURRENT_CASE.get())
+        return real(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Predictor, "segment", segment)
+        assert main([*words, "--resume"]) == 0
+    assert order == ["case1", "case2", "case0"]
+    assert "case0: an earlier run was killed while it predicted this case, so it comes last" in capsys.readouterr().err
+    assert list((tmp_path / "out").glob(".started-*")) == []
+
+
+def test_a_case_that_fails_leaves_no_rows_in_tables_of_other_parts(cts, model, tmp_path):
+    """Rows of an earlier, whole run would read as those of this one."""
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 0
+    (cts / "case2_0000.nii.gz").write_text("no image")
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--part", "1/2") == 1
+    cases = {line.split(",")[0] for line in (tmp_path / "out" / "volumes.csv").read_text().splitlines()[1:]}
+    assert cases == {"case0", "case1"}
 
 
 def test_two_runs_into_one_folder_are_refused(cts, model, tmp_path, capsys):
@@ -245,9 +301,10 @@ def test_wrong_words_give_one_line_and_write_nothing(words, message, cts, model,
     (tmp_path / "empty").mkdir()
     places = {"CTS": cts, "OUT": tmp_path / "out", "EMPTY": tmp_path / "empty", "MODEL": model, "NOWHERE": Path("/no")}
     assert run(*(places.get(word, word) for word in words)) == 1
-    error = capsys.readouterr().err
+    *remarks, error = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
     assert message in error
-    assert error.count("\n") == 1
+    assert all(remark.startswith("model ") for remark in remarks)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from unetr_nnunet.inference.body import MARGIN_MM, body_box
+from unetr_nnunet.inference.body import body_box
 
 SPACING = (2.5, 1.0, 1.0)
 
@@ -16,27 +17,37 @@ def scene(shape=(40, 200, 200)):
     return image
 
 
-def test_box_holds_the_body_with_its_margin_and_no_table():
+def test_the_box_holds_body_table_and_tube_with_their_margin():
     z, y, x = body_box(scene(), SPACING)
     assert (z.start, z.stop) == (0, 40)
-    for span, low, high in ((y, 50, 131), (x, 40, 161)):
-        assert low - MARGIN_MM - 8 <= span.start <= low - MARGIN_MM + 8
-        assert high + MARGIN_MM - 8 <= span.stop <= high + MARGIN_MM + 8
+    assert (y.start, y.stop) == (20 - 15 - 1, 173 + 15 + 1)  # smoothing reaches one voxel further
+    assert (x.start, x.stop) == (0, 190 + 10)
 
 
-def test_wider_field_of_view_gives_the_same_size():
+@pytest.mark.parametrize("noise", [0, 60])
+def test_noisy_air_is_left_out(noise):
     wide = np.pad(scene(), ((0, 0), (100, 100), (100, 100)), constant_values=-1000)
-    sizes = [[span.stop - span.start for span in body_box(image, SPACING)] for image in (scene(), wide)]
-    np.testing.assert_allclose(*sizes, atol=8)
+    wide = wide + np.random.default_rng(0).normal(0, noise, wide.shape).astype(np.int16)
+    _, y, x = body_box(wide, SPACING)
+    assert (y.start, y.stop) == (104, 289)
+    assert (x.start, x.stop) == (100 + 10 - 1 - 15, 100 + 190 + 1 + 15)
 
 
-def test_lungs_do_not_split_and_two_legs_are_kept():
+@pytest.mark.parametrize(
+    ("name", "place", "hu"),
+    [
+        ("a speck of tissue far from the body", (slice(5, 7), slice(10, 12), slice(10, 12)), 40),
+        ("lung masked from the rest", (slice(0, 20), slice(20, 90), slice(30, 170)), -850),
+        ("a second body", (slice(0, 20), slice(80, 95), slice(180, 195)), 40),
+    ],
+)
+def test_nothing_denser_than_air_is_left_out(name, place, hu):
     image = np.full((20, 100, 200), -1000, np.int16)
-    image[:, 30:70, 20:70] = 50
-    image[:, 30:70, 120:180] = 50
-    _, _, x = body_box(image, (2, 1, 1))
-    assert x.start <= 20
-    assert x.stop >= 180
+    image[:, 40:60, 90:110] = 50
+    image[place] = hu
+    for box, span in zip(body_box(image, (2, 1, 1)), place, strict=True):
+        assert box.start <= max(0, span.start - 15 // 2), name
+        assert box.stop >= span.stop, name
 
 
 def test_nothing_but_air_is_looked_at_whole():

@@ -1,4 +1,5 @@
 import csv
+import logging
 import os
 import signal
 import subprocess
@@ -13,10 +14,11 @@ import SimpleITK as sitk
 
 from tests.inference.small_model import DATASET, plans, write_model
 from unetr_nnunet.images.cases import Case, find_cases
-from unetr_nnunet.inference.folder import FailedCases, predict_cases
+from unetr_nnunet.inference.folder import CURRENT_CASE, FailedCases, predict_cases
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.outputs import Outputs
 from unetr_nnunet.inference.predictor import Predictor
+from unetr_nnunet.inference.run_record import RunRecord
 from unetr_nnunet.inference.volumes_table import VolumesTable
 
 
@@ -53,7 +55,8 @@ def run(cts, output, *models, report=lambda case, share: None):
     outputs = Outputs(output, model, VolumesTable(output / "volumes.csv"))
     outputs.start(whole_folder=True)
     failed = FailedCases(output / "failed.csv")
-    predict_cases(cases, [Predictor([each]) for each in models], outputs, failed, report)
+    predictors = [Predictor([model]) for model in models]
+    predict_cases(cases, predictors, outputs, failed, RunRecord(output / "run.json", {}, {}), report)
     return failed
 
 
@@ -97,21 +100,21 @@ def test_a_broken_case_costs_that_case_only(cts, model, tmp_path):
 
 
 def test_a_failing_network_or_disk_costs_that_case_only(cts, model, tmp_path, monkeypatch):
-    real_predict, real_write = Predictor.predict, Outputs._write
+    real_segment, real_write = Predictor.segment, Outputs.write
 
-    def predict(self, channels, progress=None):
+    def segment(self, channels, *arguments):
         if channels[0].GetPixel(20, 20, 10) == broken:
             raise RuntimeError("the network\nfailed")
-        return real_predict(self, channels, progress)
+        return real_segment(self, channels, *arguments)
 
-    def write(self, case, channels, mask):
+    def write(self, case, channels, segmentation):
         if case.name == "ct2":
             raise OSError("No space left on device")
-        real_write(self, case, channels, mask)
+        real_write(self, case, channels, segmentation)
 
     broken = sitk.ReadImage(str(cts / "ct0.nii.gz")).GetPixel(20, 20, 10)
-    monkeypatch.setattr(Predictor, "predict", predict)
-    monkeypatch.setattr(Outputs, "_write", write)
+    monkeypatch.setattr(Predictor, "segment", segment)
+    monkeypatch.setattr(Outputs, "write", write)
     failed = run(cts, tmp_path / "out", model)
     assert {row[0]: row[2] for row in failed.rows} == {
         "ct0": "the network failed", "ct2": "No space left on device"
@@ -128,24 +131,31 @@ def test_a_failed_preview_is_noted_and_the_mask_kept(cts, model, tmp_path):
     cases, _ = find_cases(cts, 1, "CT")
     outputs = Outputs(tmp_path / "out", model, VolumesTable(tmp_path / "out" / "volumes.csv"), preview=preview)
     outputs.start(whole_folder=True)
-    failed = FailedCases(tmp_path / "out" / "failed.csv")
-    predict_cases(cases, [Predictor([model])], outputs, failed, lambda case, share: None)
+    failed, record = FailedCases(tmp_path / "out" / "failed.csv"), RunRecord(tmp_path / "run.json", {}, {})
+    predict_cases(cases, [Predictor([model])], outputs, failed, record, lambda case, share: None)
     assert [(row[0], row[2]) for row in failed.rows] == [("ct1", "the label map is written, but no preview: no font")]
     assert len(masks(tmp_path / "out")) == 4
 
 
-def test_words_name_their_case(cts, model, tmp_path):
+def test_what_is_logged_knows_its_case_and_is_noted(cts, model, tmp_path):
     image = sitk.ReadImage(str(cts / "ct2.nii.gz"))
     sitk.WriteImage(image + 1100, str(cts / "ct2.nii.gz"))  # as a file whose rescale intercept was lost
-    cases, _ = find_cases(cts, 1, "CT")
-    outputs = Outputs(tmp_path / "out", model, VolumesTable(tmp_path / "out" / "volumes.csv"))
-    outputs.start(whole_folder=True)
-    said = []
-    predictor = Predictor([model], say=said.append)
-    predict_cases(cases, [predictor], outputs, FailedCases(tmp_path / "failed.csv"), lambda case, share: None)
-    assert len(said) == 1
-    assert said[0].startswith("ct2: voxel values ")
-    assert said[0].endswith(" do not look like Hounsfield units; the segmentation is probably meaningless")
+    logged = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            logged.append((CURRENT_CASE.get(), record.getMessage()))
+
+    handler = Handler(logging.WARNING)
+    logging.getLogger("unetr_nnunet").addHandler(handler)
+    try:
+        run(cts, tmp_path / "out", model)
+    finally:
+        logging.getLogger("unetr_nnunet").removeHandler(handler)
+    ((case, message),) = logged
+    assert case == "ct2"
+    assert message.endswith(" do not look like Hounsfield units; the segmentation is probably meaningless")
+    assert message in (tmp_path / "out" / "notes.csv").read_text()
 
 
 def test_all_that_is_older_of_a_failed_case_goes(cts, model, tmp_path):
@@ -180,16 +190,16 @@ def test_failures_are_kept_in_mind_where_they_cannot_be_written(cts, model, tmp_
 
 def test_devices_share_the_cases(cts, model, tmp_path, monkeypatch):
     alone = run(cts, tmp_path / "alone", model)
-    threads, real = set(), Predictor.predict
+    threads, real = set(), Predictor.segment
     barrier = threading.Barrier(2, timeout=60)
 
-    def predict(self, channels, progress=None):
+    def segment(self, channels, *arguments):
         if threading.get_ident() not in threads:
             threads.add(threading.get_ident())
             barrier.wait()  # passes only if two run at once
-        return real(self, channels, progress)
+        return real(self, channels, *arguments)
 
-    monkeypatch.setattr(Predictor, "predict", predict)
+    monkeypatch.setattr(Predictor, "segment", segment)
     failed = run(cts, tmp_path / "both", model, load_model(tmp_path / "model", None))
     assert alone.rows == failed.rows == []
     assert len(threads) == 2

@@ -18,6 +18,7 @@ from tests.inference.test_predictor import ct
 from unetr_nnunet.inference import device as device_module
 from unetr_nnunet.inference.batch_sizes import BatchSizes
 from unetr_nnunet.inference.device import to_device
+from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.memory import Arrays, free_on
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.predictor import Predictor
@@ -96,20 +97,22 @@ def clear_agreement(ours, theirs, probabilities):
 )
 def test_the_label_map_is_that_of_the_cpu(options, tmp_path):
     model, image = load_model(write_model(tmp_path / "model", **options, seed=3), None), ct("RAS")
-    expected = Predictor([model], "cpu", say=pytest.fail).predict([image])
-    probabilities = Predictor([model], "cpu", say=pytest.fail).predict_probabilities([image], "RAS")
-    on_gpu = Predictor([model], "cuda", say=pytest.fail)
+    expected = Predictor([model], "cpu").predict([image])
+    probabilities = Predictor([model], "cpu").segment([image], probabilities_in="RAS").probabilities
+    on_gpu = Predictor([model], "cuda")
     assert clear_agreement(on_gpu.predict([image]), expected, probabilities) >= 0.999
-    on_gpu.exact = True
-    exact = Predictor([model], "cpu", exact=True, say=pytest.fail)
-    probabilities = exact.predict_probabilities([image], "RAS")
+    on_gpu.fidelity = Fidelity.EXACT
+    exact = Predictor([model], "cpu", fidelity="exact")
+    probabilities = exact.segment([image], probabilities_in="RAS").probabilities
     assert clear_agreement(on_gpu.predict([image]), exact.predict([image]), probabilities) >= 0.999
-    difference = np.abs(on_gpu.predict_probabilities([image], "RAS").astype(np.float32) - probabilities)
+    difference = np.abs(
+        on_gpu.segment([image], probabilities_in="RAS").probabilities.astype(np.float32) - probabilities
+    )
     assert np.quantile(difference, 0.999) < 0.05
 
 
 def test_nothing_is_left_on_the_gpu_but_the_network(tmp_path):
-    predictor = Predictor([load_model(write_model(tmp_path), None)], "cuda", say=pytest.fail)
+    predictor = Predictor([load_model(write_model(tmp_path), None)], "cuda")
     left = []
     for _ in range(2):
         predictor.predict([ct()])
@@ -180,26 +183,26 @@ def thresholds(tmp_path):
     return model, image, (voxels > 80).astype(np.uint8)  # 80 becomes 0 by normalisation
 
 
-def label_map(model, image, said):
-    return sitk.GetArrayFromImage(Predictor([model], "cuda", say=said.append).predict([image]))
+def label_map(model, image):
+    return sitk.GetArrayFromImage(Predictor([model], "cuda").predict([image]))
 
 
-def test_batches_grow_to_what_the_memory_allows(thresholds):
+def test_batches_grow_to_what_the_memory_allows(thresholds, caplog):
     """100 MiB a window, and 32 for its input, output and sums."""
     model, image, expected = thresholds
-    model.network, said = _Hungry(lambda size: 100 * MIB * size), []
+    model.network = _Hungry(lambda size: 100 * MIB * size)
     torch.backends.cudnn.benchmark = False
     with only(900 * MIB):
-        np.testing.assert_array_equal(label_map(model, image, said), expected)
+        np.testing.assert_array_equal(label_map(model, image), expected)
     assert model.network.sizes[:4] == [1, 1, 2, 2]
     assert max(model.network.sizes) == 4
     assert all(model.network.searched)
     assert not torch.backends.cudnn.benchmark
-    assert not said
+    assert caplog.messages == []
     model.network.sizes.clear()
-    np.testing.assert_array_equal(label_map(model, image, said), expected)
+    np.testing.assert_array_equal(label_map(model, image), expected)
     assert max(model.network.sizes) >= 8
-    assert not said
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
@@ -211,28 +214,28 @@ def test_batches_grow_to_what_the_memory_allows(thresholds):
     ],
     ids=["logits", "batch", "network"],
 )
-def test_every_fall_back_is_reached_and_said(thresholds, free_mib, needed, expected_words):
+def test_every_fall_back_is_reached_and_said(thresholds, free_mib, needed, expected_words, caplog):
     model, image, expected = thresholds
-    model.network, said = _Hungry(needed), []
+    model.network = _Hungry(needed)
     with only(free_mib * MIB):
-        found = label_map(model, image, said)
-    assert said == expected_words
+        found = label_map(model, image)
+    assert caplog.messages == expected_words
     np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("trainer", ["nnUNetTrainer", "nnUNetTrainerUNETR_Tiny"])
-def test_convolutions_and_products_without_memory_end_on_the_cpu(trainer, tmp_path):
+def test_convolutions_and_products_without_memory_end_on_the_cpu(trainer, tmp_path, caplog):
     """Whatever PyTorch, cuDNN and cuBLAS raise is recognised."""
     plan = plans(patch=(64, 128, 128), spacing=(1.0, 1.0, 1.0))
     plan["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"] = [32, 32, 32]
     model = load_model(write_model(tmp_path / "model", plan, mirror_axes=None, trainer=trainer), None)
-    image, said = ct(shape=(64, 128, 128), spacing=(1.0, 1.0, 1.0)), []
+    image = ct(shape=(64, 128, 128), spacing=(1.0, 1.0, 1.0))
     expected = sitk.GetArrayFromImage(Predictor([model], "cpu").predict([image]))
     with only(10 * MIB):
-        found = label_map(model, image, said)
-    assert len(said) == 3
-    assert all("out of memory" in words for words in said)
-    assert said[-1].endswith("running on the CPU")
+        found = label_map(model, image)
+    assert len(caplog.messages) == 3
+    assert all("out of memory" in message for message in caplog.messages)
+    assert caplog.messages[-1].endswith("running on the CPU")
     assert np.mean(found == expected) > 0.9999
 
 
@@ -287,13 +290,12 @@ def large():
     return values, grid, on_image(values, *grid).label_map()
 
 
-def test_a_label_map_without_room_is_made_on_the_cpu(large):
+def test_a_label_map_without_room_is_made_on_the_cpu(large, caplog):
     values, grid, expected = large
-    said = []
-    on_gpu = on_image(torch.from_numpy(values).to(GPU), *grid, said=said)
+    on_gpu = on_image(torch.from_numpy(values).to(GPU), *grid)
     with only(16 * MIB):
         found = on_gpu.label_map()
-    assert said == ["cuda:0 is out of memory: resampling the logits on the CPU"]
+    assert caplog.messages == ["cuda:0 is out of memory: resampling the logits on the CPU"]
     np.testing.assert_array_equal(found, expected)
 
 

@@ -30,7 +30,9 @@ def case(tmp_path):
 
 def write(outputs, case):
     outputs.start(whole_folder=True)
-    outputs.predict(Predictor([outputs.model]), case, read_case(case), lambda done, total: None)()
+    images = read_case(case)
+    probabilities_in = "RAS" if outputs.save_probabilities else None
+    outputs.write(case, images, Predictor([outputs.model]).segment(images, None, probabilities_in))
 
 
 def test_files_of_a_case_and_of_the_folder(model, case, tmp_path):
@@ -66,19 +68,25 @@ def test_notes_on_how_an_image_was_read_have_a_table_while_there_are_any(model, 
     place(images[0], Grid.of(images[0]), ["read from a napkin"])
     outputs.start(whole_folder=True)
     predictor = Predictor([model])
-    outputs.predict(predictor, case, images, lambda done, total: None)()
+    outputs.write(case, images, predictor.segment(images))
     assert (folder / "notes_part1of2.csv").read_text() == "case,note\nct,read from a napkin\n"
-    outputs.predict(predictor, case, read_case(case), lambda done, total: None)()
+    outputs.write(case, read_case(case), predictor.segment(images))
     assert (folder / "notes_part1of2.csv").read_text() == "case,note\n"
 
 
-def test_probabilities_agree_with_the_mask(model, case, tmp_path):
+def test_probabilities_agree_with_the_mask_which_is_the_same_without_them(model, case, tmp_path):
     folder = tmp_path / "out"
+    write(Outputs(folder, model, VolumesTable(folder / "volumes.csv")), case)
+    alone = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "ct.nii.gz")))
     write(Outputs(folder, model, VolumesTable(folder / "volumes.csv"), save_probabilities=True), case)
     probabilities = np.load(folder / "ct.npz")["probabilities"]
     assert probabilities.dtype == np.float16
-    in_ras = sitk.DICOMOrient(sitk.ReadImage(str(folder / "ct.nii.gz")), "RAS")  # the model's reader
-    np.testing.assert_array_equal(probabilities.argmax(0), sitk.GetArrayFromImage(in_ras))
+    mask = sitk.ReadImage(str(folder / "ct.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), alone)
+    in_ras = sitk.GetArrayFromImage(sitk.DICOMOrient(mask, "RAS"))  # the model's reader
+    clear = np.diff(np.sort(probabilities.astype(float), axis=0)[-2:], axis=0)[0] > 2e-3  # float16 rounds
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(probabilities.argmax(0)[clear], in_ras[clear])
 
 
 def test_volumes_of_regions_are_of_all_their_voxels(case, tmp_path):

@@ -70,7 +70,7 @@ def test_exact_is_nnunets_label_map(plan, dataset, code, tmp_path):
     image = ct(code)
     sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
     stock_result = stock(folder, tmp_path / "ct.nii.gz")
-    mask = Predictor([load_model(folder, None)], exact=True).predict([image])
+    mask = Predictor([load_model(folder, None)], fidelity="exact").predict([image])
     assert agreement(mask, *stock_result) > 0.9999
     assert mask.GetDirection() == image.GetDirection()
     assert mask.GetOrigin() == image.GetOrigin()
@@ -83,7 +83,7 @@ def test_our_networks_too(trainer, tmp_path, monkeypatch):
     image = ct("RAS")
     sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
     stock_result = stock(folder, tmp_path / "ct.nii.gz")
-    assert agreement(Predictor([load_model(folder, None)], exact=True).predict([image]), *stock_result) > 0.9999
+    assert agreement(Predictor([load_model(folder, None)], fidelity="exact").predict([image]), *stock_result) > 0.9999
 
 
 def test_folds_are_averaged_as_nnunet_does(tmp_path):
@@ -91,8 +91,8 @@ def test_folds_are_averaged_as_nnunet_does(tmp_path):
     image = ct("LPS")
     sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
     stock_result = stock(folder, tmp_path / "ct.nii.gz", folds=(0, 2))
-    assert agreement(Predictor([load_model(folder, [0, 2])], exact=True).predict([image]), *stock_result) > 0.9999
-    assert agreement(Predictor([load_model(folder, [0])], exact=True).predict([image]), *stock_result) < 0.99
+    assert agreement(Predictor([load_model(folder, [0, 2])], fidelity="exact").predict([image]), *stock_result) > 0.9999
+    assert agreement(Predictor([load_model(folder, [0])], fidelity="exact").predict([image]), *stock_result) < 0.99
 
 
 def test_probabilities_are_nnunets(tmp_path):
@@ -100,7 +100,9 @@ def test_probabilities_are_nnunets(tmp_path):
     image = ct("RAS")
     sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
     _, theirs = stock(folder, tmp_path / "ct.nii.gz")
-    found = Predictor([load_model(folder, None)], exact=True).predict_probabilities([image], "RAS")
+    found = (
+        Predictor([load_model(folder, None)], fidelity="exact").segment([image], probabilities_in="RAS").probabilities
+    )
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, theirs, atol=1e-3)
 
@@ -110,10 +112,11 @@ def test_several_models_are_averaged_whatever_their_orientation(tmp_path):
     second = load_model(write_model(tmp_path / "b", plans(reader="SimpleITKIO"), seed=7), None)
     assert (first.orientation, second.orientation) == ("RAS", "LPS")
     image = ct("SPL")
-    each = [
-        Predictor([model], exact=True).predict_probabilities([image], "RAS").astype(float) for model in (first, second)
-    ]
-    mask = Predictor([first, second], exact=True).predict([image])
+    each = []
+    for model in (first, second):
+        alone = Predictor([model], fidelity="exact").segment([image], probabilities_in="RAS")
+        each.append(alone.probabilities.astype(float))
+    mask = Predictor([first, second], fidelity="exact").predict([image])
     in_ras = sitk.GetArrayFromImage(sitk.DICOMOrient(mask, "RAS"))
     mean = np.mean(each, axis=0)
     clear = np.diff(np.sort(mean, axis=0)[-2:], axis=0)[0] > 2e-3
@@ -157,22 +160,21 @@ def test_what_is_not_finite_is_refused(tmp_path, bad):
             predictor.predict_array(array, SPACING[::-1])
 
 
-def test_memory_in_files_gives_the_same(tmp_path, monkeypatch):
+def test_memory_in_files_gives_the_same(tmp_path, monkeypatch, caplog):
     model = load_model(write_model(tmp_path / "model"), None)
     expected = sitk.GetArrayFromImage(Predictor([model]).predict([ct()]))
     monkeypatch.setattr("unetr_nnunet.inference.memory.free_bytes", lambda: 1)
-    said = []
-    predictor = Predictor([model], scratch=tmp_path, say=said.append)
+    predictor = Predictor([model], scratch=tmp_path)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(predictor.predict([ct()])), expected)
-    assert len(said) == 1
-    assert "more memory than is free" in said[0]
+    assert len(caplog.messages) == 1
+    assert "more memory than is free" in caplog.messages[0]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_probabilities_in_files_are_the_same(tmp_path, monkeypatch):
     models = [load_model(write_model(tmp_path / name, seed=seed), None) for name, seed in (("a", 0), ("b", 7))]
     image = ct("LPS")
-    expected = Predictor(models).predict_probabilities([image], "LPS")
+    expected = Predictor(models).segment([image], probabilities_in="LPS").probabilities
     made, real = [], Arrays.zeros
 
     def zeros(self, shape, kind, device):
@@ -181,7 +183,7 @@ def test_probabilities_in_files_are_the_same(tmp_path, monkeypatch):
 
     monkeypatch.setattr("unetr_nnunet.inference.memory.free_bytes", lambda: 1)
     monkeypatch.setattr(Arrays, "zeros", zeros)
-    found = Predictor(models, scratch=tmp_path, say=print).predict_probabilities([image], "LPS")
+    found = Predictor(models, scratch=tmp_path).segment([image], probabilities_in="LPS").probabilities
     np.testing.assert_array_equal(found, expected)
     assert made.count((True, expected.shape)) == 2
     assert all(in_files for in_files, _ in made)
@@ -194,7 +196,7 @@ def test_reader_of_the_file_is_not_needed(tmp_path):
     image = ct("LPS")
     sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
     stock_result = stock(folder, tmp_path / "ct.nii.gz")
-    mask = Predictor([load_model(folder, None)], exact=True).predict([image])
+    mask = Predictor([load_model(folder, None)], fidelity="exact").predict([image])
     assert agreement(mask, *stock_result, code="LPS") > 0.9999
 
 
@@ -218,7 +220,7 @@ def test_progress_reaches_its_end(tmp_path):
     ],
     ids=["torch", "cudnn", "cublas", "cuda"],
 )
-def test_out_of_gpu_memory_falls_back_in_steps(tmp_path, monkeypatch, error):
+def test_out_of_gpu_memory_falls_back_in_steps(tmp_path, monkeypatch, error, caplog):
     tried = []
 
     class NoRoomOnTheGPU(SlidingWindow):
@@ -231,15 +233,14 @@ def test_out_of_gpu_memory_falls_back_in_steps(tmp_path, monkeypatch, error):
     model = load_model(write_model(tmp_path), None)
     expected = sitk.GetArrayFromImage(Predictor([model]).predict([ct()]))
     monkeypatch.setattr("unetr_nnunet.inference.predictor.SlidingWindow", NoRoomOnTheGPU)
-    said = []
-    mask = Predictor([model], "cuda", say=said.append).predict([ct()])
+    mask = Predictor([model], "cuda").predict([ct()])
     np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), expected)
     assert [(device, results) for device, results, _ in tried] == [
         ("cuda", "cuda"), ("cuda", "cpu"), ("cuda", "cpu"), ("cpu", "cpu")
     ]  # fmt: skip
     assert [size > 1 for _, _, size in tried][:3] == [True, True, False]
-    assert len(said) == 3
-    assert all("out of memory" in words for words in said)
+    assert len(caplog.messages) == 3
+    assert all("out of memory" in message for message in caplog.messages)
 
 
 class _LikeAGPU(Placement):
@@ -249,7 +250,7 @@ class _LikeAGPU(Placement):
         return Placement(self.device, self.results, 1), "running one window at a time"
 
 
-def test_a_network_that_fails_on_larger_batches_runs_on_smaller_ones(tmp_path, monkeypatch):
+def test_a_network_that_fails_on_larger_batches_runs_on_smaller_ones(tmp_path, monkeypatch, caplog):
     model = load_model(write_model(tmp_path), None)
     expected = sitk.GetArrayFromImage(Predictor([model]).predict([ct()]))
     sizes, forward = [], model.network.forward
@@ -262,12 +263,11 @@ def test_a_network_that_fails_on_larger_batches_runs_on_smaller_ones(tmp_path, m
 
     model.network.forward = run
     monkeypatch.setattr(Placement, "on", lambda device, one_by_one: _LikeAGPU(device, device))
-    said = []
-    mask = sitk.GetArrayFromImage(Predictor([model], say=said.append).predict([ct()]))
+    mask = sitk.GetArrayFromImage(Predictor([model]).predict([ct()]))
     assert np.mean(mask == expected) > 0.99, "another batch size rounds otherwise"
     assert sizes[0] > 2
     assert set(sizes[1:]) == {1}
-    assert said == [
+    assert caplog.messages == [
         "cpu is out of memory (RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED): running one window at a time"
     ]
 
@@ -278,7 +278,7 @@ def test_other_errors_of_a_gpu_are_raised(tmp_path, monkeypatch):
 
     monkeypatch.setattr("unetr_nnunet.inference.predictor.SlidingWindow", fail)
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        Predictor([load_model(write_model(tmp_path), None)], "cuda", say=pytest.fail).predict([ct()])
+        Predictor([load_model(write_model(tmp_path), None)], "cuda").predict([ct()])
 
 
 def test_only_one_models_logits_are_in_memory(tmp_path, monkeypatch):
@@ -292,7 +292,7 @@ def test_only_one_models_logits_are_in_memory(tmp_path, monkeypatch):
         return logits
 
     monkeypatch.setattr(SlidingWindow, "run", run)
-    Predictor(models).predict_probabilities([ct()], "RAS")
+    Predictor(models).segment([ct()], probabilities_in="RAS")
     assert alive == [0, 0]
 
 
@@ -301,5 +301,5 @@ def test_out_of_memory_on_the_cpu_is_an_error(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(SlidingWindow, "run", fail)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(MemoryError, match=r"it needs about 0\.0\d+ GiB of memory and [\d.]+ GiB are free"):
         Predictor([load_model(write_model(tmp_path), None)]).predict([ct()])

@@ -33,9 +33,10 @@ def ours(values, found, spacing, new_spacing, new_shape, part=None):
 
 
 @pytest.mark.parametrize(("spacing", "new_spacing", "new_shape"), CASES)
-@pytest.mark.parametrize("order", [1, 3])
-def test_whole_image_as_nnunet(spacing, new_spacing, new_shape, order):
-    kwargs = {"order": order, "order_z": 0, "force_separate_z": None}
+@pytest.mark.parametrize(("order", "order_z"), [(1, 0), (3, 0), (1, 1), (3, 1)])
+@pytest.mark.parametrize("separate", [None, False, True])
+def test_whole_image_as_nnunet(spacing, new_spacing, new_shape, order, order_z, separate):
+    kwargs = {"order": order, "order_z": order_z, "force_separate_z": separate}
     expected = resample_data_or_seg_to_shape(image(), new_shape, spacing, new_spacing, is_seg=False, **kwargs)
     found = planned_resampling(configuration("resample_data_or_seg_to_shape", **kwargs), "data")
     np.testing.assert_allclose(ours(image(), found, spacing, new_spacing, new_shape), expected, atol=2e-5)
@@ -81,7 +82,7 @@ def test_half_precision_stays():
     [
         configuration("no_resampling_data_or_seg_to_shape"),
         configuration("resample_data_or_seg_to_shape", order=5),
-        configuration("resample_data_or_seg_to_shape", order_z=1),
+        configuration("resample_data_or_seg_to_shape", order_z=3, force_separate_z=None),
         configuration("resample_torch_fornnunet", mode="nearest"),
     ],
 )

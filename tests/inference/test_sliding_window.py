@@ -9,6 +9,7 @@ from torch import nn
 from tests.inference.simulated_gpu import MIB, NetworkOn, SimulatedGPU
 from tests.inference.small_model import plans, write_model
 from unetr_nnunet.inference.batch_sizes import BatchSizes
+from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.sliding_window import Placement, SlidingWindow
@@ -37,7 +38,7 @@ def test_exact_logits_are_nnunets(shape, mirror_axes, tmp_path):
     predictor.initialize_from_trained_model_folder(str(folder), (0,))
     data = noise(1, *shape)
     expected = predictor.predict_logits_from_preprocessed_data(data).float().numpy()
-    found = run(load_model(folder, None), data, exact=True)
+    found = run(load_model(folder, None), data, fidelity=Fidelity.EXACT)
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
 
 
@@ -47,7 +48,7 @@ def test_slices(tmp_path):
     predictor.initialize_from_trained_model_folder(str(folder), (0,))
     data = noise(1, 5, 50, 40)
     expected = predictor.predict_logits_from_preprocessed_data(data).float().numpy()
-    found = run(load_model(folder, None), data, exact=True)
+    found = run(load_model(folder, None), data, fidelity=Fidelity.EXACT)
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
 
 
@@ -77,11 +78,11 @@ def test_empty_regions_get_the_first_pass_only(tmp_path):
         data = torch.zeros(1, 64, 128, 128)
         if bright:
             data[0, 20:24, 20:24, 20:24] = 200
-        labels = run(model, data).argmax(0)
+        labels = run(model, data, fidelity=Fidelity.FAST).argmax(0)
         np.testing.assert_array_equal(labels == 1, (data[0] > 100).numpy())
         counts.append(model.network.windows)
     model.network = _Counting()
-    run(model, torch.zeros(1, 64, 128, 128), exact=True)
+    run(model, torch.zeros(1, 64, 128, 128), fidelity=Fidelity.EXACT)
     assert model.network.windows == 7**3 * 8
     assert counts[0] == 4**3, "the first pass has no overlap"
     assert counts[0] < counts[1] <= counts[0] + 2 * 27
@@ -139,7 +140,7 @@ def test_batches_measured_on_a_gpu_give_the_same_logits(flat, tmp_path, monkeypa
     assert max(network.sizes) == 4
     assert sum(network.sizes) == reports[-1][0] == reports[-1][1]
     network.sizes.clear()
-    run(model, data, exact=True)
+    run(model, data, fidelity=Fidelity.EXACT)
     assert set(network.sizes) == {1}
 
 
@@ -148,10 +149,11 @@ def test_cudnn_searches_while_the_network_runs_on_a_gpu(fails, tmp_path, monkeyp
     model = load_model(write_model(tmp_path), None)
     seen = []
 
-    def record(self, parameters):
+    def record(self, parameters, kind):
         seen.append(torch.backends.cudnn.benchmark)
         if fails:
             raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.zeros(1)
 
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setattr(SlidingWindow, "_run", record)

@@ -18,10 +18,14 @@ def test_the_example_runs(tmp_path, monkeypatch):
     code = dedent(re.search(r"((?:^    .*\n|^\n)+)", section, re.MULTILINE)[1])
     write_model(tmp_path / "model_folder")
     image = ct("RAS")
-    sitk.WriteImage(image, str(tmp_path / "ct.nii.gz"))
+    (tmp_path / "cts").mkdir()
+    for path in ("ct.nii.gz", "cts/case.nii.gz"):
+        sitk.WriteImage(image, str(tmp_path / path))
     monkeypatch.chdir(tmp_path)
     names = {"ct_array": sitk.GetArrayFromImage(image)}
     exec(code.replace('"cuda"', '"cpu"'), names)
     assert names["mask"].GetSize() == image.GetSize()
     assert np.unique(sitk.GetArrayFromImage(names["mask"])).size > 1
+    assert (names["summary"].written, names["summary"].failed) == (1, ())
+    assert (tmp_path / "masks" / "case.nii.gz").is_file()
     assert names["array"].shape == names["ct_array"].shape

@@ -5,10 +5,11 @@ example:
   unetr_nnunet predict -i dicom/ -o masks/ -d 17 -c 3d_fullres -tr nnUNetTrainerUNETR -f 0 1 2 3 4 --preview
   unetr_nnunet predict -i cts/ -o masks/ -m model.zip --part 2/8 --resume       one job of a job array
 
-INPUT is a file (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd), a folder of them, or a tree of DICOM series. Every model
-folder of nnU-Net v2 will do. OUTPUT receives a label map (.nii.gz) for each case in its own geometry, volumes.csv, and
-label names and colours for ITK-SNAP and 3D Slicer. If a case fails, failed.csv lists it with the reason and the exit
-code is 1.
+The result is nnU-Net's, but for rounding: every window, mirrored view and fold; only the air around the patient is left
+out. INPUT is a file (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd), a folder of them, or a tree of DICOM series. Every model
+folder of nnU-Net v2 will do. OUTPUT receives a label map (.nii.gz) for each case in its own geometry, volumes.csv,
+run.json (versions, models, costs), and label names and colours for ITK-SNAP and 3D Slicer. If a case fails, failed.csv
+lists it with the reason and the exit code is 1.
 """
 
 import argparse
@@ -19,10 +20,15 @@ from typing import TYPE_CHECKING
 from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from unetr_nnunet.images.cases import Case
-    from unetr_nnunet.inference.model_set import ModelSet
-    from unetr_nnunet.inference.outputs import Outputs, Preview
-    from unetr_nnunet.inference.predictor import Predictor
+    from unetr_nnunet.inference.folder import Report
+
+FAST_WARNING = (
+    "--fast: half of the mirrored views, and no second look where each fold's first pass finds nothing; it may miss "
+    "what is small or seen by few windows"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CODE",
         help="orientation, such as RAS, of NIfTI files whose header does not tell it (default: refuse them)",
     )
-    parser.add_argument("--exact", action="store_true", help="compute exactly as nnUNetv2_predict does; slower")
+    effort = parser.add_mutually_exclusive_group()
+    effort.add_argument("--exact", action="store_true", help="compute exactly as nnUNetv2_predict does; slower")
+    effort.add_argument(
+        "--fast", action="store_true", help="take shortcuts that may miss what is small or seen by few windows"
+    )
+    parser.add_argument("--disable-tta", action="store_true", help="no mirrored views, as in nnUNetv2_predict")
     parser.add_argument("--device", help="cpu, cuda (all GPUs) or cuda:N (default: cuda if available)")
     parser.add_argument("--resume", action="store_true", help="skip cases that are complete in OUTPUT")
     parser.add_argument(
@@ -92,76 +103,35 @@ def _orientation(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and name what failed."""
-    import time
-    from contextlib import ExitStack
+    from unetr_nnunet.inference.fidelity import Fidelity
+    from unetr_nnunet.inference.prediction import PredictionSettings, predict_folder
 
-    from unetr_nnunet.folder_lock import folder_lock
-    from unetr_nnunet.images.cases import find_cases
-    from unetr_nnunet.inference.folder import FailedCases, predict_cases
-    from unetr_nnunet.inference.model_set import ModelSet, read_model_set
-    from unetr_nnunet.inference.model_zip import model_folder
-    from unetr_nnunet.inference.models_mark import models_mark
-    from unetr_nnunet.inference.outputs import Outputs
-    from unetr_nnunet.inference.volumes_table import VolumesTable
-
-    output, (number, count) = arguments.output, arguments.part
-    part = f"{number}of{count}" if count > 1 else ""
-    suffix = f"_part{part}" if part else ""
-    with ExitStack() as stack:
-        given = _models(arguments)
-        print("loading", *given, flush=True)
-        folders = [stack.enter_context(model_folder(path)) for path in given]
-        sets = [read_model_set(folder) or ModelSet((folder,)) for folder in folders]
-        predictors = [_predictor(arguments, sets, device) for device in _devices(arguments.device)]
-        model = predictors[0].models[0]
-        for each in predictors[0].models:
-            axes = f"arrays in {each.orientation} ({each.orientation_source})"
-            print(f"model {each.folder}: {each.trainer_name}, {len(each.parameters)} fold(s), {axes}")
-        cases, words = find_cases(arguments.input, len(model.channel_names), "CT" if model.is_ct else None)
-        print(*words, sep="\n", end="\n" if words else "")
-        outputs = Outputs(
-            output,
-            model,
-            VolumesTable(output / f"volumes{suffix}.csv"),
-            save_probabilities=arguments.save_probabilities,
-            dicom_seg=arguments.dicom_seg,
-            preview=_preview(model.is_ct) if arguments.preview else None,
-        )
-        _refuse_overwriting(arguments.input, cases, outputs)
-        cases = cases[number - 1 :: count]
-        stack.enter_context(folder_lock(output, part))
-        mark = models_mark(predictors[0].models, sets[0].largest_only if len(sets) == 1 else ())
-        outputs.start(count == 1, mark, anew=None if arguments.resume or count > 1 else cases)
-        todo = [case for case in cases if not (arguments.resume and outputs.is_done(case))]
-        if len(todo) < len(cases):
-            print(f"{len(cases) - len(todo)} of {len(cases)} cases are already done")
-        start = time.monotonic()
-        failed = FailedCases(output / f"failed{suffix}.csv")
-        with _Progress(todo) as report:
-            predict_cases(todo, predictors, outputs, failed, report, arguments.assume_orientation)
-    if len(todo) > len(failed.rows):
-        _write_costs(output / f"costs{suffix}.json", (time.monotonic() - start) / len(todo), predictors)
-    for name, _, reason in failed.rows:
+    models = _models(arguments)
+    print("loading", *models, flush=True)
+    fidelity = Fidelity.EXACT if arguments.exact else Fidelity.FAST if arguments.fast else Fidelity.DEFAULT
+    if fidelity is Fidelity.FAST:
+        print(FAST_WARNING, flush=True)
+    settings = PredictionSettings(
+        folds=tuple(arguments.folds) if arguments.folds else None,
+        checkpoint=arguments.checkpoint,
+        trust_checkpoint=arguments.trust_checkpoint,
+        device=arguments.device,
+        fidelity=fidelity,
+        mirroring=not arguments.disable_tta,
+        assumed_orientation=arguments.assume_orientation,
+        resume=arguments.resume,
+        part=arguments.part,
+        preview=arguments.preview,
+        dicom_seg=arguments.dicom_seg,
+        save_probabilities=arguments.save_probabilities,
+    )
+    with _Progress() as progress:
+        summary = predict_folder(arguments.input, arguments.output, models, settings, progress.of)
+    for name, _, reason in summary.failed:
         print(f"failed {name}: {reason}", file=sys.stderr)
-    print(f"{len(todo) - len(failed.rows)} of {len(todo)} cases written to {output}")
-    return 1 if failed.rows else 0
-
-
-def _write_costs(path: Path, seconds_per_case: float, predictors: "list[Predictor]") -> None:
-    """Write what a case has cost, for ``unetr_nnunet report``."""
-    import json
-    import resource
-
-    from unetr_nnunet.atomic import atomic_path
-
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    costs = {
-        "seconds_per_case": round(seconds_per_case, 2),
-        "peak_memory_gib": round(peak_kib / 2**20, 2),
-        "device": ", ".join(str(predictor.device) for predictor in predictors),
-    }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(costs, indent=1), encoding="utf-8")
+    total = summary.written + len(summary.failed)
+    print(f"{summary.written} of {total} cases written to {arguments.output}")
+    return 1 if summary.failed else 0
 
 
 def _models(arguments: argparse.Namespace) -> list[Path]:
@@ -174,67 +144,37 @@ def _models(arguments: argparse.Namespace) -> list[Path]:
     return [find_model_folder(arguments.dataset, arguments.configuration, arguments.trainer, arguments.plans)]
 
 
-def _devices(wanted: str | None) -> list[str]:
-    import torch
-
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    known = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), *(f"cuda:{gpu}" for gpu in range(gpus))]
-    if wanted not in (None, "cuda", *known):
-        raise ValueError(f"--device {wanted}: no such device; available: {', '.join(known)}")
-    if wanted not in (None, "cuda"):
-        return [str(wanted)]
-    if not gpus and wanted:
-        raise ValueError("--device cuda: there is no GPU here (`unetr_nnunet doctor` tells more); leave it out")
-    return [f"cuda:{gpu}" for gpu in range(gpus)] or ["cpu"]
-
-
-def _predictor(arguments: argparse.Namespace, sets: "list[ModelSet]", device: str) -> "Predictor":
-    from tqdm import tqdm
-
-    from unetr_nnunet.inference.model import load_model
-    from unetr_nnunet.inference.predictor import Predictor
-
-    checkpoint = (arguments.checkpoint, arguments.trust_checkpoint)
-    models = [load_model(path, arguments.folds or each.folds, *checkpoint) for each in sets for path in each.models]
-    if len(sets) > 1 and any(each.largest_only for each in sets):
-        print("several models are averaged, without the post-processing of each", flush=True)
-        return Predictor(models, device, arguments.exact, arguments.output, tqdm.write)
-    return Predictor(models, device, arguments.exact, arguments.output, tqdm.write, sets[0].postprocess)
-
-
-def _preview(is_ct: bool) -> "Preview":
-    from functools import partial
-
-    from unetr_nnunet.images.overlay import draw_overlay
-
-    return draw_overlay if is_ct else partial(draw_overlay, window=None)
-
-
-def _refuse_overwriting(source: Path, cases: "list[Case]", outputs: "Outputs") -> None:
-    """Refuse an output folder that holds inputs, or links to them, or whose masks a later run would take for CTs."""
-    named = [path for case in cases for paths in case.channels for path in paths]
-    inputs = {path.resolve() for path in named}
-    folders = {source.resolve(), *(path.parent for path in inputs), *(path.parent.resolve() for path in named)}
-    if outputs.folder.resolve() in folders:
-        raise ValueError(f"{outputs.folder} holds inputs, which could be overwritten: choose another output folder")
-    for path in (path for case in cases for path in outputs.paths(case)):
-        if path.resolve() in inputs:
-            raise ValueError(f"{path} is an input and would be overwritten: choose another output folder")
-
-
 class _Progress:
-    """A bar over all cases, with the remaining time."""
+    """A bar over all cases, with the remaining time; what is logged meanwhile appears above it, with its case."""
 
-    def __init__(self, cases: "list[Case]") -> None:
+    def __init__(self) -> None:
+        from contextlib import ExitStack
         from threading import Lock
 
+        self.lock, self.stack = Lock(), ExitStack()
+
+    def of(self, cases: "Sequence[Case]") -> "Report":
+        """Start the bar."""
+        import logging
+
         from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
 
-        self.lock, self.done = Lock(), {case.name: 0.0 for case in cases}
+        from unetr_nnunet.inference.folder import CURRENT_CASE
+
+        def name_the_case(record: logging.LogRecord) -> bool:
+            if case := CURRENT_CASE.get():
+                record.msg, record.args = f"{case}: {record.getMessage()}", ()
+            return True
+
+        self.done = {case.name: 0.0 for case in cases}
         layout = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-        self.bar = tqdm(total=float(len(cases)), bar_format=layout, disable=not cases)
-
-    def __enter__(self) -> "_Progress":
+        logger = logging.getLogger("unetr_nnunet")
+        self.stack.enter_context(logging_redirect_tqdm([logger]))
+        for handler in logger.handlers:
+            handler.addFilter(name_the_case)
+            self.stack.callback(handler.removeFilter, name_the_case)
+        self.bar = self.stack.enter_context(tqdm(total=float(len(cases)), bar_format=layout, disable=not cases))
         return self
 
     def __call__(self, case: "Case", share: float) -> None:
@@ -245,5 +185,8 @@ class _Progress:
             finished = sum(value >= 1 for value in self.done.values())
             self.bar.set_description_str(f"{finished}/{len(self.done)} cases, {case.name} ", refresh=False)
 
+    def __enter__(self) -> "_Progress":
+        return self
+
     def __exit__(self, *error: object) -> None:
-        self.bar.close()
+        self.stack.close()

@@ -1,4 +1,4 @@
-"""Predict many cases: read ahead, predict, write behind; one case's defect costs that case only.
+"""Predict many cases: read ahead, predict, write behind; a defect fails only its own case.
 
 Reading and writing run in threads beside the network. No worker processes: nnU-Net's can be killed for memory without a
 word (MIC-DKFZ/nnUNet issue 1869).
@@ -7,8 +7,10 @@ word (MIC-DKFZ/nnUNet issue 1869).
 import contextlib
 import csv
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +21,12 @@ from unetr_nnunet.images.cases import Case
 from unetr_nnunet.images.files import in_utf8
 from unetr_nnunet.images.read import read_case
 from unetr_nnunet.inference.outputs import ExtraFailed, Outputs
-from unetr_nnunet.inference.predictor import Predictor
+from unetr_nnunet.inference.predictor import Predictor, Segmentation
+from unetr_nnunet.inference.probabilities import reader_orientation
+from unetr_nnunet.inference.run_record import RunRecord
+
+CURRENT_CASE: ContextVar[str] = ContextVar("case", default="")
+"""The case that a thread is predicting, for what is logged on the way."""
 
 Report = Callable[[Case, float], None]
 """Called with a case and how much of it is done, 0 to 1."""
@@ -60,6 +67,7 @@ def predict_cases(
     predictors: Sequence[Predictor],
     outputs: Outputs,
     failed: FailedCases,
+    record: RunRecord,
     report: Report,
     assumed_orientation: str | None = None,
 ) -> None:
@@ -70,6 +78,7 @@ def predict_cases(
         predictors: one for each device; they share the cases.
         outputs: writes the results.
         failed: takes the cases that could not be done.
+        record: takes what each case has cost.
         report: see `Report`; called from several threads.
         assumed_orientation: see `read_case`.
     """
@@ -96,13 +105,14 @@ def predict_cases(
     ):
         work = [
             devices.submit(
-                _Worker(predictor, outputs, note, report, stop, readers, writers, assumed_orientation).run, next_case
+                _Worker(predictor, outputs, note, record, report, stop, readers, writers, assumed_orientation).run,
+                next_case,
             )
             for predictor in predictors
         ]
         try:
-            for each in work:
-                each.result()
+            for worker in work:
+                worker.result()
         except BaseException:
             stop.set()
             raise
@@ -119,6 +129,7 @@ class _Worker:
     predictor: Predictor
     outputs: Outputs
     note: Callable[[Case, BaseException], None]
+    record: RunRecord
     report: Report
     stop: threading.Event
     readers: ThreadPoolExecutor
@@ -130,7 +141,8 @@ class _Worker:
         for case, reading in self._read_ahead(next_case):
             try:
                 channels = reading.result()
-                write = self._predict(case, channels)
+                start = time.monotonic()
+                segmentation = self._segment(case, channels)
             except _Stopped:
                 break
             except Exception as error:  # whatever it is, the other cases go on
@@ -138,7 +150,7 @@ class _Worker:
                 continue
             if writing is not None:
                 writing.result()  # at most one case waits to be written
-            writing = self.writers.submit(self._write, case, write)
+            writing = self.writers.submit(self._write, case, channels, segmentation, start)
         if writing is not None:
             writing.result()
 
@@ -156,19 +168,25 @@ class _Worker:
         self.outputs.refuse_name(case)
         return read_case(case, self.assumed_orientation)
 
-    def _predict(self, case: Case, channels: list[sitk.Image]) -> Callable[[], None]:
+    def _segment(self, case: Case, channels: list[sitk.Image]) -> Segmentation:
         def progress(done: int, total: int) -> None:
             if self.stop.is_set():
                 raise _Stopped
             self.report(case, 0.95 * done / max(total, 1))
 
-        self.predictor.case_name = case.name
-        return self.outputs.predict(self.predictor, case, channels, progress)
+        CURRENT_CASE.set(in_utf8(case.name))
+        orientation = None
+        if self.outputs.save_probabilities:
+            orientation = reader_orientation(self.outputs.model.plans.image_reader_writer_class, channels[0])
+        with self.outputs.started(case):
+            return self.predictor.segment(channels, progress, orientation)
 
-    def _write(self, case: Case, write: Callable[[], None]) -> None:
+    def _write(self, case: Case, channels: list[sitk.Image], segmentation: Segmentation, start: float) -> None:
         try:
-            write()
+            self.outputs.write(case, channels, segmentation)
         except Exception as error:  # such as a full disk
             self.note(case, error)
-            return
+            if not isinstance(error, ExtraFailed):
+                return
+        self.record.add(case.name, time.monotonic() - start, self.outputs.paths(case))
         self.report(case, 1.0)

@@ -1,8 +1,9 @@
 """From logits on the network's grid to the label map, or the probabilities, of the image.
 
 nnU-Net resamples the logits of all classes to the image's grid and then takes the largest: 14 classes of a CT are
-2 GiB several times over. Here one class after the other is resampled, only in the box where it wins somewhere, against
-the best so far. This is done on the device that holds the logits, as many slices at a time as its memory allows.
+2 GiB several times over. Here one class after the other is resampled, only in the box where it can win, against the
+best so far: what is below the background at all grid points of a cell is below it inside the cell, too. This is done on
+the device that holds the logits, as many slices at a time as its memory allows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -61,7 +62,6 @@ class LogitsOnImage:
         resampling: how the plans resample logits.
         labels: what the logits stand for.
         arrays: makes the array of labels, and that of the logits if they have to be moved.
-        say: called with a line for each fall-back for lack of memory.
     """
 
     def __init__(
@@ -71,12 +71,25 @@ class LogitsOnImage:
         resampling: Resampling,
         labels: LabelManager,
         arrays: Arrays,
-        say: Callable[[str], None],
     ) -> None:
         self.values, self.labels, self.prepared = logits, labels, prepared
-        self.arrays, self.say, self.room = arrays, say, Room(logits.device)
+        self.arrays, self.room = arrays, Room(logits.device)
         self.shape = tuple(box.stop - box.start for box in prepared.crop)
         self.orders = resampling.orders(prepared.network_spacing_mm, prepared.spacing_mm)
+
+    def reaches_the_edge(self) -> bool:
+        """Whether something is found at an edge of the part beyond which the network did not look."""
+        return any(
+            self._may_win(self.values.select(axis + 1, place)).any()
+            for axis, ((start, stop), length) in enumerate(
+                zip(self.prepared.part, self.prepared.network_shape, strict=True)
+            )
+            for place in ([0] if start > 0 else []) + ([-1] if stop < length else [])
+        )
+
+    def _may_win(self, values: torch.Tensor) -> torch.Tensor:
+        """Return where each output beats the background, of logits (K, ...)."""
+        return values > 0 if self.labels.has_regions else values[1:] > values[:1]
 
     def label_map(self) -> npt.NDArray[np.uint8 | np.uint16]:
         """Return the label of each voxel of the transposed image, (Z, Y, X)."""
@@ -96,7 +109,7 @@ class LogitsOnImage:
                 self.values = moved
             return work()
 
-        return until_it_fits(attempt, self.room, self.say)
+        return until_it_fits(attempt, self.room)
 
     def _label_map(self) -> npt.NDArray[np.uint8 | np.uint16]:
         small = max(self._written_labels()) < 256
@@ -164,25 +177,30 @@ class LogitsOnImage:
         return list(self.labels.regions_class_order) if self.labels.has_regions else list(self.labels.all_labels)
 
     def _boxes(self) -> dict[int, Box]:
-        """Return the box of the image in which each output wins somewhere, the background left out."""
+        """Return the box of the image outside which an output cannot win, the background left out."""
+        if 3 in self.orders:  # splines overshoot
+            whole = tuple((0, length) for length in self.values.shape[1:])
+            return {output: self._image_box(whole) for output in self._foreground()}
         rows = [
-            torch.zeros((self.values.shape[0], length), dtype=torch.bool, device=self.values.device)
+            torch.zeros((len(self._foreground()), length), dtype=torch.bool, device=self.values.device)
             for length in self.values.shape[1:]
         ]
         for z in range(self.values.shape[1]):
-            plane = self.values[:, z]
-            wins = plane > 0 if self.labels.has_regions else _one_hot(plane.argmax(0), plane.shape[0])
+            wins = self._may_win(self.values[:, z])
             along_y = wins.any(2)
             rows[0][:, z] = along_y.any(1)
             rows[1] |= along_y
             rows[2] |= wins.any(1)
-        rows = [each.cpu() for each in rows]
+        on_cpu = [row.cpu() for row in rows]
         boxes = {}
-        for output in range(0 if self.labels.has_regions else 1, self.values.shape[0]):
-            places = [torch.nonzero(each[output])[:, 0] for each in rows]
+        for index, output in enumerate(self._foreground()):
+            places = [torch.nonzero(row[index])[:, 0] for row in on_cpu]
             if len(places[0]):
-                boxes[output] = self._image_box(tuple((int(each[0]) - 1, int(each[-1]) + 2) for each in places))
+                boxes[output] = self._image_box(tuple((int(axis[0]) - 1, int(axis[-1]) + 2) for axis in places))
         return boxes
+
+    def _foreground(self) -> range:
+        return range(0 if self.labels.has_regions else 1, self.values.shape[0])
 
     def _image_box(self, box: Sequence[tuple[int, int]]) -> Box:
         """Return the image's voxels whose centres lie within a box of the looked-at part."""
@@ -218,7 +236,3 @@ def _rows(box: Box, start: int, stop: int) -> Box:
 
 def _slices(box: Box) -> tuple[slice, ...]:
     return tuple(slice(start, stop) for start, stop in box)
-
-
-def _one_hot(labels: torch.Tensor, count: int) -> torch.Tensor:
-    return labels[None] == torch.arange(count, device=labels.device).view(-1, *[1] * labels.dim())

@@ -1,6 +1,8 @@
 """How much memory is free, and arrays that lie in a file where it is not enough."""
 
 import os
+import resource
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from math import prod
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import psutil
 import torch
+
+GIB = 2**30
 
 USABLE_SHARE = 0.7
 """Of what is free; the rest is for the network's own activations and for what else runs."""
@@ -19,15 +23,16 @@ _LIMIT_AND_USAGE = {
 
 
 def free_bytes(own_groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how many bytes this process may still take: of the machine's memory and of its control groups'.
+    """Return how many bytes this process may still take: of the machine, its control groups, and its own limits.
 
-    A limit may stand in the process's own group or in any group around it (Slurm sets it for the job, say).
+    A limit may be set for the process's own group or for any group around it (Slurm sets it for the job, say), or by
+    ``ulimit -v`` for the process.
 
     Args:
         own_groups: file that names this process's control groups, see cgroups(7).
         root: folder of all control groups.
     """
-    free = int(psutil.virtual_memory().available)
+    free = min(int(psutil.virtual_memory().available), _free_addresses())
     for folder, limit_file, usage_file in _groups(own_groups, root):
         try:
             limit, usage = ((folder / name).read_text(encoding="ascii").strip() for name in (limit_file, usage_file))
@@ -36,6 +41,14 @@ def free_bytes(own_groups: Path = Path("/proc/self/cgroup"), root: Path = Path("
         if limit.isdigit() and usage.isdigit():
             free = min(free, max(0, int(limit) - int(usage)))
     return free
+
+
+def _free_addresses() -> int:
+    """Return how many bytes of address space ``ulimit -v`` leaves."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(0, limit - int(psutil.Process().memory_info().vms))
 
 
 def _groups(own_groups: Path, root: Path) -> Iterator[tuple[Path, str, str]]:

@@ -17,6 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from unetr_nnunet.inference.model_network import build_network, differing_tensors, quiet
+from unetr_nnunet.inference.resampling import Resampling, planned_resampling
 from unetr_nnunet.nnunet.checkpoint import Checkpoint, in_brief, load_checkpoint
 from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT
 
@@ -43,6 +44,7 @@ class Model:
         orientation: orientation code of the arrays (Z, Y, X) that the model was trained on, such as "RAS".
         orientation_source: where that is known from, in words.
         trainer_name: class name of the trainer.
+        resampling: how its plans resample logits to an image.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class Model:
     orientation: str
     orientation_source: str
     trainer_name: str
+    resampling: Resampling
 
     @property
     def channel_names(self) -> list[str]:
@@ -85,7 +88,8 @@ def load_model(
 
     Raises:
         FileNotFoundError: if the folder, a file in it or a fold is missing.
-        ValueError: if the folder cannot be loaded, its folds do not belong together, or it is a stage of a cascade.
+        ValueError: if the folder cannot be loaded, its folds do not belong together, weights are not finite, or it can
+            only be predicted with by nnU-Net itself.
     """
     folder = Path(folder)
     folds = [folds] if isinstance(folds, int | str) else folds
@@ -111,6 +115,12 @@ def load_model(
         network = build_network(first.trainer_name, plans, configuration, in_channels, out_channels, trust=trust)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
+    resampling = planned_resampling(configuration.configuration, "probabilities")
+    if resampling is None:
+        raise ValueError(
+            f"{folder}: only nnUNetv2_predict can resample probabilities by "
+            f"{configuration.configuration['resampling_fn_probabilities']} with the options in its plans"
+        )
     for each in checkpoints:
         _check_weights(network, each)
     network.load_state_dict(first.weights)
@@ -127,6 +137,7 @@ def load_model(
         orientation=orientation,
         orientation_source=orientation_source,
         trainer_name=first.trainer_name,
+        resampling=resampling,
     )
 
 
@@ -191,6 +202,12 @@ def _check_weights(network: nn.Module, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path} does not fit the plans beside it: {', '.join(differences[:3])}{more}; put back the "
             "plans.json that it was trained with"
         )
+    for name, tensor in checkpoint.weights.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(
+                f"{checkpoint.path} holds weights that are not finite ({name}), so its training has failed: choose "
+                "another fold or checkpoint"
+            )
 
 
 def _orientation(reader: str, checkpoints: Sequence[Checkpoint]) -> tuple[str, str]:

@@ -1,11 +1,14 @@
 """Tell a lack of memory from other errors, and try again with less."""
 
+import logging
 from collections.abc import Callable
 from typing import Protocol, Self, TypeVar
 
 import torch
 
 from unetr_nnunet.nnunet.checkpoint import in_brief
+
+logger = logging.getLogger(__name__)
 
 SHORT_BYTES = 2**30
 """If less than this is free on the GPU, a CUDA library that fails without a reason is taken to lack memory."""
@@ -66,13 +69,12 @@ class Attempt(Protocol):
 Way = TypeVar("Way", bound=Attempt)
 
 
-def until_it_fits(work: Callable[[Way], Result], way: Way, say: Callable[[str], None]) -> Result:
-    """Do some work; each time memory runs out, report it and try a way that needs less.
+def until_it_fits(work: Callable[[Way], Result], way: Way) -> Result:
+    """Do some work; each time memory runs out, log it and try a way that needs less.
 
     Args:
         work: does the work in a given way, from the start.
         way: the first to try.
-        say: called with a line for each fall-back, such as "cuda:0 is out of memory: running on the CPU".
 
     Raises:
         RuntimeError: from ``work``, if it has another reason, or if there is no way that needs less.
@@ -87,7 +89,7 @@ def until_it_fits(work: Callable[[Way], Result], way: Way, say: Callable[[str], 
                 raise
             cause = _cause(error)
         # Only now, outside the handler, has the failed attempt let go of its arrays.
-        say(f"{way.device} is {cause}: {fall_back[1]}")
+        logger.warning("%s is %s: %s", way.device, cause, fall_back[1])
         way = fall_back[0]
         torch.cuda.empty_cache()
 

@@ -1,9 +1,10 @@
 """What is written for a case, whole or not at all; the label map comes last, so that its presence means "done"."""
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,10 +19,9 @@ from unetr_nnunet.images.grid import notes_of
 from unetr_nnunet.images.label_maps import write_mask
 from unetr_nnunet.inference.label_colours import integer_labels, region_integers, write_label_tables
 from unetr_nnunet.inference.model import Model
-from unetr_nnunet.inference.predictor import Predictor
-from unetr_nnunet.inference.probabilities import reader_orientation, reader_properties, write_probabilities
-from unetr_nnunet.inference.sliding_window import Progress
-from unetr_nnunet.inference.volumes_table import CaseTable, VolumesTable, organ_volumes
+from unetr_nnunet.inference.predictor import Segmentation
+from unetr_nnunet.inference.probabilities import reader_properties, refuse_reader, write_probabilities
+from unetr_nnunet.inference.volumes_table import CaseTable, VolumesTable, organ_volumes, remove_from_other_tables
 
 ENDING = ".nii.gz"
 MARK_FILE = ".models"
@@ -53,6 +53,9 @@ class Outputs:
         save_probabilities: also write nnU-Net's probabilities.
         dicom_seg: also write DICOM-SEG for DICOM input.
         preview: draws a PNG of each case; None for none.
+
+    Raises:
+        ValueError: probabilities cannot be saved for this model.
     """
 
     folder: Path
@@ -63,6 +66,8 @@ class Outputs:
     preview: Preview | None = None
 
     def __post_init__(self) -> None:
+        if self.save_probabilities:
+            refuse_reader(self.model.plans.image_reader_writer_class)
         self.labels, self.regions = integer_labels(self.model.dataset), region_integers(self.model.dataset)
         path = self.volumes.path
         self.notes = CaseTable(path.with_name(path.name.replace("volumes", "notes")), ("case", "note"))
@@ -102,8 +107,9 @@ class Outputs:
             with contextlib.suppress(OSError):  # such as a name too long
                 if path.parent == self.folder:
                     path.unlink(missing_ok=True)
-        self.volumes.remove(case.name)
-        self.notes.remove(case.name)
+        for table in (self.volumes, self.notes):
+            table.remove(case.name)
+            remove_from_other_tables(table, case.name)
 
     def paths(self, case: Case) -> list[Path]:
         """Return every file that may be written for a case."""
@@ -155,25 +161,38 @@ class Outputs:
         for case in anew:
             self.discard(case)
 
-    def predict(
-        self, predictor: Predictor, case: Case, channels: list[sitk.Image], progress: Progress
-    ) -> Callable[[], None]:
-        """Segment a case and return the work of writing it."""
-        if not self.save_probabilities:
-            mask = predictor.predict(channels, progress)
-            return lambda: self._write(case, channels, mask)
-        reader = self.model.plans.image_reader_writer_class
-        code = reader_orientation(reader, channels[0])
-        probabilities = predictor.predict_probabilities(channels, code, progress)
-        mask = predictor.decide(probabilities, code, channels[0])
+    @contextlib.contextmanager
+    def started(self, case: Case) -> Iterator[None]:
+        """Leave a mark that a case is being predicted, for the run that follows one that is killed meanwhile."""
+        self._started(case).touch()
+        try:
+            yield
+        finally:
+            self._started(case).unlink(missing_ok=True)
 
-        def write() -> None:
-            write_probabilities(self.folder / case.name, probabilities, reader_properties(reader, channels[0]))
-            self._write(case, channels, mask)
+    def was_interrupted(self, case: Case) -> bool:
+        """Whether an earlier run ended while it predicted this case."""
+        return self._started(case).exists()
 
-        return write
+    def _started(self, case: Case) -> Path:
+        return self.folder / f".started-{hashlib.sha256(os.fsencode(case.name)).hexdigest()[:16]}"
 
-    def _write(self, case: Case, channels: list[sitk.Image], mask: sitk.Image) -> None:
+    def write(self, case: Case, channels: list[sitk.Image], segmentation: Segmentation) -> None:
+        """Write what is wanted of a case.
+
+        Args:
+            case: its name and files.
+            channels: its images.
+            segmentation: its label map, with probabilities where they are wanted.
+
+        Raises:
+            ExtraFailed: the label map is written, something beside it could not be.
+        """
+        if segmentation.probabilities is not None:
+            reader = self.model.plans.image_reader_writer_class
+            properties = reader_properties(reader, channels[0])
+            write_probabilities(self.folder / case.name, segmentation.probabilities, properties)
+        mask = segmentation.mask
         array = sitk.GetArrayViewFromImage(mask)
         image = sitk.GetArrayViewFromImage(channels[0])
         extras: dict[str, tuple[Path, Callable[[], None]]] = {}
@@ -198,11 +217,11 @@ class Outputs:
                     path.unlink()  # an older run's would belong to another label map
                 errors[name] = error
         self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.regions))
-        if notes := dict.fromkeys(note for channel in channels for note in notes_of(channel)):
+        if notes := dict.fromkeys([note for channel in channels for note in notes_of(channel)] + [*segmentation.notes]):
             self.notes.replace_rows(case.name, [(note,) for note in notes])
         else:
             self.notes.remove(case.name)
         write_mask(mask, self.mask_path(case))
         if errors:
-            words = "; ".join(f"no {name}: {error or type(error).__name__}" for name, error in errors.items())
-            raise ExtraFailed(f"the label map is written, but {words}")
+            missing = "; ".join(f"no {name}: {error or type(error).__name__}" for name, error in errors.items())
+            raise ExtraFailed(f"the label map is written, but {missing}")

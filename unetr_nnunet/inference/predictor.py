@@ -1,7 +1,8 @@
 """Segment an image in memory with one or several trained models: the Python interface of ``unetr_nnunet predict``."""
 
-import warnings
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,31 +16,51 @@ from nibabel import orientations
 from unetr_nnunet.images.orientation import like_input, to_orientation
 from unetr_nnunet.images.read import refuse_not_finite
 from unetr_nnunet.inference.array_image import array_as_images
+from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.label_map import LogitsOnImage
-from unetr_nnunet.inference.memory import Arrays
+from unetr_nnunet.inference.memory import GIB, Arrays, free_bytes
 from unetr_nnunet.inference.model import Model
-from unetr_nnunet.inference.out_of_memory import until_it_fits
+from unetr_nnunet.inference.out_of_memory import is_out_of_memory, until_it_fits
 from unetr_nnunet.inference.preparation import Prepared, prepare
-from unetr_nnunet.inference.resampling import planned_resampling
 from unetr_nnunet.inference.sliding_window import Placement, Progress, SlidingWindow
+
+logger = logging.getLogger(__name__)
+
+IMAGE_BYTES_PER_VOXEL = 14
+"""Memory for a voxel of the image itself, its oriented copy, the label map and what is made on the way."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What the networks make of an image.
+
+    Attributes:
+        mask: the label map, uint8 (uint16 above 255 labels), in the geometry of the first channel.
+        probabilities: (K, Z, Y, X) of each output, or of each region, where they were asked for; else None.
+        notes: what whoever uses the label map should know.
+    """
+
+    mask: sitk.Image
+    probabilities: npt.NDArray[np.float16] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Predictor:
-    """Segments images with trained models.
+    """Segments images with trained models. What has to be done differently, say for lack of memory, is logged.
 
     Args:
         models: one model, or several with the same labels, whose probabilities are averaged.
         device: "cpu", "cuda", "cuda:1", ...
-        exact: do as nnU-Net does, view by view, in full precision and with air.
+        fidelity: what may differ from nnU-Net's own prediction, see `Fidelity`.
+        mirroring: whether to average mirrored views where the model was trained for them.
         scratch: folder for the files of cases that need more memory than is free; None for the system's.
-        say: called with a line on what had to be done differently, among it each fall-back for lack of memory.
         postprocess: applied to each label map (Z, Y, X), such as `ModelSet.postprocess`.
 
     Raises:
         ValueError: if the models do not fit together.
 
     Example:
-        >>> predictor = Predictor([load_model(Path("model"), folds=None)], "cuda")
+        >>> predictor = Predictor([load_model("model")], "cuda")
         >>> mask = predictor.predict([sitk.ReadImage("ct.nii.gz")])
     """
 
@@ -47,14 +68,14 @@ class Predictor:
         self,
         models: Sequence[Model],
         device: str = "cpu",
-        exact: bool = False,
+        fidelity: Fidelity | str = Fidelity.DEFAULT,
+        *,
+        mirroring: bool = True,
         scratch: Path | None = None,
-        say: Callable[[str], None] = warnings.warn,
         postprocess: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = np.asarray,
     ) -> None:
-        self.models, self.device, self.exact = list(models), torch.device(device), exact
-        self.scratch, self._say, self.case_name = scratch, say, ""
-        self._postprocess = postprocess
+        self.models, self.device, self.fidelity = list(models), torch.device(device), Fidelity(fidelity)
+        self.mirroring, self.scratch, self._postprocess = mirroring, scratch, postprocess
         first = self.models[0]
         for model in self.models[1:]:
             for what in ("labels", "channel_names"):
@@ -63,10 +84,6 @@ class Predictor:
                         f"{model.folder} and {first.folder} differ in {what}: only models of the same labels and "
                         "channels can be averaged"
                     )
-
-    def say(self, words: str) -> None:
-        """Say something of the case at hand."""
-        self._say(f"{self.case_name}: {words}" if self.case_name else words)
 
     def predict(self, channels: Sequence[sitk.Image], progress: Progress | None = None) -> sitk.Image:
         """Segment an image.
@@ -79,16 +96,10 @@ class Predictor:
             The label map, uint8 (uint16 above 255 labels), in the geometry of the first channel.
 
         Raises:
-            ValueError: a voxel is NaN, infinite or beyond float32.
+            ValueError: a voxel, or the network's output, is not finite.
+            MemoryError: too little is free; with the figure that it would need.
         """
-        if len(self.models) > 1:
-            code = self.models[0].orientation
-            return self.decide(self.predict_probabilities(channels, code, progress), code, channels[0])
-        model = self.models[0]
-        self._check_values(channels)
-        on_image, oriented, _ = self._logits(model, channels, progress)
-        mask = on_image.label_map().transpose(model.plans.transpose_backward)
-        return like_input(self._postprocess(mask), oriented, channels[0])
+        return self.segment(channels, progress).mask
 
     def predict_array(
         self, image: npt.ArrayLike, spacing_mm: Sequence[float], progress: Progress | None = None
@@ -105,61 +116,96 @@ class Predictor:
 
         Raises:
             ValueError: see `predict` and `array_as_images`.
+            MemoryError: see `predict`.
         """
         model = self.models[0]
         channels = array_as_images(image, spacing_mm, model.orientation, len(model.channel_names))
         return np.asarray(sitk.GetArrayFromImage(self.predict(channels, progress)))
 
-    def predict_probabilities(
-        self, channels: Sequence[sitk.Image], code: str, progress: Progress | None = None
-    ) -> npt.NDArray[np.float16]:
-        """Return the mean probabilities of all models.
+    def segment(
+        self, channels: Sequence[sitk.Image], progress: Progress | None = None, probabilities_in: str | None = None
+    ) -> Segmentation:
+        """Segment an image, with all that is known of the result.
 
         Args:
             channels: see `predict`.
-            code: orientation, such as "RAS", that the axes of the result shall have.
             progress: see `predict`.
+            probabilities_in: orientation, such as "RAS", of the axes of the probabilities; None for no probabilities.
 
-        Returns:
-            (K, Z, Y, X) of each output; for region models, of each region.
+        Raises:
+            ValueError: see `predict`.
+            MemoryError: see `predict`.
         """
-        self._check_values(channels)
+        notes = self._check_values(channels)
+        try:
+            if len(self.models) == 1:
+                mask, probabilities = self._one_model(channels, progress, probabilities_in)
+            else:
+                code = probabilities_in or self.models[0].orientation
+                probabilities = self._mean_probabilities(channels, code, progress)
+                mask = self._decide(probabilities, code, channels[0])
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error, torch.device("cpu")):
+                raise
+            needed = max(self._needed_bytes(model, channels) for model in self.models)
+            raise MemoryError(
+                f"it needs about {needed / GIB:.2g} GiB of memory and {free_bytes() / GIB:.2g} GiB are free: give the "
+                "process more, or close other programs"
+            ) from error
+        return Segmentation(mask, probabilities if probabilities_in else None, notes)
+
+    def _one_model(
+        self, channels: Sequence[sitk.Image], progress: Progress | None, code: str | None
+    ) -> tuple[sitk.Image, npt.NDArray[np.float16] | None]:
+        model = self.models[0]
+        kept = 0 if code is None else _probability_bytes(model, channels)
+        on_image, oriented, arrays = self._logits(model, channels, progress, kept)
+        mask = on_image.label_map().transpose(model.plans.transpose_backward)
+        image = like_input(self._postprocess(mask), oriented, channels[0])
+        return image, None if code is None else self._probabilities(model, on_image, oriented, arrays, code)
+
+    def _mean_probabilities(
+        self, channels: Sequence[sitk.Image], code: str, progress: Progress | None
+    ) -> npt.NDArray[np.float16]:
+        """Return the mean probabilities of all models, (K, Z, Y, X), with axes of this orientation."""
         total: npt.NDArray[np.float16] | None = None
         for number, model in enumerate(self.models):
-            outputs = int(model.labels.num_segmentation_heads)
-            kept = 2 * outputs * prod(channels[0].GetSize()) * (1 + (len(self.models) > 1))
+            kept = 2 * _probability_bytes(model, channels)
             on_image, oriented, arrays = self._logits(model, channels, self._share(progress, number), kept)
-            shape = (outputs, *oriented.GetSize()[::-1])
-            own: npt.NDArray[np.float16] = arrays.zeros(shape, torch.float16, torch.device("cpu")).numpy()
-            transposed = own.transpose(0, *(axis + 1 for axis in model.plans.transpose_forward))  # a view
-            for row, values in on_image.probabilities():
-                transposed[:, row] = values / len(self.models)
+            own = self._probabilities(model, on_image, oriented, arrays, code)
             del on_image  # the next model's logits take its place
-            own = own if model.orientation == code else _reoriented(own, model.orientation, code)
             total = own if total is None else np.add(total, own, out=total)
         return np.asarray(total)
 
-    def decide(self, probabilities: npt.NDArray[np.float16], code: str, image: sitk.Image) -> sitk.Image:
-        """Return the label map that probabilities amount to, in an image's geometry.
+    def _probabilities(
+        self, model: Model, on_image: LogitsOnImage, oriented: sitk.Image, arrays: Arrays, code: str
+    ) -> npt.NDArray[np.float16]:
+        """Return one model's share of the mean probabilities, (K, Z, Y, X)."""
+        shape = (int(model.labels.num_segmentation_heads), *oriented.GetSize()[::-1])
+        own: npt.NDArray[np.float16] = arrays.zeros(shape, torch.float16, torch.device("cpu")).numpy()
+        transposed = own.transpose(0, *(axis + 1 for axis in model.plans.transpose_forward))  # a view
+        for row, values in on_image.probabilities():
+            transposed[:, row] = values / len(self.models)
+        return own if model.orientation == code else _reoriented(own, model.orientation, code)
 
-        Args:
-            probabilities: (K, Z, Y, X).
-            code: orientation of their axes.
-            image: the first channel.
-        """
+    def _decide(self, probabilities: npt.NDArray[np.float16], code: str, image: sitk.Image) -> sitk.Image:
+        """Return the label map of probabilities (K, Z, Y, X) with axes of this orientation, in an image's geometry."""
         labels = np.asarray(self.models[0].labels.convert_probabilities_to_segmentation(probabilities))
         mask: npt.NDArray[np.uint8 | np.uint16] = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
         return like_input(self._postprocess(mask), to_orientation(image, code), image)
 
-    def _check_values(self, channels: Sequence[sitk.Image]) -> None:
-        """Refuse what is not finite, and say so where a CT holds neither air nor fat."""
+    def _check_values(self, channels: Sequence[sitk.Image]) -> tuple[str, ...]:
+        """Refuse what is not finite; return a note where a CT holds neither air nor fat."""
+        notes = []
         for number, image in enumerate(map(sitk.GetArrayViewFromImage, channels)):
             refuse_not_finite(image, f"channel {number}")
             if self.models[0].is_ct and image.min() >= 0:
-                self.say(
+                notes.append(
                     f"voxel values {image.min()} to {image.max()} do not look like Hounsfield units; the segmentation "
                     "is probably meaningless"
                 )
+                logger.warning(notes[-1])
+        return tuple(notes)
 
     def _share(self, progress: Progress | None, number: int) -> Progress | None:
         if progress is None:
@@ -175,34 +221,44 @@ class Predictor:
         images = [sitk.GetArrayViewFromImage(channel) for channel in oriented]
         arrays = Arrays(self._needed_bytes(model, oriented) + kept_bytes, self.scratch)
         if arrays.in_files:
-            self.say("needs more memory than is free: works in a file, which is slower")
-        prepared = prepare(images, oriented[0].GetSpacing()[::-1], model, arrays, whole=self.exact)
-        logits = self._run(prepared, model, arrays, progress)
-        resampling = planned_resampling(model.configuration.configuration, "probabilities")
-        if resampling is None:
-            raise ValueError(
-                f"{model.folder}: only nnUNetv2_predict can resample probabilities by "
-                f"{model.configuration.configuration['resampling_fn_probabilities']}, which its plans name"
-            )
-        return LogitsOnImage(logits, prepared, resampling, model.labels, arrays, self.say), oriented[0], arrays
+            logger.warning("needs more memory than is free: works in a file, which is slower")
+        spacing_mm = oriented[0].GetSpacing()[::-1]
+
+        def attempt(whole: bool) -> LogitsOnImage:
+            prepared = prepare(images, spacing_mm, model, arrays, whole)
+            logits = self._run(prepared, model, arrays, progress)
+            return LogitsOnImage(logits, prepared, model.resampling, model.labels, arrays)
+
+        on_image = attempt(self.fidelity is Fidelity.EXACT)
+        if on_image.reaches_the_edge():
+            del on_image  # its memory is needed
+            logger.info("something was found at the edge of the body: looking at the air around it, too")
+            on_image = attempt(whole=True)
+        return on_image, oriented[0], arrays
 
     def _run(self, prepared: Prepared, model: Model, arrays: Arrays, progress: Progress | None) -> torch.Tensor:
         def run(placement: Placement) -> torch.Tensor:
-            windows = SlidingWindow(prepared.data, prepared.part, model, placement, arrays, self.exact, progress)
+            windows = SlidingWindow(
+                prepared.data, prepared.part, model, placement, arrays, self.fidelity, self.mirroring, progress
+            )
             return windows.run(model.parameters)
 
-        return until_it_fits(run, Placement.on(self.device, self.exact), self.say)
+        return until_it_fits(run, Placement.on(self.device, self.fidelity is Fidelity.EXACT))
 
     @staticmethod
     def _needed_bytes(model: Model, channels: Sequence[sitk.Image]) -> int:
-        """Return about what a case takes beyond its image: the network's input, the logits, and the label map."""
+        """Return about what a case takes: the network's input, the logits, and the image with its label map."""
         sizes = channels[0].GetSize(), channels[0].GetSpacing()
         target = model.configuration.spacing
         millimetres = prod(length * spacing for length, spacing in zip(*sizes, strict=True))
         flat = len(target) == 2
         voxel = prod(target) * (sizes[1][model.plans.transpose_forward.index(0)] if flat else 1)
         per_voxel = 4 * len(channels) + 2 * int(model.labels.num_segmentation_heads) + 5
-        return int(millimetres / voxel * per_voxel + 3 * prod(sizes[0]))
+        return int(millimetres / voxel * per_voxel + IMAGE_BYTES_PER_VOXEL * prod(sizes[0]))
+
+
+def _probability_bytes(model: Model, channels: Sequence[sitk.Image]) -> int:
+    return 2 * int(model.labels.num_segmentation_heads) * prod(channels[0].GetSize())
 
 
 def _reoriented(values: npt.NDArray[np.float16], code: str, wanted: str) -> npt.NDArray[np.float16]:

@@ -1,7 +1,7 @@
-"""From an image as nnU-Net's reader would hand it over to the part of the network's input that needs to be looked at.
+"""Preprocess an image as nnU-Net does, but leave out what is only air.
 
 The steps are those of nnU-Net's `DefaultPreprocessor`: transpose, crop to what is not zero, normalise, resample. What
-differs: of a CT, only the body is normalised and resampled, on the same grid.
+differs: of a CT, only what the network needs for the body is normalised and resampled, on the same grid.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,15 @@ from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
 from unetr_nnunet.inference.body import body_box
-from unetr_nnunet.inference.memory import Arrays
+from unetr_nnunet.inference.memory import USABLE_SHARE, Arrays, free_bytes
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.resampling import Stretch, planned_resampling, resample
 
 CHUNK_VOXELS = 2**27
-"""So many voxels are resampled at once; more than any usual CT has."""
+"""At most so many voxels are resampled at once; more than any usual CT has."""
+
+BYTES_PER_VOXEL = 32
+"""Memory for normalising and resampling a voxel of the network's grid, if the image has as many or fewer."""
 
 VOXELWISE = frozenset({"CTNormalization", "NoNormalization", "RGBTo01Normalization"})
 """Normalisations that look at one voxel at a time, so that a part of an image can be normalised by itself."""
@@ -31,8 +34,9 @@ class Prepared:
     """The network's input, and where it lies in the image.
 
     Attributes:
-        data: (C, *network_shape) float32, normalised, on the network's grid; air where nothing is to be found.
-        part: first and one past the last voxel of the grid in which something is, per axis.
+        data: (C, *network_shape) float32, normalised, on the network's grid; valid in ``part`` and as far around it as
+            a window that overlaps it can reach.
+        part: first and one past the last voxel of the grid, per axis, of what is not only air.
         network_shape: voxels of the grid.
         network_spacing_mm: its spacing.
         crop: the box of the transposed image that the grid covers.
@@ -79,7 +83,8 @@ def prepare(
     box = tuple(slice(0, length) for length in shape)
     if not whole and model.is_ct and resampling is not None:
         box = body_box(images[0], spacing)
-    part = tuple(_network_part(*each) for each in zip(box, shape, new_shape, strict=True))
+    part = tuple(_network_part(*axis) for axis in zip(box, shape, new_shape, strict=True))
+    read = _reach(part, new_shape, model.configuration.patch_size)
     if resampling is None:
         resized = model.configuration.resampling_fn_data(
             _normalised(images, outside, model), new_shape, spacing, target
@@ -91,10 +96,12 @@ def prepare(
         images = list(_normalised(images, outside, model))
     orders = resampling.orders(spacing, target)
     data = arrays.zeros((len(images), *new_shape), torch.float32, torch.device("cpu"))
-    inside = data[(slice(None), *(slice(*bounds) for bounds in part))]
-    rows = max(1, CHUNK_VOXELS * inside.shape[1] // inside[0].numel())
+    limits = _limits(images, orders, model if by_voxel else None)
+    inside = data[(slice(None), *(slice(*bounds) for bounds in read))]
+    fitting = int(USABLE_SHARE * free_bytes() / (BYTES_PER_VOXEL * len(images)))
+    rows = max(1, min(CHUNK_VOXELS, fitting) * inside.shape[1] // inside[0].numel())
     for row in range(0, inside.shape[1], rows):
-        chunk = ((part[0][0] + row, min(part[0][0] + row + rows, part[0][1])), *part[1:])
+        chunk = ((read[0][0] + row, min(read[0][0] + row + rows, read[0][1])), *read[1:])
         stretches = [
             Stretch(length, new_length, *bounds)
             for length, new_length, bounds in zip(shape, new_shape, chunk, strict=True)
@@ -103,18 +110,31 @@ def prepare(
         source = tuple(slice(*bounds) for bounds in needed)
         inputs = [image[source] for image in images]
         values = torch.from_numpy(_normalised(inputs, None, model) if by_voxel else np.stack(inputs))
-        inside[:, row : row + rows] = resample(values, [first for first, _ in needed], stretches, orders)
-    _fill_outside(data, part)
+        rows_of = tuple(slice(None) if order == 3 else span for order, span in zip(orders, source, strict=True))
+        lowest, highest = (limit[(slice(None), *rows_of)] for limit in limits)
+        offsets = [first for first, _ in needed]
+        inside[:, row : row + rows] = resample(values, offsets, stretches, orders, (lowest, highest))
     return Prepared(data, part, new_shape, target, crop, image_shape, spacing)
 
 
-def _fill_outside(data: torch.Tensor, part: Sequence[tuple[int, int]]) -> None:
-    """Write each channel's lowest value, a CT's air, wherever it lies outside a box."""
-    lowest = data[(slice(None), *(slice(*bounds) for bounds in part))].amin((1, 2, 3), keepdim=True)
-    for axis, (start, stop) in enumerate(part):
-        inner = tuple(slice(*bounds) for bounds in part[:axis])
-        data[(slice(None), *inner, slice(0, start))] = lowest
-        data[(slice(None), *inner, slice(stop, None))] = lowest
+def _reach(part: Sequence[tuple[int, int]], shape: Sequence[int], patch: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return the voxels that windows which overlap a part can lie in, per axis."""
+    margins = (*[0] * (len(shape) - len(patch)), *(length - 1 for length in patch))
+    return tuple(
+        (max(0, start - margin), min(length, stop + margin))
+        for (start, stop), length, margin in zip(part, shape, margins, strict=True)
+    )
+
+
+def _limits(
+    images: Sequence[npt.NDArray[Any]], orders: Sequence[int], model: Model | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the lowest and highest value of the whole image for `resample`, normalised for a model if one is given."""
+    smooth = tuple(axis for axis, order in enumerate(orders) if order == 3)
+    lowest, highest = ([reduce(image, axis=smooth, keepdims=True) for image in images] for reduce in (np.min, np.max))
+    if model is None:
+        return torch.from_numpy(np.stack(lowest)), torch.from_numpy(np.stack(highest))
+    return torch.from_numpy(_normalised(lowest, None, model)), torch.from_numpy(_normalised(highest, None, model))
 
 
 def _nonzero(images: list[npt.NDArray[Any]], with_mask: bool) -> tuple[tuple[slice, ...], npt.NDArray[np.int8] | None]:

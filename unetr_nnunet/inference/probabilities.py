@@ -89,7 +89,21 @@ def reader_properties(reader_class: type, original: sitk.Image) -> dict[str, Any
         }
     if issubclass(reader_class, NibabelIO):
         return {"nibabel_stuff": {"original_affine": affine}, "spacing": _spacing(affine)}
-    raise ValueError(
+    raise _unknown_reader(reader_class)
+
+
+def refuse_reader(reader_class: type) -> None:
+    """Refuse a reader whose properties `reader_properties` cannot tell.
+
+    Raises:
+        ValueError: it is not one of nnU-Net's four for medical volumes.
+    """
+    if not issubclass(reader_class, SimpleITKIO | NibabelIO | NibabelIOWithReorient):
+        raise _unknown_reader(reader_class)
+
+
+def _unknown_reader(reader_class: type) -> ValueError:
+    return ValueError(
         f"probabilities cannot be saved for the image reader {reader_class.__name__} of this model's plans; "
         "SimpleITKIO, NibabelIO and their WithReorient kinds are supported"
     )

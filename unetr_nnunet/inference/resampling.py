@@ -32,11 +32,13 @@ class Resampling:
 
     Attributes:
         order: 0 (nearest), 1 (linear) or 3 (cubic B-spline).
-        force_separate_z: whether the axis with thick slices goes by nearest neighbour; None where nnU-Net decides.
+        order_z: the same for the axis with thick slices where that goes by itself: 0 or 1.
+        force_separate_z: whether it does; None where nnU-Net decides.
         threshold: anisotropy from which it does.
     """
 
     order: int
+    order_z: int
     force_separate_z: bool | None
     threshold: float
 
@@ -48,7 +50,7 @@ class Resampling:
             new_spacing_mm: the same after.
         """
         separate, axis = determine_do_sep_z_and_axis(self.force_separate_z, spacing_mm, new_spacing_mm, self.threshold)
-        return tuple(0 if separate and index == axis else self.order for index in range(len(spacing_mm)))
+        return tuple(self.order_z if separate and index == axis else self.order for index in range(len(spacing_mm)))
 
 
 def planned_resampling(configuration: Mapping[str, Any], what: str) -> Resampling | None:
@@ -59,11 +61,12 @@ def planned_resampling(configuration: Mapping[str, Any], what: str) -> Resamplin
     """
     function = configuration[f"resampling_fn_{what}"]
     options = dict(configuration[f"resampling_fn_{what}_kwargs"])
-    if function not in _ORDER_PARAMETER or options.pop("is_seg", False) or options.pop("order_z", 0) != 0:
+    if function not in _ORDER_PARAMETER or options.pop("is_seg", False):
         return None
     default_separate = False if function == "resample_data_or_seg_to_shape" else None  # the functions' own defaults
-    found = Resampling(
+    planned = Resampling(
         int(options.pop("order", _ORDER_PARAMETER[function])),
+        int(options.pop("order_z", 0)),
         options.pop("force_separate_z", default_separate),
         float(options.pop("separate_z_anisotropy_threshold", ANISO_THRESHOLD)),
     )
@@ -71,7 +74,8 @@ def planned_resampling(configuration: Mapping[str, Any], what: str) -> Resamplin
     harmless = all(
         key in ("memefficient_seg_resampling", "num_threads") or plain.get(key) == options[key] for key in options
     )
-    return found if harmless and found.order in (0, 1, 3) else None
+    orders_fit = planned.order in (0, 1, 3) and (planned.order_z in (0, 1) or planned.force_separate_z is False)
+    return planned if harmless and orders_fit else None
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,11 @@ class Stretch:
 
 
 def resample(
-    values: torch.Tensor, offsets: Sequence[int], stretches: Sequence[Stretch], orders: Sequence[int]
+    values: torch.Tensor,
+    offsets: Sequence[int],
+    stretches: Sequence[Stretch],
+    orders: Sequence[int],
+    limits: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Resample a part of an image.
 
@@ -116,6 +124,8 @@ def resample(
         offsets: which old voxel comes first, per axis.
         stretches: what becomes of each axis.
         orders: spline order along each axis, 0, 1 or 3.
+        limits: lowest and highest value of the whole image, each (C, *S) with one voxel along the axes of order 3, to
+            which splines are clipped, as in skimage; None for those of ``values``.
 
     Returns:
         (C, *(stop - start)), of the same type; float16 is interpolated in float32.
@@ -125,10 +135,10 @@ def resample(
     smooth = [axis for axis in axes if orders[axis] == 3]
     if any(not stretches[axis].is_identity for axis in smooth):
         dims = [axis + 1 for axis in smooth]
-        low, high = values.amin(dims, keepdim=True), values.amax(dims, keepdim=True)
+        low, high = limits or (values.amin(dims, keepdim=True), values.amax(dims, keepdim=True))
         for axis in smooth:
             values = _along(values, axis + 1, offsets[axis], stretches[axis], 3)
-        values = torch.minimum(torch.maximum(values, low), high)  # as skimage does; a spline overshoots at edges
+        values = torch.minimum(torch.maximum(values, low), high)  # a spline overshoots at edges
         axes = [axis for axis in axes if axis not in smooth]
     for axis in axes:
         values = _along(values, axis + 1, offsets[axis], stretches[axis], orders[axis])

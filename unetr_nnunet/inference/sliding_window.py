@@ -1,6 +1,7 @@
 """Run a network over an image window by window, and add up its logits."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import nn
 
 from unetr_nnunet.inference.batch_sizes import BatchSizes
 from unetr_nnunet.inference.device import fastest_convolutions, to_device
+from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.windows import Window, place_windows
@@ -24,17 +26,22 @@ GPU_BATCH_VOXELS = 2**24
 """The same on a GPU. Up to 127 feature maps of such a batch stay within 2**31 elements, the limit of many kernels."""
 
 SUSPICION = 2.0
-"""A voxel is worth a second look where an organ's logit comes this near to the background's."""
+"""With `Fidelity.FAST`, a voxel is worth a second look where an organ's logit comes this near to the background's."""
+
+LARGEST_SUM = 60_000.0
+"""Sums up to this are safe in float16, whose largest number is 65504."""
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 Run = tuple[Window, tuple[int, ...]]
 
 
-def autocast(device: torch.device, exact: bool) -> AbstractContextManager[object]:
-    """Return the arithmetic of a prediction: nnU-Net's; on a CPU with bfloat16 that, where the result may differ."""
+def autocast(device: torch.device, fidelity: Fidelity) -> AbstractContextManager[object]:
+    """Return the arithmetic of a prediction: nnU-Net's; on a CPU with bfloat16 that, unless it has to be exact."""
     if device.type == "cuda":
         return torch.autocast("cuda")
-    if device.type == "cpu" and cpu_has_bfloat16() and not exact:
+    if device.type == "cpu" and cpu_has_bfloat16() and fidelity is not Fidelity.EXACT:
         return torch.autocast("cpu", dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
@@ -84,14 +91,16 @@ class SlidingWindow:
     the reported progress is ahead of it by what its queue holds. If the results of a GPU lie in main memory, each batch
     is copied to the GPU and back.
 
+    A window whose logits are not finite is run again in float32. Sums that float16 cannot hold are done in float32.
+
     Args:
         data: (C, *S) the network's input.
-        part: first and one past the last voxel, per axis, of where something is.
+        part: first and one past the last voxel, per axis, of where the logits are wanted.
         model: what to run.
         placement: where to run it.
         arrays: makes the array of logits.
-        exact: run every view of every window in full precision, as nnU-Net does; else each window in half of the views,
-            and beyond the first pass only windows with something in them.
+        fidelity: see `Fidelity`.
+        mirroring: whether to use the mirrored views that the model was trained for.
         progress: called with the number of views that are done (on a GPU: under way), and of all.
     """
 
@@ -102,10 +111,11 @@ class SlidingWindow:
         model: Model,
         placement: Placement,
         arrays: Arrays,
-        exact: bool = False,
+        fidelity: Fidelity = Fidelity.DEFAULT,
+        mirroring: bool = True,
         progress: Progress | None = None,
     ) -> None:
-        self.model, self.placement, self.arrays, self.exact = model, placement, arrays, exact
+        self.model, self.placement, self.arrays, self.fidelity = model, placement, arrays, fidelity
         self.progress = progress or (lambda done, total: None)
         patch = tuple(model.configuration.patch_size)
         self.is_flat = len(patch) == 2  # slices, one by one
@@ -115,18 +125,19 @@ class SlidingWindow:
         self.part: tuple[slice, ...] = tuple(
             slice(span.start + start, span.start + stop) for span, (start, stop) in zip(inner[1:], part, strict=True)
         )
-        mirror_axes = tuple(axis + self.is_flat for axis in model.mirror_axes)
-        self.windows = self._place(mirror_axes)
+        axes = tuple(axis + self.is_flat for axis in model.mirror_axes) if mirroring else ()
+        self.windows = [w for w in self._place(axes) if all(map(_overlap, self._box(w)[1:], self.part))]
         importance = compute_gaussian(patch, sigma_scale=1 / 8, value_scaling_factor=10, device=torch.device("cpu"))
         self.importance = importance.view(self.patch).to(placement.results)
-        most = 1 if exact else max(1, placement.batch_voxels // self.importance.numel())
+        one_by_one = fidelity is Fidelity.EXACT
+        most = 1 if one_by_one else max(1, placement.batch_voxels // self.importance.numel())
         self.batches = BatchSizes(placement.device, most)
 
     def _place(self, mirror_axes: Sequence[int]) -> list[Window]:
-        shape = tuple(self.data.shape[1:])
+        shape, every_view = tuple(self.data.shape[1:]), self.fidelity is not Fidelity.FAST
         if not self.is_flat:
-            return place_windows(shape, self.patch, mirror_axes, self.exact)
-        in_plane = place_windows(shape[1:], self.patch[1:], [axis - 1 for axis in mirror_axes], self.exact)
+            return place_windows(shape, self.patch, mirror_axes, every_view)
+        in_plane = place_windows(shape[1:], self.patch[1:], [axis - 1 for axis in mirror_axes], every_view)
         return [
             Window(
                 (z, *window.start),
@@ -140,49 +151,64 @@ class SlidingWindow:
 
     @torch.no_grad()
     def run(self, parameters: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
-        """Return the mean logits over all folds, (K, *part) float16.
+        """Return the mean logits over all folds, (K, *part) float16, or float32 where float16 cannot hold their sums.
 
         Args:
             parameters: weights of each fold.
+
+        Raises:
+            ValueError: a logit is not finite, also in float32.
         """
         with fastest_convolutions(self.placement.device):
-            return self._run(parameters)
+            logits = self._run(parameters, torch.float16)
+            if logits is None:
+                logger.info("the network's logits are too large for float16: adding them up in float32")
+                logits = self._run(parameters, torch.float32)
+        if logits is None:
+            raise ValueError("the network's logits are too large for float32: its weights are probably damaged")
+        return logits
 
-    def _run(self, parameters: Sequence[dict[str, torch.Tensor]]) -> torch.Tensor:
+    def _run(self, parameters: Sequence[dict[str, torch.Tensor]], kind: torch.dtype) -> torch.Tensor | None:
+        """Return the mean logits over all folds; None where their sums may exceed the type's range."""
         network = self.model.network.to(self.placement.device).eval()
         outputs, shape = int(self.model.labels.num_segmentation_heads), tuple(self.data.shape[1:])
-        self.logits = self.arrays.zeros((outputs, *shape), torch.float16, self.placement.results)
-        self.weights = torch.zeros(shape, dtype=torch.float16, device=self.placement.results)
+        self.logits = self.arrays.zeros((outputs, *shape), kind, self.placement.results)
+        self.weights = torch.zeros(shape, dtype=kind, device=self.placement.results)
+        self.largest = torch.zeros((), device=self.placement.results)
         self.done, self.total = 0, _views(self.windows) * len(parameters)
-        windows = self.windows
         mean: torch.Tensor | None = None
-        for fold, weights in enumerate(parameters):
+        for weights in parameters:
             network.load_state_dict(weights)
-            if fold == 0 and not self.exact:
-                windows = self._first_fold(network)
-                self.total = _views(windows) * len(parameters)
+            if self.fidelity is Fidelity.FAST:
+                self._run_where_something_may_be(network)
             else:
-                self._add(network, windows)
+                self._add(network, self.windows)
+            if self._too_large(float(self.weights.max())):
+                return None
             logits = self.logits[(slice(None), *self.part)]
             for output in logits:
                 output /= self.weights[self.part]
             if len(parameters) == 1:
                 return logits
-            mean = self.arrays.zeros(logits.shape, torch.float16, self.placement.results) if mean is None else mean
+            mean = self.arrays.zeros(logits.shape, kind, self.placement.results) if mean is None else mean
             mean += logits / len(parameters)
             self.logits.zero_()
             self.weights.zero_()
-        return self.logits if mean is None else mean
+        return mean
 
-    def _first_fold(self, network: nn.Module) -> list[Window]:
-        """Run the first pass over the part, and the other windows with something in their core; return both."""
-        first = [w for w in self.windows if w.is_first and all(map(_overlap, self._box(w)[1:], self.part))]
-        self._add(network, first)
+    def _too_large(self, largest_weight: float) -> bool:
+        """Whether sums of the logits so far may exceed what their type holds."""
+        limit = LARGEST_SUM if self.logits.dtype is torch.float16 else torch.finfo(torch.float32).max / 2
+        return float(self.largest) * largest_weight > limit
+
+    def _run_where_something_may_be(self, network: nn.Module) -> None:
+        """Run the first pass, and the other windows with something in their core."""
+        self._add(network, [window for window in self.windows if window.is_first])
         suspicious = self._suspicious()
-        cores = {w: tuple(slice(*bounds) for bounds in w.core) for w in self.windows if not w.is_first}
-        others = [w for w, core in cores.items() if suspicious[core].any()]
-        self._add(network, others)
-        return [*first, *others]
+        others = [window for window in self.windows if not window.is_first]
+        near = [w for w in others if suspicious[tuple(slice(*bounds) for bounds in w.core)].any()]
+        self.total -= _views(others) - _views(near)
+        self._add(network, near)
 
     def _box(self, window: Window) -> tuple[slice, ...]:
         spans = (slice(start, start + length) for start, length in zip(window.start, self.patch, strict=True))
@@ -190,42 +216,69 @@ class SlidingWindow:
 
     def _suspicious(self) -> torch.Tensor:
         """Return where in the part something may be, (*S) bool, in main memory."""
-        found = torch.zeros_like(self.weights, dtype=torch.bool)
+        suspicious = torch.zeros_like(self.weights, dtype=torch.bool)
         rows, y, x = self.part
         for z in range(rows.start, rows.stop):  # a slice at a time, for the memory
             values = self.logits[:, z, y, x].float() / self.weights[z, y, x].float()
             background = 0.0 if self.model.labels.has_regions else values[0]
             organs = values if self.model.labels.has_regions else values[1:]
-            found[z, y, x] = organs.amax(0) > background - SUSPICION
-        return found.cpu()
+            suspicious[z, y, x] = organs.amax(0) > background - SUSPICION
+        return suspicious.cpu()
 
     def _add(self, network: nn.Module, windows: Sequence[Window]) -> None:
+        """Run windows and add up their logits; again in float32 where these are not finite."""
+        finite = self._add_once(network, windows, autocast(self.placement.device, self.fidelity))
+        again = [window for window, is_finite in zip(windows, finite, strict=True) if not is_finite]
+        if not again:
+            return
+        logger.info("%d of %d windows are not finite: running them again in float32", len(again), len(windows))
+        self.total += _views(again)
+        if not all(self._add_once(network, again, contextlib.nullcontext())):
+            raise ValueError(
+                "the network's output is not finite: its weights are damaged, or the image's values are far from those "
+                "that it was trained on"
+            )
+
+    def _add_once(
+        self, network: nn.Module, windows: Sequence[Window], arithmetic: AbstractContextManager[object]
+    ) -> list[bool]:
+        """Run windows and add up the logits of those whose logits are finite; return which are."""
         runs = [(window, view) for window in windows for view in window.views]
+        finite: list[torch.Tensor] = []
         mean: torch.Tensor | None = None  # of the views of one window so far
         start = 0
         while start < len(runs):
             with self.batches.take(len(runs) - start) as size:
-                mean = self._add_batch(network, runs[start : start + size], mean)
+                batch = runs[start : start + size]
+                for (window, view), output in zip(batch, self._outputs(network, batch, arithmetic), strict=True):
+                    seen = torch.flip(output, view_dims(view)).float()
+                    mean = seen if mean is None else mean.add_(seen)
+                    if view == window.views[-1]:
+                        finite.append(self._add_window(window, mean / len(window.views)))
+                        mean = None
             start += size
             self.done += size
             self.progress(self.done, self.total)
+        return torch.stack(finite).tolist() if finite else []
 
-    def _add_batch(self, network: nn.Module, batch: Sequence[Run], mean: torch.Tensor | None) -> torch.Tensor | None:
-        """Run a batch; take and return the mean so far of the views of the window that it begins and ends in."""
-        for (window, view), output in zip(batch, self._outputs(network, batch), strict=True):
-            seen = torch.flip(output, view_dims(view)).float()
-            mean = seen if view == window.views[0] or mean is None else mean + seen
-            if view == window.views[-1]:
-                box = self._box(window)
-                self.logits[box] += mean / len(window.views) * self.importance
-                self.weights[box[1:]] += self.importance
-        return mean
+    def _add_window(self, window: Window, logits: torch.Tensor) -> torch.Tensor:
+        """Add up a window's logits if all are finite; return whether they are, without waiting for the device."""
+        box = self._box(window)
+        largest = torch.stack(torch.aminmax(logits)).abs().amax()
+        finite = torch.isfinite(largest)
+        nothing = torch.zeros((), device=logits.device)
+        self.largest = torch.maximum(self.largest, torch.where(finite, largest, nothing))
+        self.logits[box] += torch.where(finite, logits * self.importance, nothing)
+        self.weights[box[1:]] += self.importance * finite
+        return finite
 
-    def _outputs(self, network: nn.Module, batch: Sequence[Run]) -> torch.Tensor:
+    def _outputs(
+        self, network: nn.Module, batch: Sequence[Run], arithmetic: AbstractContextManager[object]
+    ) -> torch.Tensor:
         """Return the logits of each mirrored window, (B, K, *patch)."""
         inputs = torch.stack([torch.flip(self.data[self._box(window)], view_dims(view)) for window, view in batch])
         inputs = to_device(inputs.squeeze(2) if self.is_flat else inputs, self.placement.device)
-        with autocast(self.placement.device, self.exact):
+        with arithmetic:
             outputs: torch.Tensor = network(inputs).to(self.placement.results)
         return outputs.unsqueeze(2) if self.is_flat else outputs
 

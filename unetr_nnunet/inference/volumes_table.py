@@ -1,7 +1,9 @@
 """Volume and mean intensity of each organ, and ``volumes.csv``, which collects them over the cases of a run."""
 
+import contextlib
 import csv
 import io
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -130,6 +132,20 @@ class VolumesTable(CaseTable):
             for row in volumes
         ]
         self.replace_rows(case, rows)
+
+
+def remove_from_other_tables(table: CaseTable, case: str) -> None:
+    """Take a case's rows out of the tables that runs with other parts left beside this one.
+
+    Args:
+        table: the table of this run; a table of the same folder and kind has the same name but for its part.
+        case: name of the case.
+    """
+    kind = table.path.stem.split("_part")[0]
+    for path in table.path.parent.glob(f"{kind}*.csv"):
+        if path != table.path and re.fullmatch(rf"{kind}(_part\d+of\d+)?", path.stem):
+            with contextlib.suppress(ValueError):  # somebody else's file
+                CaseTable(path, table.columns).remove(case)
 
 
 def _read(path: Path, columns: Sequence[str]) -> dict[str, list[Sequence[str]]]:
