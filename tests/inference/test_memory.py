@@ -1,6 +1,13 @@
+import re
+import subprocess
+import sys
+
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
+from tests.inference.known_networks import write_known_model
 from tests.inference.simulated_gpu import MIB, SimulatedGPU
 from unetr_nnunet.inference.memory import Arrays, free_bytes, free_on
 
@@ -102,3 +109,45 @@ def test_a_full_disk_is_an_error_at_once(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         Arrays(1000, tmp_path, free=1000).zeros((2, 3, 4), torch.float32, CPU)
     assert list(tmp_path.iterdir()) == []
+
+
+ULIMIT = """
+import logging, resource, sys
+import psutil
+from unetr_nnunet.inference.memory import free_bytes
+from unetr_nnunet.inference.prediction import predict_folder
+logging.basicConfig(level=logging.INFO)
+warm, source, output, model, room = sys.argv[1:]
+predict_folder(warm, output + "-warm", [model])  # imports, threads and their stacks
+limit = psutil.Process().memory_info().vms + int(room) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+assert free_bytes() <= int(room) * 2**20
+for case, _, reason in predict_folder(source, output, [model]).failed:
+    print(reason)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("room_mib", "enough"), [(2000, True), (400, True), (30, False)])
+def test_a_process_that_may_not_have_more_memory(room_mib, enough, tmp_path):
+    """An image of 10 million voxels, after a small one."""
+    for name, shape in (("warm", (20, 50, 50)), ("in", (40, 500, 500))):
+        voxels = np.full(shape, -1000, np.int16)
+        voxels[:, 10:40, 10:40] = 40
+        image = sitk.GetImageFromArray(voxels)
+        image.SetSpacing((0.8, 0.8, 3.0))
+        (tmp_path / name).mkdir()
+        sitk.WriteImage(image, str(tmp_path / name / "ct.nii.gz"))
+    tissue = ((0, 0, 0), (1, 0, 5), (-9, 0, -99), (-9, 0, -99))  # above -500 HU
+    model = write_known_model(tmp_path / "model", [tissue], mirror_axes=None, spacing=(3.0, 1.6, 1.6))
+    words = [str(tmp_path / "warm"), str(tmp_path / "in"), str(tmp_path / "out"), str(model), str(room_mib)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ULIMIT, *words], capture_output=True, text=True, check=True
+    )
+    if enough:
+        assert done.stdout == ""
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "ct.nii.gz")))
+        assert np.count_nonzero(mask[:, 12:38, 12:38]) == 40 * 26 * 26
+        return
+    assert re.fullmatch(r"it needs about 0\.\d+ GiB of memory and 0\.\d+ GiB are free: give .*\n", done.stdout), done
+    assert not (tmp_path / "out" / "ct.nii.gz").exists()

@@ -88,6 +88,56 @@ def test_empty_regions_get_the_first_pass_only(tmp_path):
     assert counts[0] < counts[1] <= counts[0] + 2 * 27
 
 
+class _Overflowing(_Counting):
+    """As `_Counting`, but in reduced precision, or always, bright voxels become infinite or NaN."""
+
+    def __init__(self, value, always=False):
+        super().__init__()
+        self.value, self.always = value, always
+
+    def forward(self, x):
+        logits = super().forward(x)
+        if self.always or torch.is_autocast_enabled("cpu"):
+            logits[:, 1][x[:, 0] > 100] = self.value
+        return logits
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("fidelity", [Fidelity.DEFAULT, Fidelity.FAST])
+def test_windows_that_are_not_finite_run_again_in_float32(value, fidelity, tmp_path, monkeypatch):
+    monkeypatch.setattr("unetr_nnunet.inference.sliding_window.cpu_has_bfloat16", lambda: True)
+    model = load_model(write_model(tmp_path), None)
+    model.network, reports = _Overflowing(value), []
+    data = torch.zeros(1, 32, 64, 64)
+    data[0, 2:4, 2:4, 2:4] = 200
+    labels = run(model, data, fidelity=fidelity, progress=lambda *report: reports.append(report)).argmax(0)
+    np.testing.assert_array_equal(labels == 1, (data[0] > 100).numpy())
+    assert reports[-1][0] == reports[-1][1] == model.network.windows
+
+
+@pytest.mark.parametrize("fidelity", list(Fidelity))
+def test_what_is_not_finite_in_float32_either_is_an_error(fidelity, tmp_path):
+    model = load_model(write_model(tmp_path), None)
+    model.network = _Overflowing(float("nan"), always=True)
+    data = torch.zeros(1, 32, 64, 64)
+    data[0, 20, 20, 20] = 200
+    with pytest.raises(ValueError, match="the network's output is not finite: its weights are damaged, or the image's"):
+        run(model, data, fidelity=fidelity)
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e20])
+def test_sums_that_float16_cannot_hold(factor, tmp_path, caplog):
+    model = load_model(write_model(tmp_path), None)
+    model.network = _Counting()
+    data = 200 * (noise(1, 30, 50, 60) > 1)
+    expected = run(model, data)
+    forward = model.network.forward
+    model.network.forward = lambda x: factor * forward(x)
+    caplog.set_level("INFO")
+    np.testing.assert_allclose(run(model, data), factor * expected, rtol=6e-3)
+    assert caplog.messages == ["the network's logits are too large for float16: adding them up in float32"]
+
+
 def test_views_are_turned_back(tmp_path):
     """A network that only looks at intensities must not notice any mirroring."""
     model = load_model(write_model(tmp_path), None)
