@@ -1,5 +1,6 @@
 """The page in Debian's Chromium: what a reader sees and can do."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,15 @@ def test_the_page_lets_its_own_script_run_and_no_other() -> None:
 
 def test_lines_break_after_underscores_and_markup_is_escaped() -> None:
     assert breakable("a_<b>") == "a_<wbr>&lt;b&gt;"
+
+
+@pytest.mark.parametrize(
+    ("cases", "shown"), [(1, r"\+0\.\d{3}, 1 case<"), (12, r"\+0\.\d{3} \(\+0\.\d{3} to \+0\.\d{3}\), 12 cases<")]
+)
+def test_a_difference_names_its_interval_where_there_is_one(cases: int, shown: str, tmp_path: Path) -> None:
+    models = [random_model("A", cases, mean=0.7), random_model("B", cases, mean=0.8, seed=1)]
+    text = write_report(models, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.search(rf"<b>B . A</b>: {shown}", text)
 
 
 def test_hyphens_are_no_minus() -> None:
