@@ -23,6 +23,7 @@ def test_a_clear_winner_is_called_better_by_how_much() -> None:
 def test_equal_models_are_not_told_apart() -> None:
     words = answer(gather([random_model("A", 12, seed=1), random_model("B", 12, seed=2)]))
     assert "there is no evidence of a difference from" in words
+    assert re.search(r"interval \u22120\.\d{3} to \+0\.\d{3}, p = ", words), "a minus, as in the page's tables"
     assert "better" not in words
 
 

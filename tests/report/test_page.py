@@ -1,5 +1,6 @@
 """The page in Debian's Chromium: what a reader sees and can do."""
 
+import math
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.report.studies import SIZE, model, random_model, with_masks, write_lo
 from unetr_nnunet.evaluation.figures import CaseFigures
 from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.report import page
-from unetr_nnunet.report.page import SECTION_TITLES, breakable, typographic, write_report
+from unetr_nnunet.report.page import SECTION_TITLES, breakable, write_report
 
 MARKUP = "<img src=x onerror=alert(1)>"
 SCRIPT = "</script><script>document.title='gone'</script>"
@@ -213,6 +214,13 @@ def test_lines_break_after_underscores_and_markup_is_escaped() -> None:
     assert breakable("a_<b>") == "a_<wbr>&lt;b&gt;"
 
 
+def test_what_a_case_does_not_have_is_a_dash(tmp_path: Path) -> None:
+    models = [model("A", {"spleen": {"one": 0.5, "two": math.nan}, "liver": {"one": 0.9, "two": 0.8}})]
+    text = write_report(models, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.search(r'<td data-sort=""[^>]*>\u2013</td>', text)
+    assert ">-<" not in text
+
+
 @pytest.mark.parametrize(
     ("cases", "shown"), [(1, r"\+0\.\d{3}, 1 case<"), (12, r"\+0\.\d{3} \(\+0\.\d{3} to \+0\.\d{3}\), 12 cases<")]
 )
@@ -220,7 +228,3 @@ def test_a_difference_names_its_interval_where_there_is_one(cases: int, shown: s
     models = [random_model("A", cases, mean=0.7), random_model("B", cases, mean=0.8, seed=1)]
     text = write_report(models, tmp_path / "report.html").read_text(encoding="utf-8")
     assert re.search(rf"<b>B . A</b>: {shown}", text)
-
-
-def test_hyphens_are_no_minus() -> None:
-    assert [typographic(text) for text in ("-", "-0.5", "-1 to +2")] == ["\u2013", "\u22120.5", "\u22121 to +2"]

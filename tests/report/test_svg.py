@@ -10,6 +10,7 @@ from unetr_nnunet.report.svg import (
     picture,
     tag,
     text,
+    typographic,
     vertical_axis,
 )
 
@@ -48,3 +49,7 @@ def test_axes_name_their_ticks() -> None:
     axes = join([horizontal_axis(Scale(0, 1, 0, 100), 0, 50), vertical_axis(Scale(0, 4, 100, 0), 0, 50)])
     words = {element.text for element in ElementTree.fromstring(f"<g>{axes}</g>").iter("text")}
     assert {"0", "0.2", "0.8", "1", "2", "4"} <= words
+
+
+def test_hyphens_are_no_minus() -> None:
+    assert [typographic(text) for text in ("-", "-0.5", "-1 to +2")] == ["\u2013", "\u22120.5", "\u22121 to +2"]

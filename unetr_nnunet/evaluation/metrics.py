@@ -174,7 +174,14 @@ METRICS: dict[str, Metric] = {
 DICE = METRICS["dice"]
 PAGE_METRICS: tuple[Metric, ...] = (
     *(METRICS[name] for name in ("dice", "iou", "precision", "recall", "hd95_mm", "assd_mm", "nsd")),
-    Metric("volume off", "volume error without its sign", NO_TRUTH, "%", 1, name="volume_deviation"),
+    Metric(
+        "volume off",
+        "volume error in per cent of the true volume, without its sign",
+        NO_TRUTH,
+        "%",
+        1,
+        name="volume_deviation",
+    ),
     Metric("extra components", "components of the prediction less true ones", COUNTED, "", 1, name="extra_components"),
     METRICS["swapped"],
 )

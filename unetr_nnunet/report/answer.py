@@ -10,7 +10,7 @@ from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.evaluation.verdict import Difference, Outcome, count, p_equation
 from unetr_nnunet.report.figures import difference_axis, difference_cell
 from unetr_nnunet.report.models import ReportedModels, organ_label
-from unetr_nnunet.report.svg import Scale, nice_scale
+from unetr_nnunet.report.svg import Scale, nice_scale, typographic
 
 FIGURE_PX = 230.0
 
@@ -124,7 +124,7 @@ def _by(difference: Difference) -> str:
     """Return a difference, its interval and its p."""
     interval = DICE.interval(difference.low, difference.high, signed=True)
     certainty = "too few cases for an interval" if interval == NO_VALUE else f"95 % interval {interval}"
-    return f"{DICE.text(difference.difference, signed=True)}, {certainty}, {p_equation(difference.p_holm)}"
+    return typographic(f"{DICE.text(difference.difference, signed=True)}, {certainty}, {p_equation(difference.p_holm)}")
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

@@ -27,6 +27,7 @@ from unetr_nnunet.report.svg import (
     polyline,
     tag,
     text,
+    typographic,
     vertical_axis,
 )
 
@@ -195,7 +196,7 @@ def difference_cell(difference: Difference, scale: Scale, label: str) -> Markup:
 def difference_axis(scale: Scale) -> Markup:
     """Draw the axis above the difference cells."""
     ticks = [
-        text(scale(tick), 11, f"{tick:+g}".replace("-", "\u2212") if tick else "0", anchor="middle", class_="tick")
+        text(scale(tick), 11, typographic(f"{tick:+g}") if tick else "0", anchor="middle", class_="tick")
         for tick in scale.ticks(4)
     ]
     return picture(scale.end + 6, 14, "axis", *ticks)

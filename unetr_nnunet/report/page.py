@@ -27,6 +27,7 @@ from unetr_nnunet.report import figures, provenance, tables, worst_cases
 from unetr_nnunet.report.answer import answer, difference_section
 from unetr_nnunet.report.models import ReportedModels, gather, organ_label
 from unetr_nnunet.report.paper_tables import write_tables
+from unetr_nnunet.report.svg import typographic
 from unetr_nnunet.report.training import Training, cost_row, plan_rows, read_training
 
 WORST_CASES = 5
@@ -216,11 +217,6 @@ def _environment() -> jinja2.Environment:
         "typographic": typographic,
     }
     return environment
-
-
-def typographic(text: str) -> str:
-    """Return a number's text as the page shows it, with a minus and a dash in place of hyphens."""
-    return "\u2013" if text == NO_VALUE else text.replace("-", "\u2212")
 
 
 def breakable(name: str) -> Markup:

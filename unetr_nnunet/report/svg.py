@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from unetr_nnunet.evaluation.metrics import NO_VALUE
+
 INK, SOFT_INK, GRID, ACCENT, BOX = "#1f2933", "#5b6770", "#e3e7eb", "#0b5c9e", "#c9d6e2"
 
 
@@ -27,6 +29,11 @@ def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
         if value is not None
     )
     return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, join(children))
+
+
+def typographic(text: str) -> str:
+    """Return a number's text as the page shows it, with a minus and a dash in place of hyphens."""
+    return "\u2013" if text == NO_VALUE else text.replace("-", "\u2212")
 
 
 def join(parts: Iterable[str]) -> Markup:
