@@ -80,7 +80,7 @@ def test_a_folder_of_something_else_is_refused_before_anything_is_lost(root: Pat
     mine = root / "mine" / "predictions" / "result.nii.gz"
     mine.parent.mkdir(parents=True)
     mine.touch()
-    with pytest.raises(ValueError, match=r"mine holds no study, but predictions, which might be lost: name a new"):
+    with pytest.raises(ValueError, match=r"holds no study, but predictions, which might be lost: name a new folder$"):
         check(study, root / "mine")
     with pytest.raises(ValueError, match=r"result\.nii\.gz is a file: name a folder"):
         check(study, mine)

@@ -59,7 +59,7 @@ def _refuse_other_content(study: Study, folder: Path) -> None:
     others = sorted(path.name for path in folder.glob("*") if not path.name.startswith("."))
     if others:
         some = ", ".join(others[:3] + ["..."] * (len(others) > 3))
-        raise ValueError(f"{folder} holds no study, but {some}, which might be lost: name a new folder with -o")
+        raise ValueError(f"{folder} holds no study, but {some}, which might be lost: name a new folder")
 
 
 def _refuse_other_folders(folders: Mapping[str, str], folder: Path) -> None:
