@@ -143,9 +143,17 @@ def test_resume_makes_what_is_missing_beside_a_mask(cts, model, tmp_path, monkey
 def test_resume_with_other_models_is_refused(cts, model, tmp_path, capsys):
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "-f", 0) == 0
     before = masks(tmp_path / "out")
-    for words in (["-f", 1, "--resume"], ["-f", 1, "--part", "1/2"], ["--resume"]):
+    others = (
+        ["-f", 1],
+        ["-f", 1, "--part", "1/2"],
+        [],
+        ["-f", 0, "--fast"],
+        ["-f", 0, "--exact"],
+        ["-f", 0, "--disable-tta"],
+    )
+    for words in (words if "--part" in words else [*words, "--resume"] for words in others):
         assert run("-i", cts, "-o", tmp_path / "out", "-m", model, *words) == 1
-        assert "holds label maps of another model, or other folds of it" in capsys.readouterr().err
+        assert "holds label maps of another model, other folds of it or other options" in capsys.readouterr().err
     after = masks(tmp_path / "out")
     for name, mask in before.items():
         np.testing.assert_array_equal(mask, after[name])

@@ -176,9 +176,7 @@ def test_label_maps_of_other_models_are_not_mixed_with_these(model, case, tmp_pa
     outputs.start(True, "one", anew=None)
     assert (folder / "ct.nii.gz").exists()
     before = (folder / "plans.json").stat().st_mtime_ns
-    with pytest.raises(
-        ValueError, match=r"out holds label maps of another model, or other folds of it: choose another"
-    ):
+    with pytest.raises(ValueError, match=r"out holds label maps of another model, other folds of it or other options"):
         outputs.start(True, "two", anew=None)
     assert (folder / "plans.json").stat().st_mtime_ns == before
     outputs.start(True, "two", anew=[case])

@@ -11,15 +11,15 @@ _VALUES = 1024
 """Of each tensor, so that gigabytes of weights need not be read; training changes every one."""
 
 
-def models_mark(models: Sequence[Model], postprocessing: object = ()) -> str:
-    """Return a mark of all models' folds and what is done to their label maps; their order does not matter.
+def models_mark(models: Sequence[Model], settings: object = ()) -> str:
+    """Return a mark of all folds of all models, whose order does not matter, and of settings that change label maps.
 
     Args:
         models: loaded models.
-        postprocessing: whatever its ``repr`` tells apart, such as `ModelSet.largest_only`.
+        settings: anything that its ``repr`` tells apart, such as `ModelSet.largest_only`.
     """
     folds = sorted(_digest(weights) for model in models for weights in model.parameters)
-    return hashlib.sha256(repr((folds, postprocessing)).encode()).hexdigest()
+    return hashlib.sha256(repr((folds, settings)).encode()).hexdigest()
 
 
 def _digest(weights: Mapping[str, torch.Tensor]) -> str:

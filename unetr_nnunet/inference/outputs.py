@@ -155,8 +155,8 @@ class Outputs:
             return
         if anew is None:
             raise ValueError(
-                f"{self.folder} holds label maps of another model, or other folds of it: choose another output folder, "
-                "or predict all cases again without --resume and --part"
+                f"{self.folder} holds label maps of another model, other folds of it or other options, such as --fast: "
+                "choose another output folder, or predict all cases again without --resume and --part"
             )
         for case in anew:
             self.discard(case)

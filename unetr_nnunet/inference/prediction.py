@@ -125,7 +125,10 @@ def predict_folder(
         _refuse_overwriting(source, cases, outputs)
         cases = cases[number - 1 :: count]
         stack.enter_context(folder_lock(output, part))
-        mark = models_mark(predictors[0].models, sets[0].largest_only if len(sets) == 1 else ())
+        mark = models_mark(
+            predictors[0].models,
+            (sets[0].largest_only if len(sets) == 1 else (), settings.fidelity.value, settings.mirroring),
+        )
         outputs.start(count == 1, mark, anew=None if settings.resume or count > 1 else cases)
         todo = _todo(cases, outputs, settings.resume)
         record = RunRecord(
