@@ -196,7 +196,7 @@ def test_folds_are_found_and_chosen(three_folds: Path) -> None:
         for fold, path in ((0, three_folds / "fold_0" / FINAL), (10, three_folds / "fold_10" / FINAL))
     }
     assert first_values(load_model(three_folds, None)) == [values[0], values[10]]
-    assert first_values(load_model(three_folds, [10, 0])) == [values[10], values[0]]
+    assert first_values(load_model(three_folds, [10, 0])) == [values[0], values[10]]
     assert first_values(load_model(three_folds, ["0", 0])) == [values[0]]
     assert_as_stock(load_model(three_folds, (0, 10)), stock(three_folds, (0, 10)))
     assert len(load_model(three_folds, None, "checkpoint_best.pth").parameters) == 1

@@ -159,14 +159,14 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _checkpoint_files(folder: Path, folds: Sequence[int | str] | None, checkpoint: str) -> list[Path]:
-    """Return the checkpoint of each fold that is asked for, in this order."""
+    """Return the checkpoint of each wanted fold, by number: the order must not change how their sum is rounded."""
     by_fold = {path.name.removeprefix("fold_"): path for path in folder.glob("fold_*") if path.is_dir()}
     there = {fold: path / checkpoint for fold, path in by_fold.items() if (path / checkpoint).is_file()}
     numbered = sorted((fold for fold in there if re.fullmatch(r"\d+", fold)), key=int)
     if folds is None:
         wanted = numbered or ["all"]
     else:
-        wanted = list(dict.fromkeys([folds] if isinstance(folds, str) else map(str, folds)))
+        wanted = sorted(set([folds] if isinstance(folds, str) else map(str, folds)), key=lambda fold: (len(fold), fold))
     missing = [fold for fold in wanted if fold not in there]
     if missing or not wanted:
         asked = "fold" if folds is None or not missing else f"fold {', '.join(missing)}"
