@@ -247,18 +247,19 @@ class SlidingWindow:
         finite: list[torch.Tensor] = []
         mean: torch.Tensor | None = None  # of the views of one window so far
         start = 0
-        while start < len(runs):
-            with self.batches.take(len(runs) - start) as size:
-                batch = runs[start : start + size]
-                for (window, view), output in zip(batch, self._outputs(network, batch, arithmetic), strict=True):
-                    seen = torch.flip(output, view_dims(view)).float()
-                    mean = seen if mean is None else mean.add_(seen)
-                    if view == window.views[-1]:
-                        finite.append(self._add_window(window, mean / len(window.views)))
-                        mean = None
-            start += size
-            self.done += size
-            self.progress(self.done, self.total)
+        with arithmetic:  # around all windows, so that it converts the weights once
+            while start < len(runs):
+                with self.batches.take(len(runs) - start) as size:
+                    batch = runs[start : start + size]
+                    for (window, view), output in zip(batch, self._outputs(network, batch), strict=True):
+                        seen = torch.flip(output, view_dims(view)).float()
+                        mean = seen if mean is None else mean.add_(seen)
+                        if view == window.views[-1]:
+                            finite.append(self._add_window(window, mean / len(window.views)))
+                            mean = None
+                start += size
+                self.done += size
+                self.progress(self.done, self.total)
         return torch.stack(finite).tolist() if finite else []
 
     def _add_window(self, window: Window, logits: torch.Tensor) -> torch.Tensor:
@@ -272,14 +273,11 @@ class SlidingWindow:
         self.weights[box[1:]] += self.importance * finite
         return finite
 
-    def _outputs(
-        self, network: nn.Module, batch: Sequence[Run], arithmetic: AbstractContextManager[object]
-    ) -> torch.Tensor:
+    def _outputs(self, network: nn.Module, batch: Sequence[Run]) -> torch.Tensor:
         """Return the logits of each mirrored window, (B, K, *patch)."""
         inputs = torch.stack([torch.flip(self.data[self._box(window)], view_dims(view)) for window, view in batch])
         inputs = to_device(inputs.squeeze(2) if self.is_flat else inputs, self.placement.device)
-        with arithmetic:
-            outputs: torch.Tensor = network(inputs).to(self.placement.results)
+        outputs: torch.Tensor = network(inputs).to(self.placement.results)
         return outputs.unsqueeze(2) if self.is_flat else outputs
 
 
