@@ -62,18 +62,20 @@ def test_what_needs_unpickling_is_refused_and_not_run(tmp_path):
 
 def test_a_plain_pickle_is_refused_and_not_run(tmp_path):
     (tmp_path / "file.pth").write_bytes(pickle.dumps(Intruder(tmp_path / "intruded")))
-    with pytest.raises(ValueError, match=r"file.pth needs unpickling of Python objects, which could run any code"):
+    with pytest.raises(ValueError, match=r"file.pth (is no PyTorch checkpoint|needs unpickling of)"):
         read_state_dict(tmp_path / "file.pth")
     assert not (tmp_path / "intruded").exists()
 
 
-def test_a_pickled_model_and_a_numpy_score_are_refused_with_their_names(tmp_path):
+def test_a_pickled_model_is_refused_by_name(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
-    with pytest.raises(ValueError, match=r"unpickling of torch\.nn\.modules\.linear\.Linear"):
+    with pytest.raises(ValueError, match=r"unpickling of .*torch\.nn\.modules\.linear\.Linear"):
         read_state_dict(tmp_path / "model.pth")
-    torch.save({"best_acc": np.float64(0.8), "state_dict": {"w": torch.zeros(2)}}, tmp_path / "score.pth")
-    with pytest.raises(ValueError, match=r"unpickling of numpy\S*multiarray\.scalar"):
-        read_state_dict(tmp_path / "score.pth")
+
+
+def test_a_numpy_score_beside_the_weights_is_data(tmp_path):
+    torch.save({"best_acc": np.float64(0.8), "state_dict": {"w": torch.ones(2)}}, tmp_path / "score.pth")
+    assert_same(read_state_dict(tmp_path / "score.pth"), {"w": torch.ones(2)})
 
 
 @pytest.mark.parametrize("content", [b"", b"hello world", b"PK\x03\x04 no zip"], ids=["empty", "text", "zip"])

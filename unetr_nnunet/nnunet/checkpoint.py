@@ -1,16 +1,17 @@
-"""Read a checkpoint of nnU-Net v2 without running any code that the file may hold.
+"""Read PyTorch checkpoints, those of nnU-Net v2 above all, without running any code in the file.
 
-nnU-Net 2.8 loads checkpoints with ``weights_only=False``, and so runs whatever a downloaded file asks for. Here torch's
+nnU-Net 2.8 loads checkpoints with ``weights_only=False``, so a downloaded file can run any code. Here torch's
 restricted unpickler reads them, with an allow-list of the few numpy types that nnU-Net logs.
 """
 
 import re
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations, product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ ALLOWED: tuple[Any, ...] = (
     *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *((_RECONSTRUCT, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
 )
-"""What nnU-Net's checkpoints hold beside tensors and plain data: the losses and Dice scores of their log, as numpy
+"""What nnU-Net's checkpoints hold besides tensors and plain data: the losses and Dice scores of their log, as numpy
 scalars and arrays of no dimension. numpy 2 moved the functions that make them; checkpoints name either place."""
 
 ORIENTATIONS = frozenset(
@@ -62,12 +63,12 @@ def load_checkpoint(path: Path, trust: bool = False) -> Checkpoint:
 
     Args:
         path: the ``.pth`` file.
-        trust: unpickle whatever the file holds, which may run code of the file's author.
+        trust: unpickle everything in the file, which may run code of the file's author.
 
     Raises:
         ValueError: if the file is damaged, needs code to be loaded and is not trusted, or is no checkpoint of nnU-Net.
     """
-    content = _load(path, trust)
+    content = load_restricted(path, trust=trust)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a checkpoint of an nnU-Net v2 trainer")
     try:
@@ -92,23 +93,44 @@ def load_checkpoint(path: Path, trust: bool = False) -> Checkpoint:
     )
 
 
-def _load(path: Path, trust: bool) -> Any:
-    mapped = zipfile.is_zipfile(path) and path.name not in REWRITTEN  # torch maps its zip format only
-    with torch.serialization.safe_globals([entry for entry in ALLOWED if not _allowed_already(entry)]):
+def load_restricted(
+    path: Path,
+    *,
+    content: IO[bytes] | None = None,
+    allowed: Iterable[Any] = ALLOWED,
+    trust: bool = False,
+    remedy: str = "where you trust its source, --trust-checkpoint loads it nevertheless",
+) -> Any:
+    """Return what a file of ``torch.save`` holds, its tensors on the CPU, unpickling nothing that could run code.
+
+    Args:
+        path: the file.
+        content: what to read in its place; ``path`` is then named in messages only.
+        allowed: classes and functions to unpickle besides tensors and plain data, as `torch.serialization.safe_globals`
+            takes them.
+        trust: unpickle everything.
+        remedy: what to do about a file that needs more than that, for the message.
+
+    Raises:
+        ValueError: the file is damaged, or needs more than is allowed and is not trusted.
+    """
+    mapped = content is None and zipfile.is_zipfile(path) and path.name not in REWRITTEN  # torch maps its zip format
+    extra = [entry for entry in allowed if not _allowed_already(entry)]
+    with torch.serialization.safe_globals(extra), warnings.catch_warnings(action="ignore"):  # of pickles not torch's
         try:
-            return torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
+            return torch.load(content or path, map_location="cpu", weights_only=not trust, mmap=mapped)
         except Exception as error:  # torch raises what its many readers raise
             if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.filename):
                 raise
             refused = [] if trust else _refused_names(path, error)
             if refused:
                 raise ValueError(
-                    f"{path} needs unpickling of {', '.join(refused)}, which could run any code, and is refused; where "
-                    "you trust its source, --trust-checkpoint loads it nevertheless"
+                    f"{path} needs unpickling of {', '.join(refused)}, which could run any code, and is refused; "
+                    f"{remedy}"
                 ) from error
             raise ValueError(
-                f"{path} is no PyTorch checkpoint, or it is damaged ({in_brief(error)}): check its size, and copy it "
-                "again"
+                f"{path} is no PyTorch checkpoint, or it is damaged ({type(error).__name__}): check its size, and copy "
+                "it again"
             ) from error
 
 

@@ -1,16 +1,17 @@
 """Read the weights in a checkpoint file without running any code that the file may hold."""
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unetr_nnunet.weights.torchscript_file import is_torchscript, read_torchscript
+from unetr_nnunet.nnunet.checkpoint import load_restricted
+from unetr_nnunet.weights.torchscript_file import SAVE_WEIGHTS, is_torchscript, read_torchscript
 
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
+_REMEDY = f"where you trust its source, load it with torch.load(..., weights_only=False) and {SAVE_WEIGHTS}"
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -28,37 +29,18 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file; give the .pth or .pt file of the weights")
-    weights: Any = read_torchscript(path) if is_torchscript(path) else _load_weights_only(path)
+    weights: Any = read_torchscript(path) if is_torchscript(path) else load_restricted(path, remedy=_REMEDY)
     if isinstance(weights, Mapping) and "state_dict" in weights:
         weights = weights["state_dict"]
     problem = _problem(weights)
     if problem:
         raise ValueError(
-            f"{path} holds {problem}: a state dict is wanted, or a file with one under 'state_dict'; "
-            "save the weights alone with torch.save(model.state_dict(), 'weights.pth')"
+            f"{path} holds {problem}: a state dict is wanted, or a file with one under 'state_dict'; {SAVE_WEIGHTS}"
         )
     return {
         _WRAPPERS.sub("", name): tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in weights.items()
     }
-
-
-def _load_weights_only(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # torch warns before it refuses a pickle that is not its own
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what its many readers raise
-        refused = re.search(r"GLOBAL (\S+)|Unsupported operand", str(error))
-        if refused:
-            raise ValueError(
-                f"{path} needs unpickling of {refused[1] or 'Python objects'}, which could run any code, and is "
-                "refused: where you trust the file, load it with torch.load(..., weights_only=False) and save the "
-                "weights alone with torch.save(model.state_dict(), 'weights.pth')"
-            ) from error
-        raise ValueError(
-            f"{path} is no PyTorch checkpoint, or it is damaged ({type(error).__name__}): check its size, and download "
-            "it again"
-        ) from error
 
 
 def _problem(weights: Any) -> str:

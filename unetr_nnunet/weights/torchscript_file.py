@@ -3,32 +3,22 @@
 PyTorch's security policy (https://github.com/pytorch/pytorch/security/policy) counts a TorchScript file as a program:
 ``torch.jit.load`` compiles it and may run parts of it. The weights alone are plain data: ``data.pkl`` is a pickle of
 nested objects with tensors as attributes, ``data/N`` the bytes of the tensors (layout:
-https://github.com/pytorch/pytorch/blob/main/torch/csrc/jit/docs/serialization.md). Here every class named in the pickle
-becomes an inert holder of attributes, and nothing else that it names can be called.
+https://github.com/pytorch/pytorch/blob/main/torch/csrc/jit/docs/serialization.md). They are read as any other
+checkpoint, with every class of the program replaced by an inert holder of attributes.
 """
 
 import io
-import pickle
+import re
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
-_DTYPES = {
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
+from unetr_nnunet.nnunet.checkpoint import load_restricted
+
+SAVE_WEIGHTS = "save the weights alone with torch.save(model.state_dict(), 'weights.pth')"
+_HARMLESS = re.compile(r"__torch__\.|torch\.jit\._pickle\.")  # the program's classes; marks of element types
 
 
 class _Holder:
@@ -38,42 +28,8 @@ class _Holder:
         return super().__new__(cls)
 
 
-def _tensor(
-    storage: torch.Tensor, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: object
-) -> torch.Tensor:
-    return torch.as_strided(storage, shape, stride, offset)  # refuses what lies beyond the storage
-
-
 def _first(value: object, *_: object) -> object:
     return value
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Unpickle ``data.pkl``; classes become `_Holder`, tensors are rebuilt from the archive's records."""
-
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
-        self.archive, self.root = archive, root
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what a global stands for; only the names that torch's own writer uses for data are known."""
-        if module.startswith("__torch__"):
-            return _Holder
-        if module == "torch" and name in _DTYPES:
-            return _DTYPES[name]
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch.jit._pickle":  # marks the element type of a list or a dictionary
-            return _first
-        raise ValueError(f"it names {module}.{name}, which is no tensor")
-
-    def persistent_load(self, pid: Any) -> torch.Tensor:
-        """Return the elements of one storage, (n,)."""
-        _, dtype, key, _, elements = pid
-        data = bytearray(self.archive.read(f"{self.root}data/{key}"))
-        return torch.frombuffer(data, dtype=dtype) if elements else torch.empty(0, dtype=dtype)
 
 
 def is_torchscript(path: Path) -> bool:
@@ -81,7 +37,7 @@ def is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
-        return _root(archive) is not None
+        return any(map(_is_constants, archive.namelist()))
 
 
 def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
@@ -96,15 +52,23 @@ def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: if the archive cannot be read, names anything but data, or holds no tensors (a frozen module).
     """
+    copy = io.BytesIO()
     try:
-        with zipfile.ZipFile(path) as archive:
-            module = _TensorUnpickler(archive, _root(archive) or "").load()
-            tensors = dict(_tensors(module, ""))
-    except Exception as error:  # a pickle that was not written by torch can fail in any way
+        with zipfile.ZipFile(path) as source, zipfile.ZipFile(copy, "w") as target:
+            for name in source.namelist():
+                if not _is_constants(name):  # by these torch knows a program
+                    target.writestr(name, source.read(name))
+        copy.seek(0)
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(copy)
+    except Exception as error:  # zipfile, and torch's reader of pickles, raise what their parts raise
         raise ValueError(
-            f"{path} is a TorchScript archive whose weights cannot be read ({type(error).__name__}: {error}): "
-            "save the state dict of the model instead, torch.save(model.state_dict(), 'weights.pth')"
+            f"{path} is a TorchScript archive that cannot be read ({type(error).__name__}): it may be damaged; "
+            f"{SAVE_WEIGHTS}"
         ) from error
+    allowed = [(_Holder if name.startswith("__torch__.") else _first, name) for name in names if _HARMLESS.match(name)]
+    copy.seek(0)
+    module = load_restricted(path, content=copy, allowed=allowed, remedy=SAVE_WEIGHTS)
+    tensors = dict(_tensors(module, ""))
     if not tensors:
         raise ValueError(
             f"{path} is a TorchScript archive without weights, as torch.jit.freeze leaves it: save the model unfrozen, "
@@ -113,15 +77,13 @@ def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _root(archive: zipfile.ZipFile) -> str | None:
-    """Return the folder in the archive that everything lies in, with its slash; None where it is no TorchScript."""
-    constants = [name for name in archive.namelist() if name.endswith("/constants.pkl") and name.count("/") == 1]
-    return constants[0].removesuffix("constants.pkl") if constants else None
+def _is_constants(name: str) -> bool:
+    return name.endswith("/constants.pkl") and name.count("/") == 1
 
 
 def _tensors(holder: object, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, value in vars(holder).items():
+    for name, value in vars(holder).items() if isinstance(holder, _Holder) else ():
         if isinstance(value, torch.Tensor):
             yield prefix + name, value
-        elif isinstance(value, _Holder):
+        else:
             yield from _tensors(value, f"{prefix}{name}.")
