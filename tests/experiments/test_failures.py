@@ -122,12 +122,23 @@ Traceback (most recent call last):
 AssertionError: unable to open spleen_2.nii.gz
 error: nnUNetv2_preprocess ended with exit code 1
 """
+CAUGHT = """
+Traceback (most recent call last):
+RuntimeError: unexpected pos 64 vs 0
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+OSError: a.pth could not be written, with 3 MiB free there: make room
+"""
 
 
 @pytest.mark.parametrize(
     ("log", "expected"),
     [
         (WORKER, r"_pickle.UnpicklingError: invalid load key, '\x00'."),
+        (WORKER + "RuntimeError: pin_memory of what is left\n", r"_pickle.UnpicklingError: invalid load key, '\x00'."),
+        (CAUGHT + WORKER, "OSError: a.pth could not be written, with 3 MiB free there: make room"),
         (KILLED, "a process that loads or exports data died without a message, as when memory runs out"),
         (CHAINED, "AssertionError: unable to open spleen_2.nii.gz"),
         ("error: first try\n$ nnUNetv2_train\nMemoryError\n", "MemoryError"),

@@ -10,6 +10,8 @@ _CONSEQUENCES = re.compile(
 """What a process says because another one has failed."""
 _ERROR = re.compile(r"[\w.]*(?:[Ee]rror|Exception)(?:: .*)?")
 """The last line of a traceback, or what one of our commands says."""
+_CHAINED = re.compile(r"(?:The|During handling of the) above exception")
+"""What Python prints between an exception and the one that it led to."""
 _DIED = "a process that loads or exports data died without a message, as when memory runs out"
 
 
@@ -32,17 +34,24 @@ def failed_steps(snakemake_log: str, folder: Path) -> Iterator[tuple[str, Path]]
 
 
 def cause(log: str) -> str:
-    """Return the line of a step's log that says why it failed.
+    """Return the line of a step's log that says why it failed: the first error since its last command was started.
 
-    A process that fails takes others with it, which then end with errors of their own; those say nothing.
+    A process that fails takes others with it, which then end with errors of their own. Of exceptions that led to one
+    another the last is returned: it was raised for the reader.
     """
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if _ERROR.fullmatch(line)]
-    reasons = [line for line in errors if not _CONSEQUENCES.search(line)]
-    if reasons:
-        return reasons[-1]
-    if any("background worker" in line for line in errors):
-        return _DIED
+    started = max((number for number, line in enumerate(lines) if line.startswith("$ ")), default=0)
+    reason, chained, worker_died = "", False, False
+    for line in lines[started:]:
+        if _CHAINED.match(line):
+            chained = True
+        elif _ERROR.fullmatch(line):
+            if reason and not chained:
+                break
+            reason = reason if _CONSEQUENCES.search(line) else line
+            chained, worker_died = False, worker_died or "background worker" in line
+    if reason or worker_died:
+        return reason or _DIED
     return lines[-1] if lines else "its log is empty"
 
 
