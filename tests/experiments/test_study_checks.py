@@ -114,6 +114,15 @@ def test_other_folders_of_nnunet_than_before_are_refused(root: Path) -> None:
         check(study, root / "study", other)
 
 
+def test_folders_that_cannot_be_made_are_refused(root: Path) -> None:
+    study = Study(17, MODELS, data=(("phantom",),))
+    (root / "file").touch()
+    with pytest.raises(ValueError, match=r"study cannot be written: .*file is a file"):
+        check(study, root / "file" / "study")
+    with pytest.raises(ValueError, match=r"results cannot be written: .*file is a file"):
+        check(study, root / "study", replace(settings(), folders={"nnUNet_results": str(root / "file" / "results")}))
+
+
 def test_what_must_fail_later_is_refused_at_once(root: Path) -> None:
     def refused(study: Study, match: str, gpus: int = 1) -> None:
         with pytest.raises(ValueError, match=match):

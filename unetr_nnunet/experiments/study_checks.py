@@ -27,11 +27,14 @@ def check(study: Study, settings: Settings, folder: Path) -> None:
 
     Raises:
         FileNotFoundError: there is no data set, and nothing says how to make it.
-        ValueError: the folder is another study's or of something else, a trainer does not exist, plans cannot be made,
-            were edited since or do not fit, or the raw data have problems; the message says how to mend it.
+        ValueError: the folder is another study's or of something else, or cannot be written, a trainer does not exist,
+            plans cannot be made, were edited since or do not fit, or the raw data have problems; the message says how
+            to mend it.
     """
     _refuse_other_content(study, folder)
     _refuse_other_folders(settings.folders, folder)
+    for place in (folder, *map(Path, settings.folders.values())):
+        _refuse_closed(place)
     _refuse_unknown_trainers(study)
     data = dataset_if_there(study.dataset)
     if data is None and not study.data:
@@ -60,6 +63,13 @@ def _refuse_other_content(study: Study, folder: Path) -> None:
     if others:
         some = ", ".join(others[:3] + ["..."] * (len(others) > 3))
         raise ValueError(f"{folder} holds no study, but {some}, which might be lost: name a new folder")
+
+
+def _refuse_closed(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise ValueError(f"{folder} cannot be written: {there} is {'closed to you' if there.is_dir() else 'a file'}")
 
 
 def _refuse_other_folders(folders: Mapping[str, str], folder: Path) -> None:
