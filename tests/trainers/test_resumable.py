@@ -63,6 +63,25 @@ def test_sigterm_saves_and_the_run_goes_on_as_if_undisturbed(make_trainer: Make,
     assert not latest(resumed).exists(), "nnU-Net removes the running checkpoint at the end"
 
 
+def test_a_checkpoint_that_is_cut_short_gives_way_to_the_best_or_is_named(make_trainer: Make) -> None:
+    trainer = make_trainer(NAME)
+    trainer.initialize()
+    folder = latest(trainer).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer.current_epoch = 1
+    best = folder / "checkpoint_best.pth"
+    trainer.save_checkpoint(str(best))
+    latest(trainer).write_bytes(best.read_bytes()[:1000])
+    resumed = make_trainer(NAME)
+    resumed.load_checkpoint(str(latest(trainer)))
+    assert resumed.current_epoch == 2
+    assert "checkpoint_latest.pth is cut short: going on from checkpoint_best.pth" in Path(resumed.log_file).read_text()
+    best.write_bytes(best.read_bytes()[:1000])
+    for path in (latest(trainer), best):
+        with pytest.raises(ValueError, match=rf"{path.name} is cut short: delete it; --c then goes on"):
+            resumed.load_checkpoint(str(path))
+
+
 def test_a_full_disk_is_named_and_the_checkpoint_before_stays(
     make_trainer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -243,8 +244,19 @@ class ResumableTrainer(nnUNetTrainer):
 
         Args:
             filename_or_checkpoint: path of a ``.pth`` file of ours or of nnU-Net's own trainer. (A loaded checkpoint,
-                which nnU-Net's signature allows, fails inside nnU-Net 2.8.)
+                which nnU-Net's signature allows, fails inside nnU-Net 2.8.) Where ``checkpoint_latest.pth`` is cut
+                short, ``checkpoint_best.pth`` is loaded, as nnU-Net does where there is no latest.
+
+        Raises:
+            ValueError: the file is cut short, and no other can take its place.
         """
+        path = Path(filename_or_checkpoint)
+        if path.is_file() and not zipfile.is_zipfile(path):  # a kill while nnU-Net's own trainer wrote it
+            best = path.with_name("checkpoint_best.pth")
+            if path.name != "checkpoint_latest.pth" or not zipfile.is_zipfile(best):
+                raise ValueError(f"{path} is cut short: delete it; --c then goes on from the others, if any")
+            self.print_to_log_file(f"{path} is cut short: going on from {best.name}")
+            filename_or_checkpoint = str(best)
         super().load_checkpoint(filename_or_checkpoint)
         checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False, mmap=True)
         self._finished_steps = list(checkpoint.get("finished_steps", []))
