@@ -160,6 +160,12 @@ def test_an_edited_size_in_plans_is_refused(size):
         planned_arguments({"size": size})
 
 
+def test_a_patch_that_only_tiny_tokens_divide_is_refused_with_better_ones():
+    message = r"\(2, 2, 2\) voxels at most, which makes 42875 tokens: .* such as \(64, 64, 64\) or \(72, 72, 72\)"
+    with pytest.raises(ValueError, match=message):
+        build_unetr((70, 70, 70), (1.0, 1.0, 1.0), 1, 2, architecture="Modified", size="Tiny")
+
+
 def test_an_unknown_architecture_is_refused():
     with pytest.raises(ValueError, match="'modified': choose one of original, CNNStem"):
         build_small((16, 32, 32), architecture="modified")

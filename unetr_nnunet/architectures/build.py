@@ -12,8 +12,10 @@ from unetr_nnunet.architectures.fpn import FPN
 from unetr_nnunet.architectures.modern_vit import ModernBlock, ModernViT, RotaryPositions
 from unetr_nnunet.architectures.presets import ARCHITECTURES, SIZES, ModernViTSize, UNETRSize
 from unetr_nnunet.architectures.token_geometry import (
+    LEADING_LENGTH,
     check_token_size,
     derive_token_size,
+    nearest_patch_sizes,
     stage_kernels,
     stage_strides,
     token_grid,
@@ -23,6 +25,10 @@ from unetr_nnunet.architectures.unetr import UNETR, DeconvolutionSkips, PatchSte
 
 PLANNED_NETWORK = "unetr_nnunet.architectures.build.build_unetr"
 """Class name under which plans name our network; their ``arch_kwargs`` then are `planned_arguments`."""
+
+MAX_DERIVED_TOKENS = 2**15
+"""Most tokens of a patch whose token size is derived: 16-voxel tokens of 512 x 512 x 512 voxels. Attention grows with
+their square."""
 
 
 def planned_arguments(arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +88,8 @@ def build_unetr(
         pyramid and deep supervision switched on, to a list of logits.
 
     Raises:
-        ValueError: on an unknown architecture, size or tap convention, or a token that does not fit the patch.
+        ValueError: on an unknown architecture, size or tap convention, a token that does not fit the patch, or a patch
+            that only tiny tokens divide, more than `MAX_DERIVED_TOKENS`.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}: choose one of {', '.join(ARCHITECTURES)}")
@@ -94,6 +101,7 @@ def build_unetr(
     patch_size = tuple(int(axis) for axis in patch_size)
     if token_size is None:
         token_size = derive_token_size(patch_size, spacing_mm if "CNNStem" in parts else None)
+        _refuse_countless_tokens(patch_size, token_size)
     token_size = check_token_size(patch_size, token_size)
     grid = token_grid(patch_size, token_size)
     width, features = preset.width, feature_size or preset.feature_size
@@ -112,6 +120,16 @@ def build_unetr(
         if "FPN" in parts
         else UNetDecoder(strides, width, features, out_channels),
     )
+
+
+def _refuse_countless_tokens(patch_size: tuple[int, ...], token_size: tuple[int, ...]) -> None:
+    count = prod(token_grid(patch_size, token_size))
+    if count > MAX_DERIVED_TOKENS:
+        smaller, larger = nearest_patch_sizes(patch_size, (LEADING_LENGTH,) * len(patch_size))
+        raise ValueError(
+            f"patch size {patch_size} divides into tokens of {token_size} voxels at most, which makes {count} tokens: "
+            f"plan a patch such as {smaller} or {larger} (`unetr_nnunet plan` chooses one), or give a token size"
+        )
 
 
 def _build_transformer(modern: bool, preset: UNETRSize, grid: Sequence[int], taps: str, real_blocks: bool) -> nn.Module:

@@ -17,6 +17,9 @@ STAGES = 4
 MAX_TOKEN_LENGTH = 2**STAGES
 """Longest token along one axis, in voxels: one doubling per decoder stage."""
 
+LEADING_LENGTH = 8
+"""Shortest length along the finest axis that the other axes of a token follow."""
+
 TOKEN_LENGTHS: tuple[int, ...] = tuple(2**halvings for halvings in range(STAGES + 1))
 
 
@@ -26,7 +29,8 @@ def derive_token_size(patch_size: Sequence[int], spacing_mm: Sequence[float] | N
     Without a spacing this is the original UNETR's rule: 16 where it divides the patch, else the largest power of two
     that does. With a spacing, tokens become about as thick as they are wide in millimetres: the axis with the finest
     spacing keeps the rule above, and each other axis takes the length nearest to it on a logarithmic scale
-    (at 3.0 x 0.76 x 0.76 mm: 4 x 16 x 16).
+    (at 3.0 x 0.76 x 0.76 mm: 4 x 16 x 16). An axis that not even 8 divides is no measure for the others while there is
+    one that it divides: 9 x 64 x 64 voxels of 1 mm have tokens of 1 x 16 x 16.
 
     Args:
         patch_size: voxels per axis.
@@ -44,7 +48,8 @@ def derive_token_size(patch_size: Sequence[int], spacing_mm: Sequence[float] | N
         return largest
     if len(spacing_mm) != len(patch_size) or min(spacing_mm) <= 0:
         raise ValueError(f"spacing_mm {tuple(spacing_mm)} must have one positive value per axis of {tuple(patch_size)}")
-    finest = min(range(len(patch_size)), key=lambda axis: spacing_mm[axis])
+    even = [axis for axis, length in enumerate(largest) if length >= LEADING_LENGTH] or range(len(patch_size))
+    finest = min(even, key=lambda axis: spacing_mm[axis])
     width_mm = largest[finest] * spacing_mm[finest]
     halvings = [max(0, round(math.log2(width_mm / spacing))) for spacing in spacing_mm]
     return tuple(min(length, 2**count) for length, count in zip(largest, halvings, strict=True))
