@@ -3,8 +3,8 @@ import json
 import pytest
 
 from unetr_nnunet.dataset_conversion.cases import SourceCase
-from unetr_nnunet.dataset_conversion.found_cases import PARTS, FoundCases
 from unetr_nnunet.dataset_conversion.problems import Problem
+from unetr_nnunet.dataset_conversion.source_cases import PARTS, SourceCases
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
 from unetr_nnunet.dataset_conversion.splits import CV5, OWN, Split, read_monai_list
 
@@ -23,7 +23,7 @@ def found(training="", validation="", test="", broken=""):
         for part, names in zip(PARTS, (training, validation, test), strict=True)
     }
     identifiers = frozenset(training + validation + test + broken)
-    return FoundCases(parts, identifiers, case_problems=(BROKEN,) * len(broken), notes=("n",))
+    return SourceCases(parts, identifiers, case_problems=(BROKEN,) * len(broken), notes=("n",))
 
 
 def case_id(number):

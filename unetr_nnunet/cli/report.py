@@ -103,8 +103,8 @@ def _view(images: Path, models: "list[ModelResults]") -> None:
 
     masks = dict.fromkeys(str(path.parent) for model in models for path in model.predictions.values())
     labels = dict.fromkeys(str(path.parent) for model in models for path in model.labels.values())
-    words = ["view", str(images), "--masks", *masks, *(["--labels", next(iter(labels))] if labels else [])]
-    subprocess.run([sys.executable, "-m", "unetr_nnunet.cli.main", *words], check=True)
+    command = ["view", str(images), "--masks", *masks, *(["--labels", next(iter(labels))] if labels else [])]
+    subprocess.run([sys.executable, "-m", "unetr_nnunet.cli.main", *command], check=True)
 
 
 def _read(arguments: argparse.Namespace) -> "tuple[list[ModelResults], list[str]]":
@@ -115,11 +115,11 @@ def _read(arguments: argparse.Namespace) -> "tuple[list[ModelResults], list[str]
     for place, folder in enumerate(arguments.models):
         name = arguments.names[place] if arguments.names else None
         try:
-            found = read_model(
+            model = read_model(
                 folder, arguments.labels, name=name, protocol=arguments.protocol, workers=workers, progress=True
             )
         except (ValueError, OSError) as error:
             problems.append(f"{name or folder} could not be read: {error}")
         else:
-            models.append(found)
+            models.append(model)
     return models, problems

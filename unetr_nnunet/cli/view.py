@@ -36,14 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
     from unetr_nnunet.viewer.scans import ViewedScans, make_layers
     from unetr_nnunet.viewer.server import ViewerServer
 
-    cases, words = find_cases(arguments.ct, 1)
+    cases, notes = find_cases(arguments.ct, 1)
     scans = [_scan(case) for case in cases]
     layers = make_layers(arguments.masks, arguments.labels, [scan.name for scan in scans])
     for layer in layers:
         print(f"{layer.title}: {len(layer.masks)} of {len(scans)} CTs have a label map; labels: {layer.table.source}")
         if layer.unused:
             print(f"  without a CT: {', '.join(layer.unused[:5])}{', ...' if len(layer.unused) > 5 else ''}")
-    print(*words, sep="\n", end="\n" if words else "")
+    print(*notes, sep="\n", end="\n" if notes else "")
     given = [arguments.ct, *arguments.masks, *([arguments.labels] if arguments.labels else [])]
     beside = [path.parent for path in given if path.is_file()]  # other slices of a series, a header's voxels
     with ViewerServer(ViewedScans(scans, layers, GivenPaths([*given, *beside])), arguments.port) as server:

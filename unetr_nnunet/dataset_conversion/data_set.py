@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unetr_nnunet.dataset_conversion.found_cases import FoundCases
+from unetr_nnunet.dataset_conversion.source_cases import SourceCases
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
 from unetr_nnunet.dataset_conversion.splits import Split
 
-Find = Callable[[Path, Sequence[SourceFile]], FoundCases]
+Find = Callable[[Path, Sequence[SourceFile]], SourceCases]
 """Finds the cases in a source (a folder or a zip file, and the files in it)."""
 
 

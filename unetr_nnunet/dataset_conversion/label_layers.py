@@ -85,7 +85,7 @@ def _add(layer: LabelLayer, flat: npt.NDArray[np.uint8]) -> None:
     with layer.file.open() as stream:
         position = 0
         for chunk in open_nifti(stream).values():
-            found = organs[chunk.astype(np.uint8)]
+            drawn = organs[chunk.astype(np.uint8)]
             part = flat[position : position + chunk.size]
-            np.copyto(part, found, where=found != BACKGROUND)
+            np.copyto(part, drawn, where=drawn != BACKGROUND)
             position += chunk.size

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from unetr_nnunet.dataset_conversion.cases import Selection
-from unetr_nnunet.dataset_conversion.found_cases import FoundCases
 from unetr_nnunet.dataset_conversion.problems import Problem
+from unetr_nnunet.dataset_conversion.source_cases import SourceCases
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Split:
     folds: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     test: tuple[str, ...] | None = None
 
-    def select(self, found: FoundCases) -> Selection:
+    def select(self, cases: SourceCases) -> Selection:
         """Return the cases that the split takes; one that is held out never trains."""
-        fit, validation, own_test = (found.parts[part] for part in ("training", "validation", "test"))
+        fit, validation, own_test = (cases.parts[part] for part in ("training", "validation", "test"))
         labelled = fit | validation
         available = labelled | own_test
         training = sorted(set(labelled if self.training is None else self.training) - set(self.test or ()))
@@ -52,14 +52,14 @@ class Split:
             {name: available[name] for name in test if name in available},
             tuple(folds),
             left_out=tuple(name for name in sorted(available) if name not in {*training, *test}),
-            problems=found.problems,
-            case_problems=(*found.case_problems, *self._missing(found, set(labelled), set(available))),
-            notes=found.notes,
+            problems=cases.problems,
+            case_problems=(*cases.case_problems, *self._missing(cases, set(labelled), set(available))),
+            notes=cases.notes,
         )
 
-    def _missing(self, found: FoundCases, labelled: set[str], available: set[str]) -> list[Problem]:
+    def _missing(self, cases: SourceCases, labelled: set[str], available: set[str]) -> list[Problem]:
         """Return one problem for each case that the split names and of which the source has no file."""
-        unusable = set(found.identifiers) - available  # has a problem of its own
+        unusable = set(cases.identifiers) - available  # has a problem of its own
         remedy = "complete the download, or choose --split cv5, which takes what is there"
         return [
             Problem(f"case {name}", f"not in the source, but split {self.name} uses it for {use}", remedy)

@@ -46,11 +46,11 @@ def take_gpus(folder: Path, count: int, visible: list[str]) -> list[str]:
                 continue
             taken[name] = descriptor
             if len(taken) == count:
-                for each in taken.values():
-                    os.set_inheritable(each, True)
+                for descriptor in taken.values():
+                    os.set_inheritable(descriptor, True)
                 return list(taken)
-        for each in taken.values():
-            os.close(each)
+        for descriptor in taken.values():
+            os.close(descriptor)
         time.sleep(POLL_S)
 
 

@@ -127,14 +127,14 @@ def find_dataset(number: int) -> DatasetFolders:
         ValueError: there are several.
     """
     raw = Path(os.environ["nnUNet_raw"])
-    found = [folder for folder in _numbered(raw, number) if (folder / "dataset.json").is_file()]
-    if not found:
+    folders = [folder for folder in _numbered(raw, number) if (folder / "dataset.json").is_file()]
+    if not folders:
         raise FileNotFoundError(f"{raw} (nnUNet_raw) has no data set {number}: convert it (`unetr_nnunet convert`)")
-    if len(found) > 1:
-        names = " and ".join(folder.name for folder in found)
+    if len(folders) > 1:
+        names = " and ".join(folder.name for folder in folders)
         raise ValueError(f"the number {number} stands for {names} in {raw}: rename one of them")
-    others = (Path(os.environ[name]) / found[0].name for name in ("nnUNet_preprocessed", "nnUNet_results"))
-    return DatasetFolders(found[0], *others)
+    others = (Path(os.environ[name]) / folders[0].name for name in ("nnUNet_preprocessed", "nnUNet_results"))
+    return DatasetFolders(folders[0], *others)
 
 
 def dataset_if_there(number: int) -> DatasetFolders | None:
@@ -176,20 +176,20 @@ def find_model_folder(
 
 def _results_of(results: Path, dataset: str) -> Path:
     if dataset.isdecimal():
-        found = _numbered(results, int(dataset))
+        folders = _numbered(results, int(dataset))
     elif dataset.startswith("Dataset"):
-        found = [path for path in results.glob("Dataset*") if path.name == dataset]
+        folders = [path for path in results.glob("Dataset*") if path.name == dataset]
     else:
         raise ValueError(
             f"{dataset!r} is not a data set of nnU-Net: give its number or its name, such as Dataset017_BTCV"
         )
-    if not found:
+    if not folders:
         there = ", ".join(sorted(path.name for path in results.glob("Dataset*")))
         raise FileNotFoundError(f"{results} (nnUNet_results) has no data set {dataset}; it has {there or 'none'}")
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
+    if len(folders) > 1:
+        names = " and ".join(path.name for path in folders)
         raise ValueError(f"the number {dataset} stands for {names} in {results}: give the name")
-    return found[0]
+    return folders[0]
 
 
 def _numbered(root: Path, number: int) -> list[Path]:

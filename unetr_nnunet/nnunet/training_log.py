@@ -87,9 +87,9 @@ def _read(log: FoldLog, lines: Iterable[str]) -> None:
 
 def _figures(message: str) -> Mapping[str, float]:
     for name, pattern in _FIGURES.items():
-        found = pattern.match(message)
-        if found:
-            numbers = [float(number) for number in _NUMBER.findall(_NUMPY_TYPE.sub("", found[1]))]
+        match = pattern.match(message)
+        if match:
+            numbers = [float(number) for number in _NUMBER.findall(_NUMPY_TYPE.sub("", match[1]))]
             known = [number for number in numbers if not math.isnan(number)]
             return {name: fmean(known)} if known else {}
     return {}

@@ -125,11 +125,11 @@ def _claim(out: Path, settings: _Settings) -> None:
     """Write the settings into a fresh folder, or compare them with those it was made with."""
     path = out / SETTINGS_FILE
     if path.is_file():
-        found = json.loads(path.read_text())
+        present = json.loads(path.read_text())
         wanted = asdict(settings)
-        if found != wanted:
+        if present != wanted:
             differing = [
-                f"{key} {found.get(key)} (now {wanted[key]})" for key in wanted if found.get(key) != wanted[key]
+                f"{key} {present.get(key)} (now {wanted[key]})" for key in wanted if present.get(key) != wanted[key]
             ]
             raise ValueError(
                 f"{out} holds a phantom made with {', '.join(differing)}; choose another folder or remove it"

@@ -138,11 +138,11 @@ class Tube:
         shape = tuple(part.stop - part.start for part in box)
         result = np.full(shape, FAR_MM, np.float32)
         for number, bounds_mm in enumerate(self._segments_mm):
-            found = slab.box(bounds_mm, margin_mm=8.0)
-            if found is None:
+            near = slab.box(bounds_mm, margin_mm=8.0)
+            if near is None:
                 continue
-            lows = [max(a.start, b.start) for a, b in zip(found, box, strict=True)]
-            highs = [min(a.stop, b.stop) for a, b in zip(found, box, strict=True)]
+            lows = [max(a.start, b.start) for a, b in zip(near, box, strict=True)]
+            highs = [min(a.stop, b.stop) for a, b in zip(near, box, strict=True)]
             if any(low >= high for low, high in zip(lows, highs, strict=True)):
                 continue
             world = (slice(lows[0], highs[0]), slice(lows[1], highs[1]), slice(lows[2], highs[2]))

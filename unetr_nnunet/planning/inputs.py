@@ -93,8 +93,8 @@ def check_dataset(dataset_id: int) -> str:
             )
     names = find_candidate_datasets(dataset_id)
     if len(names) != 1:
-        found = f"is ambiguous ({', '.join(names)}): remove all but one" if len(names) else "is not there: convert it"
-        raise ValueError(f"data set {dataset_id} {found} (looked in {nnUNet_raw} and {nnUNet_preprocessed})")
+        problem = f"is ambiguous ({', '.join(names)}): remove all but one" if len(names) else "is not there: convert it"
+        raise ValueError(f"data set {dataset_id} {problem} (looked in {nnUNet_raw} and {nnUNet_preprocessed})")
     name = str(names[0])
     check_dataset_json(Path(nnUNet_raw) / name / "dataset.json")
     fingerprint = Path(nnUNet_preprocessed) / name / "dataset_fingerprint.json"

@@ -42,16 +42,16 @@ def common_left_right_axis(cases: Iterable[tuple[str, dict[str, Any]]], transpos
     Raises:
         ValueError: if the cases disagree; both are named.
     """
-    found: dict[int, str] = {}
+    case_by_axis: dict[int, str] = {}
     for name, properties in cases:
-        found.setdefault(left_right_axis(properties, transpose_forward), name)
-    if len(found) != 1:
-        described = ", ".join(f"axis {axis} in {name}" for axis, name in sorted(found.items()))
+        case_by_axis.setdefault(left_right_axis(properties, transpose_forward), name)
+    if len(case_by_axis) != 1:
+        described = ", ".join(f"axis {axis} in {name}" for axis, name in sorted(case_by_axis.items()))
         raise ValueError(
             f"left and right lie along different axes ({described or 'no cases'}): convert the data set with "
             'the reader "NibabelIOWithReorient" in dataset.json, or drop NoLRFlip from the trainer\'s name'
         )
-    return next(iter(found))
+    return next(iter(case_by_axis))
 
 
 def spatial_axes_without(axis: int, mirror_axes: Sequence[int], dimensions: int) -> tuple[int, ...]:

@@ -146,14 +146,14 @@ class TrainerName:
     seed: int | None = None
 
     def __str__(self) -> str:
-        words = [BASE_NAME]
+        tokens = [BASE_NAME]
         for group in TOKEN_GROUPS:
             value = getattr(self, group.field)
             if isinstance(group, NumberToken):
-                words += [] if value is None else [group.form.format(value)]
+                tokens += [] if value is None else [group.form.format(value)]
             elif value != group.default:
-                words.append(value)
-        return "_".join(words)
+                tokens.append(value)
+        return "_".join(tokens)
 
 
 def parse_trainer_name(name: str) -> TrainerName:
@@ -194,11 +194,11 @@ def _read_token(name: str, token: str) -> tuple[str, str | int]:
 
 def describe_tokens() -> str:
     """Return the valid tokens, group by group, in one line."""
-    words = []
+    groups = []
     for group in TOKEN_GROUPS:
         tokens = [group.form.format("<N>")] if isinstance(group, NumberToken) else [t for t in group.explanations if t]
-        words.append(f"{group.field}: {', '.join(tokens)}")
-    return "Valid tokens, in this order: " + "; ".join(words)
+        groups.append(f"{group.field}: {', '.join(tokens)}")
+    return "Valid tokens, in this order: " + "; ".join(groups)
 
 
 def explain(name: TrainerName) -> list[tuple[str, str, str]]:

@@ -70,10 +70,10 @@ def make_layers(masks: Sequence[Path], labels: Path | None, cases: Sequence[str]
     for index, source in enumerate(sources):
         is_truth = labels is not None and index == 0
         title = "truth" if is_truth else titles[index - (labels is not None)]
-        found, unused = _masks_of(source, cases)
+        masks_of_case, unused = _masks_of(source, cases)
         folder = source.parent if source.is_file() else source
         table = find_label_table(folder, labels if labels and labels.is_dir() else folder)
-        layers.append(Layer(title, table, found, is_truth, unused))
+        layers.append(Layer(title, table, masks_of_case, is_truth, unused))
     return layers
 
 
@@ -85,8 +85,8 @@ def _masks_of(source: Path, cases: Sequence[str]) -> tuple[dict[str, Path], tupl
             raise ValueError(f"{source} is no label map ({', '.join(VOLUME_ENDINGS)})")
         return {cases[0]: source}, ()
     files = {name: paths[0] for name, paths in find_label_files(source).items()}
-    found = {case: files.pop(name) for case, name in pair_names(cases, files).items()}
-    return found, tuple(files)
+    paired = {case: files.pop(name) for case, name in pair_names(cases, files).items()}
+    return paired, tuple(files)
 
 
 def _distinct_titles(paths: Sequence[Path]) -> list[str]:
@@ -94,7 +94,7 @@ def _distinct_titles(paths: Sequence[Path]) -> list[str]:
     parts = [path.resolve().parts for path in paths]
     longest = max(map(len, parts), default=1)
     for length in range(1, longest + 1):
-        titles = ["/".join(each[-length:]) for each in parts]
+        titles = ["/".join(path_parts[-length:]) for path_parts in parts]
         if len(set(titles)) == len(titles):
             return titles
     return [f"{title} ({number})" for number, title in enumerate(titles, start=1)]

@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unetr_nnunet.dataset_conversion.data_set import DataSet
-from unetr_nnunet.dataset_conversion.found_cases import (
-    FoundCases,
+from unetr_nnunet.dataset_conversion.label_layers import absent_organs, organ_values
+from unetr_nnunet.dataset_conversion.source_cases import (
     Place,
+    SourceCases,
     folder_names,
     label_table_problems,
     missing_cases,
@@ -26,7 +27,6 @@ from unetr_nnunet.dataset_conversion.found_cases import (
     read_dataset_json,
     split_folders,
 )
-from unetr_nnunet.dataset_conversion.label_layers import absent_organs, organ_values
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
 from unetr_nnunet.dataset_conversion.splits import CV5, OWN
 
@@ -57,14 +57,14 @@ _CASE_NAME = re.compile(r"(amos_(\d{4}))\.nii(\.gz)?", re.IGNORECASE)
 WANTED = "amos22.zip, or the folder with imagesTr, labelsTr, imagesVa, labelsVa and imagesTs"
 
 
-def find(source: Path, files: Sequence[SourceFile]) -> FoundCases:
+def find(source: Path, files: Sequence[SourceFile]) -> SourceCases:
     """Find the CT cases.
 
     Raises:
         ValueError: there is no CT case of AMOS22, or ``dataset.json`` is damaged.
     """
-    found = pair_files(files, partial(_place, source), VALUES, label_expected=("training", "validation"))
-    if not found.identifiers:
+    cases = pair_files(files, partial(_place, source), VALUES, label_expected=("training", "validation"))
+    if not cases.identifiers:
         raise no_case(source, files, "AMOS22 CT", WANTED)
     notes = []
     others = _others(files)
@@ -73,12 +73,12 @@ def find(source: Path, files: Sequence[SourceFile]) -> FoundCases:
     table = read_dataset_json(files)
     if table is None:
         notes.append("no dataset.json in the source: whether cases are missing could not be checked")
-        return replace(found, notes=tuple(notes))
+        return replace(cases, notes=tuple(notes))
     file, content = table
     return replace(
-        found,
+        cases,
         problems=tuple(label_table_problems(file, content, LABELS)),
-        case_problems=(*missing_cases(_expected(content), found.identifiers, file.name), *found.case_problems),
+        case_problems=(*missing_cases(_expected(content), cases.identifiers, file.name), *cases.case_problems),
         notes=tuple(notes),
     )
 

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from unetr_nnunet.dataset_conversion.data_set import DataSet
-from unetr_nnunet.dataset_conversion.found_cases import FoundCases, Part, Place, no_case, pair_files
 from unetr_nnunet.dataset_conversion.label_layers import BTCV_VALUES
 from unetr_nnunet.dataset_conversion.problems import Problem
+from unetr_nnunet.dataset_conversion.source_cases import Part, Place, SourceCases, no_case, pair_files
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
 from unetr_nnunet.dataset_conversion.splits import Split
 
@@ -34,7 +34,7 @@ _PARTS: dict[str, tuple[Part, tuple[int, ...], str]] = {
 }
 
 
-def find(source: Path, files: Sequence[SourceFile]) -> FoundCases:
+def find(source: Path, files: Sequence[SourceFile]) -> SourceCases:
     """Find the cases, whatever level of the download was given.
 
     Raises:
@@ -44,10 +44,10 @@ def find(source: Path, files: Sequence[SourceFile]) -> FoundCases:
     places = [_place(source, PurePosixPath(file.name)) for file in files]
     test_is_labelled = any(isinstance(place, Place) and place.is_label and place.part == "test" for place in places)
     label_expected: tuple[Part, ...] = ("training", "test") if test_is_labelled else ("training",)
-    found = pair_files(files, partial(_place, source), BTCV_VALUES, label_expected)
-    if not found.identifiers and not found.case_problems:
+    cases = pair_files(files, partial(_place, source), BTCV_VALUES, label_expected)
+    if not cases.identifiers and not cases.case_problems:
         raise no_case(source, files, "BTCV", WANTED)
-    return found
+    return cases
 
 
 def _refuse_other_data_sets(source: Path, names: Iterable[str]) -> None:

@@ -15,15 +15,15 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from unetr_nnunet.dataset_conversion.data_set import DataSet
-from unetr_nnunet.dataset_conversion.found_cases import (
-    FoundCases,
+from unetr_nnunet.dataset_conversion.label_layers import absent_organs, organ_values
+from unetr_nnunet.dataset_conversion.source_cases import (
     Place,
+    SourceCases,
     folder_names,
     missing_cases,
     no_case,
     pair_files,
 )
-from unetr_nnunet.dataset_conversion.label_layers import absent_organs, organ_values
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
 from unetr_nnunet.dataset_conversion.splits import CV5, OWN
 
@@ -51,19 +51,19 @@ _UNLABELLED_NAME = re.compile(r"Case_\d{5}_0000\.nii\.gz")
 WANTED = "FLARE22Train.zip, or the folder FLARE22_LabeledCase50 with images and labels (or the folder above it)"
 
 
-def find(source: Path, files: Sequence[SourceFile]) -> FoundCases:
+def find(source: Path, files: Sequence[SourceFile]) -> SourceCases:
     """Find the labelled cases and the tuning cases.
 
     Raises:
         ValueError: there is no case of FLARE22.
     """
-    found = pair_files(files, partial(_place, source), VALUES, label_expected={"training"})
-    if not found.identifiers:
+    cases = pair_files(files, partial(_place, source), VALUES, label_expected={"training"})
+    if not cases.identifiers:
         raise no_case(source, files, "FLARE22", WANTED)
-    missing = missing_cases(LABELLED_CASES, found.identifiers, "FLARE22_LabeledCase50")
+    missing = missing_cases(LABELLED_CASES, cases.identifiers, "FLARE22_LabeledCase50")
     unlabelled = sum(_UNLABELLED_NAME.fullmatch(PurePosixPath(file.name).name) is not None for file in files)
     notes = (f"{unlabelled} unlabelled cases (Case_*.nii.gz) are not used",) if unlabelled else ()
-    return replace(found, case_problems=(*missing, *found.case_problems), notes=notes)
+    return replace(cases, case_problems=(*missing, *cases.case_problems), notes=notes)
 
 
 def _place(source: Path, path: PurePosixPath) -> Place | None:

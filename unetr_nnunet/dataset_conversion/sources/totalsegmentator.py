@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 
 from unetr_nnunet.dataset_conversion.cases import SourceCase
 from unetr_nnunet.dataset_conversion.data_set import DataSet
-from unetr_nnunet.dataset_conversion.found_cases import FoundCases, Part, missing_cases, no_case
 from unetr_nnunet.dataset_conversion.label_layers import LabelLayer
 from unetr_nnunet.dataset_conversion.problems import Problem
+from unetr_nnunet.dataset_conversion.source_cases import Part, SourceCases, missing_cases, no_case
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
 from unetr_nnunet.dataset_conversion.splits import CV5, OWN
 from unetr_nnunet.organs import BACKGROUND, ORGANS
@@ -29,7 +29,7 @@ WANTED = "Totalsegmentator_dataset_v201.zip, or the folder with meta.csv and s00
 _COMPLETE = "complete the download, or extract it again"
 
 
-def find(source: Path, files: Sequence[SourceFile]) -> FoundCases:
+def find(source: Path, files: Sequence[SourceFile]) -> SourceCases:
     """Find the cases, and read from ``meta.csv`` which part each belongs to.
 
     Raises:
@@ -51,7 +51,7 @@ def find(source: Path, files: Sequence[SourceFile]) -> FoundCases:
             problems.append(problem)
         else:
             parts[part_of[name]][name] = _case(by_kind)
-    return FoundCases(parts, frozenset(by_case), case_problems=tuple(problems))
+    return SourceCases(parts, frozenset(by_case), case_problems=tuple(problems))
 
 
 def _read_table(source: Path, files: Sequence[SourceFile]) -> tuple[SourceFile, dict[str, Part]]:

@@ -14,10 +14,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from unetr_nnunet.dataset_conversion.data_set import DataSet
-from unetr_nnunet.dataset_conversion.found_cases import (
-    FoundCases,
+from unetr_nnunet.dataset_conversion.label_layers import absent_organs, organ_values
+from unetr_nnunet.dataset_conversion.problems import Problem
+from unetr_nnunet.dataset_conversion.source_cases import (
     Part,
     Place,
+    SourceCases,
     folder_names,
     label_table_problems,
     no_case,
@@ -25,8 +27,6 @@ from unetr_nnunet.dataset_conversion.found_cases import (
     read_dataset_json,
     split_folders,
 )
-from unetr_nnunet.dataset_conversion.label_layers import absent_organs, organ_values
-from unetr_nnunet.dataset_conversion.problems import Problem
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
 from unetr_nnunet.dataset_conversion.splits import CV5, OWN
 
@@ -61,20 +61,20 @@ _CASE_NAME = re.compile(r"(word_\d{4})\.nii(\.gz)?", re.IGNORECASE)
 WANTED = "the folder WORD-V0.1.0 with imagesTr, labelsTr, imagesVal, labelsVal, imagesTs"
 
 
-def find(source: Path, files: Sequence[SourceFile]) -> FoundCases:
+def find(source: Path, files: Sequence[SourceFile]) -> SourceCases:
     """Find the cases.
 
     Raises:
         ValueError: there is no case of WORD, or ``dataset.json`` is damaged.
     """
-    found = pair_files(files, partial(_place, source), VALUES, label_expected=("training", "validation"))
-    if not found.identifiers:
+    cases = pair_files(files, partial(_place, source), VALUES, label_expected=("training", "validation"))
+    if not cases.identifiers:
         raise no_case(source, files, "WORD", WANTED)
     table = read_dataset_json(files)
     return replace(
-        found,
+        cases,
         problems=tuple(label_table_problems(*table, LABELS)) if table else (),
-        case_problems=(*_missing(found), *found.case_problems),
+        case_problems=(*_missing(cases), *cases.case_problems),
         notes=("WORD draws both adrenal glands as one label: they are background here",),
     )
 
@@ -88,12 +88,12 @@ def _place(source: Path, path: PurePosixPath) -> Place | None:
     return Place(part, is_label, match.group(1).lower())
 
 
-def _missing(found: FoundCases) -> list[Problem]:
+def _missing(cases: SourceCases) -> list[Problem]:
     """Compare the number of cases with that of the paper; cases with a problem of their own count as there."""
     return [
-        Problem(folder, f"holds {found.counts[part]} of {count} cases", "complete the download")
+        Problem(folder, f"holds {cases.counts[part]} of {count} cases", "complete the download")
         for part, (folder, count) in _PARTS.items()
-        if found.counts[part] < count
+        if cases.counts[part] < count
     ]
 
 

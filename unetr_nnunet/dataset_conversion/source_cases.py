@@ -31,7 +31,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class FoundCases:
+class SourceCases:
     """The cases of a source.
 
     Attributes:
@@ -67,7 +67,7 @@ def pair_files(
     place_of: Callable[[PurePosixPath], Place | Problem | None],
     values: Mapping[int, int],
     label_expected: Collection[Part],
-) -> FoundCases:
+) -> SourceCases:
     """Put images and labels together.
 
     Args:
@@ -76,24 +76,24 @@ def pair_files(
         values: organ id of each label value.
         label_expected: the parts in which every image has a label; in the others it may.
     """
-    found: dict[str, dict[bool, list[tuple[Place, SourceFile]]]] = {}
+    files_of: dict[str, dict[bool, list[tuple[Place, SourceFile]]]] = {}
     problems: list[Problem] = []
     for file in files:
         place = place_of(PurePosixPath(file.name))
         if isinstance(place, Problem):
             problems.append(place)
         elif place is not None:
-            found.setdefault(place.case, {False: [], True: []})[place.is_label].append((place, file))
+            files_of.setdefault(place.case, {False: [], True: []})[place.is_label].append((place, file))
     parts: dict[Part, dict[str, SourceCase]] = {part: {} for part in PARTS}
     counts: dict[Part, int] = dict.fromkeys(PARTS, 0)
-    for name, kinds in sorted(found.items()):
+    for name, kinds in sorted(files_of.items()):
         counts[(kinds[False] or kinds[True])[0][0].part] += 1
         of_case = _pair_problems(name, kinds[False], kinds[True], label_expected)
         problems += of_case
         if not of_case:
             (place, image), labels = kinds[False][0], kinds[True]
             parts[place.part][name] = SourceCase(image, tuple(LabelLayer(file, values) for _, file in labels))
-    return FoundCases(parts, frozenset(found), case_problems=tuple(problems), counts=counts)
+    return SourceCases(parts, frozenset(files_of), case_problems=tuple(problems), counts=counts)
 
 
 def _pair_problems(
@@ -127,10 +127,10 @@ def read_dataset_json(files: Sequence[SourceFile]) -> tuple[SourceFile, dict[str
     Raises:
         ValueError: it is damaged.
     """
-    found = [file for file in files if PurePosixPath(file.name).name == "dataset.json"]
-    if not found:
+    tables = [file for file in files if PurePosixPath(file.name).name == "dataset.json"]
+    if not tables:
         return None
-    outermost = min(found, key=lambda file: file.name.count("/"))
+    outermost = min(tables, key=lambda file: file.name.count("/"))
     try:
         content = json.loads(outermost.read_text())
         if not isinstance(content, dict):
@@ -176,9 +176,9 @@ def no_case(source: Path, files: Sequence[SourceFile], title: str, wanted: str) 
     return ValueError(f"{source} holds no {title} case ({len(files)} NIfTI files{hint}): give {wanted}")
 
 
-def missing_cases(expected: Sequence[str], found: Collection[str], listed_in: str) -> tuple[Problem, ...]:
+def missing_cases(expected: Sequence[str], present: Collection[str], listed_in: str) -> tuple[Problem, ...]:
     """Return one problem for all the cases that a download should hold and does not; none where all are there."""
-    missing = [name for name in expected if name not in found]
+    missing = [name for name in expected if name not in present]
     if not missing:
         return ()
     some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")

@@ -2,14 +2,14 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from unetr_nnunet.dataset_conversion.found_cases import (
+from unetr_nnunet.dataset_conversion.problems import Problem
+from unetr_nnunet.dataset_conversion.source_cases import (
     Place,
     label_table_problems,
     missing_cases,
     pair_files,
     split_folders,
 )
-from unetr_nnunet.dataset_conversion.problems import Problem
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
 
 FOLDERS = split_folders(validation="va")
