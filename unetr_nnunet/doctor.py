@@ -1,4 +1,4 @@
-"""Check an installation: what is installed, what is broken, and how to mend it."""
+"""Check an installation: what is installed, what is broken, and how to fix it."""
 
 import contextlib
 import importlib
@@ -85,7 +85,7 @@ def _check_trainer(name: str) -> Iterator[Finding]:
     try:
         parse_trainer_name(name)
     except ValueError as error:
-        yield Finding("trainer name", "broken", str(error), "unetr_nnunet trainers lists what a name may consist of")
+        yield Finding("trainer name", "broken", str(error), "unetr_nnunet trainers lists the tokens of a name")
         return
     listed = os.environ.get(EXTERNAL_TRAINERS, "").split(os.pathsep)
     if str(trainer_folder()) not in listed:
@@ -109,7 +109,7 @@ def _look_up(name: str) -> Finding:
     except Exception as error:  # a foreign trainer module may raise anything
         fact = f"nnU-Net's look-up of {name} fails with {type(error).__name__}: {error}"
         return Finding(
-            "trainer look-up", "broken", fact, f"mend the module it names, or take it out of {EXTERNAL_TRAINERS}"
+            "trainer look-up", "broken", fact, f"fix the module it names, or take it out of {EXTERNAL_TRAINERS}"
         )
     finally:
         if before is None:

@@ -145,7 +145,7 @@ def test_amos_with_its_own_split(amos, raw, capsys):
     printed = capsys.readouterr().out
     assert f"wrote {raw / 'Dataset051_AMOS22'}" in printed
     assert "split own: 4 training cases, 1 test cases (0 with labels), 1 fixed fold in splits_final.json" in printed
-    assert "nobody has drawn these here, so a model trained on it will not predict them: portal_and" in printed
+    assert "not annotated here, so a model trained on it will not predict them: portal_and" in printed
     assert "they are MR (amos_0507, amos_0600)" in printed
     assert printed.count("nnUNetv2_train 51 3d_fullres 0 ") == printed.count("nnUNetv2_train") == 1
     assert "unetr_nnunet evaluate" not in printed

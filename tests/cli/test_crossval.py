@@ -44,12 +44,12 @@ def error(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_errors_are_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "x.toml").write_text(CONVERTS)
-    assert "no study: name a STUDY, or a data set and trainers with -d and -tr" in error(capsys)
-    assert "no study: name a STUDY" in error(capsys, "-d", "17")
+    assert "nothing to run: name a STUDY, or a data set and trainers with -d and -tr" in error(capsys)
+    assert "nothing to run: name a STUDY" in error(capsys, "-d", "17")
     assert "there is no study file gone.toml" in error(capsys, "gone.toml")
-    assert "x.toml says what is trained: leave out -d, -tr" in error(capsys, "x.toml", "-d", "17")
+    assert "x.toml names its own models: leave out -d, -tr" in error(capsys, "x.toml", "-d", "17")
     assert "leave out" in error(capsys, "x.toml", "--folds", "0")
-    assert "x.toml converts a download: name it with --download" in error(capsys, "x.toml")
+    assert "x.toml converts a download: give it with --download" in error(capsys, "x.toml")
     assert "--download gone.zip: there is no such file" in error(capsys, "x.toml", "--download", "gone.zip")
     trainer = ("-d", "17", "-tr", "nnUNetTrainer", "--device", "cpu")
     assert "folds 7: name some of 0 1 2 3 4" in error(capsys, *trainer, "--folds", "7")
@@ -61,7 +61,7 @@ def test_errors_are_one_line(place: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_gpus_that_are_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_gpus", lambda: 1)
     words = ("-d", "17", "-tr", "nnUNetTrainer", "--device", "cuda", "--gpus-per-training", "2")
-    assert "2 GPU(s) wanted, 1 here (`unetr_nnunet doctor` tells more)" in error(capsys, *words)
+    assert "2 GPU(s) wanted, 1 here (see `unetr_nnunet doctor`)" in error(capsys, *words)
 
 
 def test_a_study_from_words(

@@ -88,7 +88,7 @@ def test_what_exists_is_kept(checkpoint, tmp_path, capsys):
     words = ["import-weights", str(checkpoint), "-o", str(tmp_path), *OPTIONS]
     assert main(words) == 0
     assert main(words) == 1
-    assert "exists already: nothing was touched; --overwrite replaces it" in capsys.readouterr().err
+    assert "exists already and was left as it is; --overwrite replaces it" in capsys.readouterr().err
     assert main([*words, "--overwrite"]) == 0
 
 

@@ -78,7 +78,7 @@ def test_wrong_usage_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     lines = capsys.readouterr().err.splitlines()
     assert "--names has 2 for 1 model(s): give one for each MODEL" in lines[0]
     assert "--images" in lines[1]
-    assert lines[1].endswith("is no folder")
+    assert lines[1].endswith("is not a folder")
     assert "is a folder: name the file, such as" in lines[2]
     assert "no model to report on" in lines[-1]
     assert not (tmp_path / "r.html").exists()

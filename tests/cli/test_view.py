@@ -50,7 +50,7 @@ def test_wrong_input_is_one_readable_line(study: Path, capsys: pytest.CaptureFix
     ct = str(study / "ct")
     for words, expected in (
         ([str(study / "none")], "does not exist"),
-        ([ct, "--masks", str(study / "none")], "is no folder"),
+        ([ct, "--masks", str(study / "none")], "is not a folder"),
         ([ct, "--masks", str(study)], "holds no label map"),
         ([ct, "--port", "70000"], "port 70000 cannot be used"),
     ):

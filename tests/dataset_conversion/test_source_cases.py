@@ -86,8 +86,8 @@ def test_missing_cases_are_one_problem():
         ({"0": "background", "1": "liver", "2": "something else"}, None),
         ({"0": "background", "1": "liver", "2": "colon", "3": "aorta"}, "3 is aorta, not any label"),
         ({"0": "background", "1": "colon", "2": "liver"}, "1 is colon, not liver; 2 is liver, not colon"),
-        ({"background": 0, "liver": 1}, "no numbers with names"),
-        (["liver"], "no numbers with names"),
+        ({"background": 0, "liver": 1}, "not numbers with names"),
+        (["liver"], "not numbers with names"),
     ],
 )
 def test_label_tables(labels, fact):

@@ -132,7 +132,7 @@ MODELS = 'models = [{ trainer = "nnUNetTrainer" }]\n'
         ('dataset = 17\ndata = ["phantom"]\n' + MODELS, r"data\.0 = 'phantom': expected a valid list"),
         ("dataset = 17\ntables = [{ rows = [] }]\n" + MODELS, r"tables\.0\.title is missing"),
         ("dataset = 17\nfolds = [0, 5]\n" + MODELS, "folds 0 5: name some of 0 1 2 3 4"),
-        ("dataset = 17\nfolds = [1, 1]\n" + MODELS, "folds 1 1: name some of 0 1 2 3 4, each once"),
+        ("dataset = 17\nfolds = [1, 1]\n" + MODELS, "folds 1 1: name some of 0 1 2 3 4, without repetition"),
         ("dataset = 17\ncandidates = 0\n" + MODELS, "candidates = 0: expected greater than or equal to 1"),
         (
             "dataset = 17\n" + MODELS + '[plans.X]\nplanner = "ResEnc"\nsize = "tiny"',

@@ -105,7 +105,7 @@ def test_refuses_folders_with_nothing_to_compare(tmp_path: Path) -> None:
     empty = touch(tmp_path / "empty", "notes.txt")
     with pytest.raises(ValueError, match=r"empty holds no label map \(\.nii\.gz"):
         find_label_files(empty)
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         pair_cases(full, tmp_path / "nowhere")
     with pytest.raises(ValueError, match="same folder"):
         pair_cases(full, tmp_path / "other" / ".." / "full")

@@ -56,7 +56,7 @@ def test_train_on_one_and_evaluate_on_another(tmp_path: Path, monkeypatch: pytes
         "nnUNetv2_predict", *choice, "-i", images, "-o", str(predictions), "-npp", "1", "-nps", "1", "--disable_tta"
     )
     printed = nnunet_command("unetr_nnunet", "evaluate", str(predictions), str(other / "labelsTs"))
-    assert "not scored, as nobody has drawn them there: portal_and_splenic_veins" in printed
+    assert "not scored, as they are not annotated there: portal_and_splenic_veins" in printed
     metrics = json.loads((predictions / "metrics.json").read_text())
     assert list(metrics["cases"]) == ["s0011"]
     assert len(metrics["cases"]["s0011"]) == 12

@@ -141,7 +141,7 @@ def test_code_is_refused_by_name_and_not_run(
 def test_code_in_a_pickle_of_another_protocol_is_not_run(tmp_path: Path, protocol: int) -> None:
     target = tmp_path / "intruded"
     path = saved({"w": Call(os.mkdir, str(target))}, tmp_path / "file.pth", pickle_protocol=protocol)
-    with pytest.raises(ValueError, match=r"file\.pth (needs unpickling of|is no PyTorch checkpoint)"):
+    with pytest.raises(ValueError, match=r"file\.pth (needs unpickling of|is not a PyTorch checkpoint)"):
         load_checkpoint(path)
     assert not target.exists()
 
@@ -174,7 +174,7 @@ def test_what_torch_may_load_elsewhere_is_left_as_it_was(stock: dict[str, Any], 
 @pytest.mark.parametrize("trust", [False, True])
 def test_damaged_files_are_refused(tmp_path: Path, content: bytes, trust: bool) -> None:
     (tmp_path / "file.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"file\.pth is no PyTorch checkpoint, or it is damaged") as caught:
+    with pytest.raises(ValueError, match=r"file\.pth is not a PyTorch checkpoint, or it is damaged") as caught:
         load_checkpoint(tmp_path / "file.pth", trust)
     assert "\n" not in str(caught.value)
 
@@ -184,7 +184,7 @@ def test_a_truncated_file_is_refused(stock: dict[str, Any], tmp_path: Path, shar
     path = saved(stock, tmp_path / "file.pth")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(ValueError, match=r"file\.pth is no PyTorch checkpoint, or it is damaged"):
+    with pytest.raises(ValueError, match=r"file\.pth is not a PyTorch checkpoint, or it is damaged"):
         load_checkpoint(path)
 
 
@@ -218,9 +218,9 @@ def test_a_damaged_pickle_is_refused_in_one_line_or_harmless(stock: dict[str, An
         ({"network_weights": {"w": 3}, "trainer_name": "t", "init_args": {"configuration": "c"}}, "hold w, no tensors"),
         (
             {"network_weights": 3, "trainer_name": "t", "init_args": {"configuration": "c"}},
-            "is no checkpoint of an nnU-Net v2 trainer",
+            "is not a checkpoint of an nnU-Net v2 trainer",
         ),
-        ({"network_weights": {}, "trainer_name": "t", "init_args": None}, "is no checkpoint of an nnU-Net v2 trainer"),
+        ({"network_weights": {}, "trainer_name": "t", "init_args": None}, "is not a checkpoint of an nnU-Net v2"),
     ],
 )
 def test_other_content_is_named(tmp_path: Path, checkpoint: Any, fact: str) -> None:

@@ -32,11 +32,11 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     path = tmp_path / "checkpoint.pth"
     path.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="no PyTorch checkpoint"):
+    with pytest.raises(ValueError, match="not a PyTorch checkpoint"):
         count_parameters(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme", "nothing")
-    with pytest.raises(ValueError, match="no PyTorch checkpoint"):
+    with pytest.raises(ValueError, match="not a PyTorch checkpoint"):
         count_parameters(path)
     torch.save({"weights": {}}, path)
     with pytest.raises(ValueError, match="holds no 'network_weights'"):

@@ -149,7 +149,7 @@ def test_a_missing_data_set_is_told_beside_those_there_are(results: Path, datase
 
 def test_a_number_of_two_data_sets_is_refused(results: Path) -> None:
     (results / "Dataset017_Abdomen").mkdir()
-    with pytest.raises(ValueError, match=r"17 stands for Dataset017_Abdomen and Dataset017_BTCV in .*: give the name"):
+    with pytest.raises(ValueError, match=r"17 is used by Dataset017_Abdomen and Dataset017_BTCV in .*: give the name"):
         find_model_folder(17, "2d")
 
 
@@ -186,5 +186,5 @@ def test_a_data_set_is_found_by_its_number(tmp_path: Path, monkeypatch: pytest.M
     )
     assert find_dataset(17).name == "Dataset017_BTCV"
     add("Dataset017_Again")
-    with pytest.raises(ValueError, match=r"17 stands for Dataset017_Again and Dataset017_BTCV in .*: rename one"):
+    with pytest.raises(ValueError, match=r"17 is used by Dataset017_Again and Dataset017_BTCV in .*: rename one"):
         find_dataset(17)

@@ -44,8 +44,8 @@ def test_the_ignore_label_is_no_organ(tmp_path: Path) -> None:
         ({"background": 0, "liver": -1}, "'liver' is -1"),
         ({"background": 0, "liver": 1, "spleen": 1}, "share one label"),
         ({"background": 0}, "names no organ"),
-        (["liver"], "no nnU-Net dataset.json"),
-        (None, "no nnU-Net dataset.json"),
+        (["liver"], "not an nnU-Net dataset.json"),
+        (None, "not an nnU-Net dataset.json"),
     ],
 )
 def test_refuses_a_table_that_is_none(tmp_path: Path, labels: object, message: str) -> None:
@@ -56,7 +56,7 @@ def test_refuses_a_table_that_is_none(tmp_path: Path, labels: object, message: s
 def test_refuses_broken_json(tmp_path: Path) -> None:
     path = tmp_path / "dataset.json"
     path.write_text('{"labels": {')
-    with pytest.raises(ValueError, match=r"dataset\.json is no nnU-Net"):
+    with pytest.raises(ValueError, match=r"dataset\.json is not an nnU-Net"):
         read_label_table(path)
 
 

@@ -75,9 +75,9 @@ def test_a_missing_file_and_files_that_are_no_plans(tmp_path):
     path = tmp_path / "plans.json"
     assert read_plans(path) is None
     for content, message in (
-        ("{", "is no JSON file"),
-        ("[]", "no plans file"),
-        ('{"configurations": {"2d": 1}}', "no plans file"),
+        ("{", "is not a JSON file"),
+        ("[]", "not a plans file"),
+        ('{"configurations": {"2d": 1}}', "not a plans file"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=f"{message}.*: do this"):

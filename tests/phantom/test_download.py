@@ -98,7 +98,7 @@ def test_zip_holds_the_folder(tmp_path, quick):
     write_phantom(packed, size="demo", training=12, testing=2, workers=1, as_zip=True)
     assert quick == []
     assert archive.stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match=r"RawData\.zip is there already"):
+    with pytest.raises(ValueError, match=r"RawData\.zip exists already"):
         write_phantom(packed, size="demo", training=12, testing=2, workers=1)
 
 
@@ -181,7 +181,7 @@ def test_a_real_download_is_left_alone(tmp_path, quick):
         ({"size": "tiny"}, "tiny"),
         ({"training": 31}, r"0\.\.30"),
         ({"testing": -1}, r"0\.\.20"),
-        ({"training": 0, "testing": 0}, "at least one"),
+        ({"training": 0, "testing": 0}, "at least 1"),
         ({"seed": -1}, "-1"),
         ({"workers": 0}, "workers must be at least 1"),
     ],

@@ -62,7 +62,7 @@ def test_a_fingerprint_of_another_version(make_dataset):
         path.write_text(json.dumps({**content, "shapes_after_crop": [[9, 9, 9]], "spacings": spacings}))
         assert "has spacings that are not three positive lengths: run nnUNetv2" in refused(check_dataset, 17)
     path.write_text("{")
-    assert "is no JSON file" in refused(check_dataset, 17)
+    assert "is not a JSON file" in refused(check_dataset, 17)
     path.write_text("[]")
     assert "holds no JSON object" in refused(check_dataset, 17)
 

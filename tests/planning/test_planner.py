@@ -201,7 +201,7 @@ def test_nothing_is_written_when_the_memory_cannot_hold_the_patch(make_dataset, 
 def test_bad_files_are_found_before_anything_is_planned(make_dataset, instant_memory):
     raw, preprocessed = make_dataset()
     (preprocessed / "nnUNetPlans.json").write_text('{"plans_per_stage": {}}')
-    with pytest.raises(ValueError, match=r"nnUNetPlans\.json is no plans file of nnU-Net v2: make it anew"):
+    with pytest.raises(ValueError, match=r"nnUNetPlans\.json is not a plans file of nnU-Net v2: repeat"):
         UNETRPlanner(17)
     (preprocessed / "nnUNetPlans.json").unlink()
     for path in (raw / "imagesTr").iterdir():

@@ -60,12 +60,12 @@ def test_a_file_will_do_for_one_ct_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one file for 2 CTs"):
         make_layers([mask], None, ["ct", "ct2"])
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match="no label map"):
+    with pytest.raises(ValueError, match="not a label map"):
         make_layers([tmp_path / "notes.txt"], None, ["ct"])
 
 
 def test_wrong_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         make_layers([tmp_path / "none"], None, ["ct"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no label map"):

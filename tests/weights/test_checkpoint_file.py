@@ -62,7 +62,7 @@ def test_what_needs_unpickling_is_refused_and_not_run(tmp_path):
 
 def test_a_plain_pickle_is_refused_and_not_run(tmp_path):
     (tmp_path / "file.pth").write_bytes(pickle.dumps(Intruder(tmp_path / "intruded")))
-    with pytest.raises(ValueError, match=r"file.pth (is no PyTorch checkpoint|needs unpickling of)"):
+    with pytest.raises(ValueError, match=r"file.pth (is not a PyTorch checkpoint|needs unpickling of)"):
         read_state_dict(tmp_path / "file.pth")
     assert not (tmp_path / "intruded").exists()
 
@@ -81,7 +81,7 @@ def test_a_numpy_score_beside_the_weights_is_data(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello world", b"PK\x03\x04 no zip"], ids=["empty", "text", "zip"])
 def test_damaged_files_are_refused(tmp_path, content):
     (tmp_path / "file.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"file.pth is no PyTorch checkpoint, or it is damaged") as caught:
+    with pytest.raises(ValueError, match=r"file.pth is not a PyTorch checkpoint, or it is damaged") as caught:
         read_state_dict(tmp_path / "file.pth")
     assert "\n" not in str(caught.value)
 

@@ -149,7 +149,7 @@ def test_models_that_are_no_ct_models_are_refused(tmp_path, changes, fact):
 def test_an_existing_model_is_kept_or_replaced(released, tmp_path):
     folder = write_model_folder(released, "first.pth", tmp_path)
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"exists already: nothing was touched; --overwrite"):
+    with pytest.raises(FileExistsError, match=r"exists already and was left as it is; --overwrite"):
         write_model_folder(released, "second.pth", tmp_path)
     assert "first.pth" in (folder / "dataset.json").read_text()
     write_model_folder(released, "second.pth", tmp_path, overwrite=True)

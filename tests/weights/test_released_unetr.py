@@ -100,7 +100,7 @@ def test_weights_that_are_not_finite(weights):
 
 
 def test_heads_are_not_guessed(weights):
-    with pytest.raises(ValueError, match=r"48 channels, and weights do not tell the number.*--heads"):
+    with pytest.raises(ValueError, match=r"48 channels, and weights do not show the number.*--heads"):
         recognise(weights, "file", window=WINDOW)
     for heads in (5, 0, -4):
         with pytest.raises(ValueError, match=f"--heads {heads} does not divide the 48 channels"):
@@ -108,7 +108,7 @@ def test_heads_are_not_guessed(weights):
 
 
 def test_the_window_is_not_guessed(weights):
-    with pytest.raises(ValueError, match=r"24 tokens, which fill no cube.*--window X Y Z"):
+    with pytest.raises(ValueError, match=r"24 tokens, which do not fill a cube.*--window X Y Z"):
         recognise(weights, "file", heads=HEADS)
     for window in ((32, 48, 60), (32, 48, 48), (-32, -48, 64), (0, 48, 64)):
         with pytest.raises(ValueError, match=rf"--window {window[0]} {window[1]} {window[2]} does not fit file"):

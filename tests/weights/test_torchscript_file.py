@@ -96,7 +96,7 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "good.pt")
     with zipfile.ZipFile(tmp_path / "good.pt") as good:
         write_archive(tmp_path / "file.pt", good.read("good/data.pkl"), **{"data/0": b"\0" * 8, "data/1": b"\0" * 8})
-    with pytest.raises(ValueError, match=r"file.pt is no PyTorch checkpoint, or it is damaged"):
+    with pytest.raises(ValueError, match=r"file.pt is not a PyTorch checkpoint, or it is damaged"):
         read_torchscript(tmp_path / "file.pt")
 
 

@@ -51,7 +51,7 @@ def _add_data_set(kinds: Any, data_set: "DataSet") -> None:
         kind.add_argument(
             "--skip-bad-cases",
             action="store_true",
-            help="leave out cases that are missing or fail a check, a line each, instead of converting nothing",
+            help="leave out cases that are missing or fail a check, and list them, instead of converting nothing",
         )
     kind.add_argument("--output", type=Path, metavar="DIR", help="nnU-Net's raw folder (default: $nnUNet_raw)")
     number, name = data_set.dataset_id, data_set.name
@@ -67,7 +67,7 @@ def _add_data_set(kinds: Any, data_set: "DataSet") -> None:
         "auto links from a folder on the same file system (default)",
     )
     kind.add_argument("--workers", type=int, metavar="N", help="threads (default: one per core, at most 8)")
-    kind.add_argument("--dry-run", action="store_true", help="check everything, say what would be done, write nothing")
+    kind.add_argument("--dry-run", action="store_true", help="check everything, list what would be done, write nothing")
     kind.add_argument("--overwrite", action="store_true", help="replace an existing data set once all checks passed")
     kind.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
 
@@ -117,7 +117,7 @@ def _raw_root(output: Path | None) -> Path:
     if output is not None:
         return output
     if not os.environ.get("nnUNet_raw"):
-        raise ValueError("where to write? set nnUNet_raw (export nnUNet_raw=~/nnUNet_raw) or give --output DIR")
+        raise ValueError("no folder to write to: set nnUNet_raw (export nnUNet_raw=~/nnUNet_raw) or give --output DIR")
     return Path(os.environ["nnUNet_raw"])
 
 
@@ -133,7 +133,7 @@ def _report_lines(report: "ConversionReport", conversion: "Conversion") -> list[
     ]
     if report.undrawn_organs:
         names = ", ".join(report.undrawn_organs)
-        lines.append(f"  nobody has drawn these here, so a model trained on it will not predict them: {names}")
+        lines.append(f"  not annotated here, so a model trained on it will not predict them: {names}")
     if report.left_out:
         lines.append(f"  left out, not used by this split: {', '.join(report.left_out)}")
     lines += [f"  {note}" for note in report.notes[:MAX_CASE_LINES]]

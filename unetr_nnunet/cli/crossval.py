@@ -1,7 +1,7 @@
 """Run a whole study: plan, preprocess, train every fold, ensemble, predict the test set, report.
 
-Stop it whenever you like; the same command continues it. STUDY is a study file, or the name of one that comes with this
-package: btcv, phantom, demo.
+It can be stopped at any time; the same command continues it. STUDY is a study file, or the name of one that comes with
+this package: btcv, phantom, demo.
 
 example:
   unetr_nnunet crossval -d 17 -tr nnUNetTrainerUNETR nnUNetTrainerUNETR_Modified nnUNetTrainer --folds 0 1 2 3 4
@@ -10,7 +10,7 @@ example:
   unetr_nnunet crossval -o btcv_study --status
 
 FOLDER receives report.html, tables.md, best_model/ and best_model.zip (for `unetr_nnunet predict -m`), predictions/ of
-the test set, logs/. nnU-Net's own folders are those of its variables, else below ./nnUNet_data.
+the test set, logs/. nnU-Net's own folders are those of its environment variables, or lie below ./nnUNet_data.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, default=Path("study"), metavar="FOLDER", help="of the study (default: study)"
     )
     parser.add_argument(
-        "--download", type=Path, metavar="FILE", help="the data set's download, if the study converts it"
+        "--download", type=Path, metavar="FILE", help="the data set's download, for a study that converts one"
     )
     models = parser.add_argument_group("models, unless a STUDY names them")
     models.add_argument("-d", "--dataset", type=int, metavar="ID", help="number of the data set")
@@ -56,12 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cores", type=int, metavar="N", help="processor cores to use (default: all; 8 for a step on a cluster)"
     )
     run.add_argument("--keep-probabilities", action="store_true", help="keep the probabilities after ensembling")
-    run.add_argument("--dry-run", action="store_true", help="check everything, say what would run and what it takes")
-    run.add_argument("--status", action="store_true", help="say how far the study in FOLDER is")
+    run.add_argument("--dry-run", action="store_true", help="check everything, list the steps and estimate time")
+    run.add_argument("--status", action="store_true", help="show the progress of the study in FOLDER")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run a study, or tell how far it is or what it takes."""
+    """Run a study, show its progress, or estimate what it takes."""
     from unetr_nnunet.experiments import crossval
     from unetr_nnunet.experiments.settings import read_settings
     from unetr_nnunet.experiments.study import FILE, read_study
@@ -97,7 +97,7 @@ def _study(arguments: argparse.Namespace) -> "Study":
 
     if arguments.study is None:
         if arguments.dataset is None or not arguments.trainers:
-            raise ValueError("no study: name a STUDY, or a data set and trainers with -d and -tr")
+            raise ValueError("nothing to run: name a STUDY, or a data set and trainers with -d and -tr")
         trainers = studies.with_seeds(arguments.trainers, arguments.seeds or ())
         if arguments.seeds and trainers == arguments.trainers:
             raise ValueError(f"--seeds: only our trainers ({BASE_NAME}...) have seeds, and none is named")
@@ -107,7 +107,7 @@ def _study(arguments: argparse.Namespace) -> "Study":
         return studies.Study(arguments.dataset, models, tuple(arguments.folds or studies.FIVE_FOLDS))
     given = (arguments.trainers, arguments.dataset, arguments.folds, arguments.seeds)
     if any(option is not None for option in (*given, arguments.configuration, arguments.plans)):
-        raise ValueError(f"{arguments.study} says what is trained: leave out -d, -tr, -c, -p, --folds and --seeds")
+        raise ValueError(f"{arguments.study} names its own models: leave out -d, -tr, -c, -p, --folds and --seeds")
     return _study_of_file(arguments)
 
 
@@ -119,7 +119,7 @@ def _study_of_file(arguments: argparse.Namespace) -> "Study":
     study = read_study_file(find_study(arguments.study))
     converts = any(DOWNLOAD in word for command in study.data for word in command)
     if converts and arguments.download is None and dataset_if_there(study.dataset) is None:
-        raise ValueError(f"{arguments.study} converts a download: name it with --download")
+        raise ValueError(f"{arguments.study} converts a download: give it with --download")
     if arguments.download is not None and not arguments.download.exists():
         raise FileNotFoundError(f"--download {arguments.download}: there is no such file or folder")
     return study
@@ -139,7 +139,7 @@ def _settings(arguments: argparse.Namespace, study: "Study") -> "Settings":
     gpus = _gpus() if local and arguments.device != "cpu" else 0
     device = arguments.device or ("cuda" if gpus or not local else "cpu")
     if local and device == "cuda" and gpus < arguments.gpus_per_training:
-        raise ValueError(f"{arguments.gpus_per_training} GPU(s) wanted, {gpus} here (`unetr_nnunet doctor` tells more)")
+        raise ValueError(f"{arguments.gpus_per_training} GPU(s) wanted, {gpus} here (see `unetr_nnunet doctor`)")
     if device == "cpu" and arguments.gpus_per_training > 1:
         raise ValueError(f"--gpus-per-training {arguments.gpus_per_training}: there is no GPU to train on")
     cores = arguments.cores or (len(os.sched_getaffinity(0)) if local else 8)

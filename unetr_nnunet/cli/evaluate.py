@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="folder of predicted label maps")
     parser.add_argument("labels", type=Path, metavar="LABELS", help="folder of true label maps")
-    parser.add_argument("-o", "--output", type=Path, help="folder of the files written (PREDICTIONS)")
+    parser.add_argument("-o", "--output", type=Path, help="folder to write to (default: PREDICTIONS)")
     parser.add_argument(
         "--protocol",
         choices=(*PROTOCOLS, ALL),
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--absent-organs",
         choices=RULES,
-        help="another rule than the protocol's for an organ that truth, prediction or both lack: nnU-Net's, or that of "
+        help="replace the protocol's rule for an organ that truth, prediction or both lack: nnU-Net's, or that of "
         "the code behind the tables of UNETR, UNETR++ or TransUNet",
     )
     parser.add_argument(
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="bring a prediction on another grid to the label's, by nearest neighbour, instead of refusing it",
     )
-    parser.add_argument("--workers", type=int, help="cases scored at once (as many as processors, at most 8)")
+    parser.add_argument("--workers", type=int, help="cases scored at once (default: one per processor, at most 8)")
 
 
 def run(arguments: argparse.Namespace) -> int:

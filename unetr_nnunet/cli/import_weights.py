@@ -1,4 +1,4 @@
-"""Turn a released UNETR checkpoint (MONAI's layout) into an nnU-Net model, or into a start for a training.
+"""Turn a released UNETR checkpoint (MONAI's layout) into an nnU-Net model, or a starting point for a training.
 
 FILE is a state dict (.pth) or a TorchScript archive (.pt); no code in it is run. Without --for, a model folder is
 written into the folder PATH, which nnUNetv2_predict uses as it is. With --for, the weights are fitted to a plan and
@@ -34,12 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of a data set in nnUNet_results, DatasetXXX_Name; with --for the checkpoint to write",
     )
     parser.add_argument("--for", type=Path, dest="plans", metavar="PLANS", help="plans of the data set to train on")
-    parser.add_argument("-c", "--configuration", default="3d_fullres", help="configuration in PLANS (3d_fullres)")
+    parser.add_argument("-c", "--configuration", default="3d_fullres", help="of PLANS (default: 3d_fullres)")
+    parser.add_argument("--heads", type=int, metavar="N", help="attention heads (default: 12, if tokens are 768 wide)")
     parser.add_argument(
-        "--heads", type=int, metavar="N", help="attention heads (12), needed where tokens are not 768 wide"
-    )
-    parser.add_argument(
-        "--window", type=int, nargs=3, metavar=("X", "Y", "Z"), help="the model's img_size, needed where it is no cube"
+        "--window", type=int, nargs=3, metavar=("X", "Y", "Z"), help="the model's img_size (default: a cube)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what exists")
 

@@ -20,15 +20,15 @@ COMMANDS: dict[str, str] = {
     "env": "print the shell lines that make nnU-Net find our trainers",
     "phantom": "write a synthetic abdominal CT data set in BTCV's download layout",
     "convert": "turn a download (BTCV, AMOS22, FLARE22, WORD, TotalSegmentator) into nnU-Net's raw format",
-    "plan": "token, patch and batch size of a UNETR for the memory of a GPU",
+    "plan": "choose token, patch and batch size of a UNETR for the memory of a GPU",
     "trainers": "list the trainer name tokens, or explain one trainer name",
-    "import-weights": "turn a released UNETR checkpoint into an nnU-Net model folder, or into a training's start",
+    "import-weights": "turn a released UNETR checkpoint into an nnU-Net model folder, or a start for a training",
     "predict": "segment CTs with trained models, fast",
     "evaluate": "compare predictions with labels, organ by organ",
     "view": "look at CTs with label maps over them, in three planes and 3-D, in a browser",
-    "report": "one HTML page: which model is better, by how much, how sure, and where each goes wrong",
-    "crossval": "a whole study: trainers x folds to ensembles, test set and report, on this machine or on Slurm",
-    "demo": "the whole pipeline on the phantom, in minutes, on a CPU",
+    "report": "write one HTML page: which model is better, by how much, how certain that is, and where each goes wrong",
+    "crossval": "run a whole study, from trainings and ensembles to test set and report, on this machine or on Slurm",
+    "demo": "run the whole pipeline on the phantom, in minutes, on a CPU",
 }
 
 EPILOG = """\
@@ -36,7 +36,7 @@ example:
   unetr_nnunet convert btcv RawData.zip      BTCV download -> nnUNet_raw/Dataset017_BTCV
   eval "$(unetr_nnunet env)"                 then the nnUNetv2_* commands know our trainers
 
-`unetr_nnunet COMMAND --help` tells more about a command.
+`unetr_nnunet COMMAND --help` describes a command.
 """
 
 

@@ -25,8 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--training", type=int, default=30, metavar="N", help="labelled cases, at most 30 (default: 30)"
     )
     parser.add_argument("--testing", type=int, default=20, metavar="N", help="test cases, at most 20 (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other patients (default: 0)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: what cores and memory allow)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed: other patients (default: 0)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: as many as cores and memory allow)"
+    )
     parser.add_argument("--zip", action="store_true", help="write OUT/RawData.zip instead of the folder OUT/RawData")
 
 

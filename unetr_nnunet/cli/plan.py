@@ -4,7 +4,7 @@ Memory and operations are predicted from the network itself; no GPU is needed. T
 (nnUNetv2_plan_and_preprocess -d ID, or nnUNetv2_extract_fingerprint -d ID).
 
 example:
-  unetr_nnunet plan -d 17 --architecture modified --gpu-memory 24
+  unetr_nnunet plan -d 17 --architecture Modified --gpu-memory 24
   unetr_nnunet plan -d 17 --architecture original --patch-size 96 96 96 --batch-size 2 --explain
 """
 
@@ -167,7 +167,7 @@ def _verify(planner: "UNETRPlanner") -> bool:
 
 
 def _training() -> "Training":
-    """Return how nnU-Net's trainer of ours runs a step on this machine's GPU, or else on the CPU."""
+    """Return how our trainer runs a step on this machine's GPU, or on the CPU if there is none."""
     import os
     from functools import partial
 

@@ -1,4 +1,4 @@
-"""One HTML page about models: which is better, by how much, how sure that is, and where they go wrong.
+"""Write one HTML page about models: which is better, by how much, how certain that is, and where they go wrong.
 
 example:
   unetr_nnunet report nnUNet_results/Dataset017_BTCV/nnUNetTrainer*__nnUNetPlans__3d_fullres -o report.html
@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also write the tables of organs and of paired differences for a paper: FILE.md or FILE.tex",
     )
-    parser.add_argument("--labels", type=Path, help="folder of true label maps (the data set's own)")
+    parser.add_argument("--labels", type=Path, help="folder of true label maps (default: the data set's own)")
     parser.add_argument("--images", type=Path, help="folder of CTs, for the pictures of the worst cases")
-    parser.add_argument("--names", nargs="+", metavar="NAME", help="a name for each MODEL (its trainer's)")
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="a name for each MODEL (default: its trainer's)")
     parser.add_argument(
         "--training",
         type=Path,
@@ -43,13 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="the trainer folder behind each MODEL that is a folder of predictions, for learning curves and cost",
     )
-    parser.add_argument("--protocol", default="nnunet", help="as in unetr_nnunet evaluate (nnunet)")
+    parser.add_argument("--protocol", default="nnunet", help="see unetr_nnunet evaluate --help (default: nnunet)")
     parser.add_argument("--title", help="heading of the page")
     parser.add_argument("--worst", type=int, default=5, metavar="N", help="worst cases to draw (5)")
     parser.add_argument(
-        "--viewer", action="store_true", help="then serve the CTs with all masks, as unetr_nnunet view; wants --images"
+        "--viewer", action="store_true", help="then show CTs and masks as unetr_nnunet view does; needs --images"
     )
-    parser.add_argument("--workers", type=int, help="cases scored at once (as many as processors, at most 8)")
+    parser.add_argument("--workers", type=int, help="cases scored at once (default: one per processor, at most 8)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -92,9 +92,9 @@ def _refuse_wrong_usage(arguments: argparse.Namespace) -> None:
         if path.suffix not in (".md", ".tex"):
             raise ValueError(f"--tables {path}: call the file .md for Markdown, or .tex for LaTeX")
     if arguments.viewer and arguments.images is None:
-        raise ValueError("--viewer wants the CTs: give their folder with --images")
+        raise ValueError("--viewer needs the CTs: give their folder with --images")
     if arguments.images is not None and not arguments.images.is_dir():
-        raise ValueError(f"--images {arguments.images} is no folder")
+        raise ValueError(f"--images {arguments.images} is not a folder")
 
 
 def _view(images: Path, models: "list[ModelResults]") -> None:

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tokens, or what one name means."""
+    """Print the tokens, or the meaning of one name."""
     from unetr_nnunet.trainers.names import BASE_NAME, TOKEN_GROUPS, NumberToken, explain, parse_trainer_name
 
     if arguments.name:

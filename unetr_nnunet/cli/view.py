@@ -6,8 +6,8 @@ example:
 
 CT is a file (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd), a folder of them, or a tree of DICOM series. Label maps, in the
 same formats, belong to the CT of the same name, with or without _0000; BTCV's own names (img0061, label0061, BTCV_0061)
-also by their number. Open the printed address; only who has it can see the images, and only on this machine. From
-another one: ssh -L PORT:127.0.0.1:PORT. Nothing is written, and nothing leaves the machine. Ctrl-C ends it.
+also by their number. Open the printed address; only those who have it can see the images, and only on this machine
+(from another one: ssh -L PORT:127.0.0.1:PORT). Nothing is written, and nothing leaves the machine. Ctrl-C ends it.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--masks", type=Path, nargs="+", default=[], metavar="FOLDER", help="predictions; a file for a single CT"
     )
     parser.add_argument("--labels", type=Path, metavar="FOLDER", help="the truth; a file for a single CT")
-    parser.add_argument("--port", type=int, default=0, help="of the server (any that is free)")
+    parser.add_argument("--port", type=int, default=0, help="of the server (default: any free one)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -63,7 +63,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class CheckedCase:
-    """What reading a whole case told.
+    """The result of reading a whole case.
 
     Attributes:
         problems: why it cannot be converted.

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_dataset_to_plan(number: int) -> None:
-    """Check a data set as `check_raw_dataset` does, if it is there; fewer cases than folds are no problem of a plan.
+    """Check a data set as `check_raw_dataset` does, if it is there; a plan does not need as many cases as folds.
 
     Raises:
         ProblemsFoundError: every problem at once.

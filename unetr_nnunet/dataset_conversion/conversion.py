@@ -26,7 +26,7 @@ FILE_ENDING = ".nii.gz"
 
 @dataclass(frozen=True)
 class Conversion:
-    """What to convert, and how.
+    """The settings of a conversion.
 
     Attributes:
         source: the downloaded zip or the folder it was extracted to.
@@ -74,7 +74,7 @@ class Conversion:
 
 @dataclass
 class ConversionReport:
-    """What was (or would be) done.
+    """The outcome of a conversion, or of a dry run.
 
     Attributes:
         folder: the data set's folder.

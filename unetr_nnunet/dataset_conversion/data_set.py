@@ -1,4 +1,4 @@
-"""Describe a data set that can be converted: where it comes from, how its cases are found, and what help says."""
+"""Description of a data set that can be converted: its origin, how its cases are found, and its help text."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ AGAIN = "download or extract this file again"
 
 @dataclass(frozen=True)
 class Volume:
-    """What one pass over a NIfTI file tells.
+    """The result of one pass over a NIfTI file.
 
     Attributes:
         nifti: the file's header.

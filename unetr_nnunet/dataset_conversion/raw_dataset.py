@@ -79,7 +79,7 @@ def check_target(folder: Path, identity: str, overwrite: bool) -> bool:
     if overwrite or not folder.exists() or all(entry.name.startswith(".tmp-") for entry in folder.iterdir()):
         return False
     if (folder / DATASET_FILE).exists():
-        raise FileExistsError(f"{folder} is a finished data set: nothing was touched; --overwrite replaces it")
+        raise FileExistsError(f"{folder} is a finished data set and was left as it is; --overwrite replaces it")
     try:
         same = json.loads((folder / CONVERSION_FILE).read_text(encoding="utf-8"))["identity"] == identity
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -140,7 +140,7 @@ def bytes_to_write(files: Sequence[PlannedFile], continued: Path | None, link: b
 
 
 def check_free_space(root: Path, needed_bytes: int) -> None:
-    """Refuse to start what will not fit.
+    """Refuse to start if there is too little disk space.
 
     Raises:
         OSError: less than ``needed_bytes`` plus a margin is free (errno ENOSPC).

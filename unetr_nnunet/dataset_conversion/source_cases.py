@@ -17,7 +17,7 @@ PARTS: tuple[Part, ...] = ("training", "validation", "test")
 
 @dataclass(frozen=True)
 class Place:
-    """What a file is, from its path.
+    """The meaning of a file, from its path.
 
     Attributes:
         part: the part of the data set's own split that it belongs to.
@@ -153,7 +153,7 @@ def label_table_problems(file: SourceFile, content: Mapping[str, Any], names: Se
     try:
         declared = {int(value): str(name) for value, name in dict(labels or {}).items()}
     except (TypeError, ValueError):
-        return [Problem(file.name, f"its labels {labels} are no numbers with names", remedy)]
+        return [Problem(file.name, f"its labels {labels} are not numbers with names", remedy)]
     listed = [declared.get(value, "nothing") for value in range(1, max(declared, default=0) + 1)]
     expected = organ_values(names)
     wrong = [
@@ -177,7 +177,7 @@ def no_case(source: Path, files: Sequence[SourceFile], title: str, wanted: str) 
 
 
 def missing_cases(expected: Sequence[str], present: Collection[str], listed_in: str) -> tuple[Problem, ...]:
-    """Return one problem for all the cases that a download should hold and does not; none where all are there."""
+    """Return one problem that names all missing cases of a download; none if it is complete."""
     missing = [name for name in expected if name not in present]
     if not missing:
         return ()

@@ -58,7 +58,7 @@ class Split:
         )
 
     def _missing(self, cases: SourceCases, labelled: set[str], available: set[str]) -> list[Problem]:
-        """Return one problem for each case that the split names and of which the source has no file."""
+        """Return a problem for each case of the split that has no file in the source."""
         unusable = set(cases.identifiers) - available  # has a problem of its own
         remedy = "complete the download, or choose --split cv5, which takes what is there"
         return [

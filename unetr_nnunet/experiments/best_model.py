@@ -1,4 +1,4 @@
-"""Choose the best model or ensemble by cross-validation, as nnU-Net's ``find_best_configuration`` does, and further.
+"""Choose the best model or ensemble by cross-validation, as nnU-Net's ``find_best_configuration`` and beyond it.
 
 nnU-Net compares single models and pairs by the mean Dice of the cross-validation, and then decides on post-processing.
 The same is done here with its own functions, from float16 probabilities that lie outside its folders; an organ that no
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BestModel:
-    """What a study has chosen.
+    """The model or ensemble that a study has chosen.
 
     Attributes:
         members: identifiers of the models, averaged where there are several.

@@ -74,7 +74,7 @@ def measure_trainings(study: Study, folder: Path, settings: Settings) -> dict[st
 
 
 def status_of(study: Study, folder: Path) -> Status:
-    """Return how far a study is."""
+    """Return the progress of a study."""
     data = dataset_if_there(study.dataset)
     return read_status(study, folder, data.results if data else None)
 
@@ -201,7 +201,7 @@ def _watch(study: Study, settings: Settings, folder: Path, descriptors: tuple[in
 
 
 def _report_progress(status: Status, settings: Settings, last: str) -> str:
-    """Say how far a study is, on a terminal in one line that is written over; return what was said."""
+    """Report the progress, on a terminal in one line that is overwritten; return the report."""
     hours = status.left_hours(settings.trainings_at_once)
     running = [training for training in status.trainings if training.epochs and not training.done]
     progress = f"{status.done} of {status.total} steps done"

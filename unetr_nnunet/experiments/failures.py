@@ -1,4 +1,4 @@
-"""Say which steps of a study failed, and why: from Snakemake's own log and from the steps' logs."""
+"""Report which steps of a study failed, and why, from Snakemake's log and the steps' logs."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 _CONSEQUENCES = re.compile(
     r"background workers? (?:is|are) (?:no longer alive|6 feet under)|Abort event was set|ended with exit code"
 )
-"""What a process says because another one has failed."""
+"""Messages of a process that ends because another one has failed."""
 _ERROR = re.compile(r"[\w.]*(?:[Ee]rror|Exception)(?:: .*)?")
 """The last line of a traceback, or what one of our commands says."""
 _CHAINED = re.compile(r"(?:The|During handling of the) above exception")
@@ -63,7 +63,7 @@ def describe_failures(folder: Path) -> str:
     if not failures:
         last = "\n".join(text.splitlines()[-5:])
         return f"the workflow ended with an error; the end of {log}:\n{last}"
-    lines = [f"{len(failures)} step(s) failed; all that does not depend on them is done, the same command tries again:"]
+    lines = [f"{len(failures)} step(s) failed; all others that could run are done; the same command tries again:"]
     for name, path in failures:
         said = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         lines.append(f"  {name}: {cause(said)}\n    log: {path}")

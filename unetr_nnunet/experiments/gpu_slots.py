@@ -1,4 +1,4 @@
-"""Keep trainings off each other's GPUs: a lock for each, which dies with the process that holds it."""
+"""Give every training its own GPUs, by locks that end with the process that holds them."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ def locks_folder() -> Path:
 
 
 def take_gpus(folder: Path, count: int, visible: list[str]) -> list[str]:
-    """Wait until ``count`` GPUs are free, take them, and keep them until this process, or what it becomes, ends.
+    """Wait until ``count`` GPUs are free and take them until this process, or the program it becomes, ends.
 
     The descriptors stay open through ``exec``, so that the lock is the training's own.
 

@@ -1,4 +1,4 @@
-"""How a study is run: where, on which device, with how many processors; written beside the study for its steps."""
+"""Settings of a study's run: place, device, processors; written beside the study for its steps."""
 
 import sys
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ RETRIES = 1
 
 @dataclass(frozen=True)
 class Settings:
-    """How a study is run.
+    """Settings of a study's run.
 
     Attributes:
         executor: "local" or "slurm".
@@ -76,4 +76,4 @@ def read_settings(folder: Path) -> Settings:
     path = folder / FILE
     if not path.is_file():
         raise ValueError(f"{folder} holds no study: name its folder with -o")
-    return read_json(path, TypeAdapter(Settings), "remove it and start the study again, it continues")
+    return read_json(path, TypeAdapter(Settings), "remove it and start the study again: it continues")

@@ -3,7 +3,7 @@
 Snakemake does not come back to its old jobs, so they are cancelled.
 
 Options as of snakemake-executor-plugin-slurm 2.8. A cluster without accounting has no ``sacct``; ``squeue`` tells the
-states there, else every job would be lost without a word.
+states there, or every job would be lost without a message.
 """
 
 import hashlib

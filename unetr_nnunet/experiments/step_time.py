@@ -21,7 +21,7 @@ VALIDATION_SHARE = 1 / 3
 """Of a training step's time: the forward pass alone."""
 WARM_UP_S = 10.0
 MEMORY_SHARE = 0.8
-"""Of the memory that is free: a network that needs more is not measured."""
+"""Share of the free memory: a network that needs more is not measured."""
 _log = logging.getLogger(__name__)
 
 

@@ -44,7 +44,7 @@ def program(name: str, *arguments: str) -> tuple[str, ...]:
 
 
 class StudyStep:
-    """What a step needs to know.
+    """The surroundings of a step: study, settings, folders, environment.
 
     Args:
         folder: the study's.

@@ -1,4 +1,4 @@
-"""A study as data: which models are trained on which folds of a data set, and what happens around the trainings.
+"""A study as data: models, the folds they are trained on, and everything around the trainings.
 
 A study comes from the options of ``unetr_nnunet crossval`` or from a study file (``study_file``). A seed is part of a
 trainer's name, so each seed is a model of its own.
@@ -20,14 +20,14 @@ from unetr_nnunet.trainers.names import BASE_NAME, parse_trainer_name
 
 FILE = "study.json"
 CHOICE = "choice.json"
-"""What the choice of the best model depends on."""
+"""The settings that the choice of the best model depends on."""
 DEFAULT_CONFIGURATION = "3d_fullres"
 FIVE_FOLDS = (0, 1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
 class Model:
-    """What nnU-Net calls a trained model: one result folder with several folds.
+    """A trained model as nnU-Net has it: one result folder with several folds.
 
     Attributes:
         trainer: class name of the trainer.
@@ -96,7 +96,7 @@ class Study:
         if not self.folds:
             raise ValueError("a study needs at least one fold: name some of 0 1 2 3 4")
         if len(set(self.folds)) < len(self.folds) or not set(self.folds) <= set(FIVE_FOLDS):
-            raise ValueError(f"folds {' '.join(map(str, self.folds))}: name some of 0 1 2 3 4, each once")
+            raise ValueError(f"folds {' '.join(map(str, self.folds))}: name some of 0 1 2 3 4, without repetition")
         for model in self.models:
             _check_trainer(model.trainer)
             _check_name("plans", model.plans)
@@ -205,4 +205,4 @@ def read_study(path: Path) -> Study:
     Raises:
         ValueError: the file is damaged.
     """
-    return read_json(path, TypeAdapter(Study), "remove it and start the study again, it continues")
+    return read_json(path, TypeAdapter(Study), "remove it and start the study again: it continues")

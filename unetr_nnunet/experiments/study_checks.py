@@ -1,4 +1,4 @@
-"""Before a study starts: refuse what cannot end well, and forget what was lost so that it is made again."""
+"""Checks before a study starts: refuse what must fail, and mark lost results so that they are made again."""
 
 import os
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from unetr_nnunet.trainers.names import BASE_NAME
 
 
 def check(study: Study, settings: Settings, folder: Path) -> None:
-    """Refuse what cannot end well, before anything is planned or trained.
+    """Refuse what must fail, before anything is planned or trained.
 
     Raises:
         FileNotFoundError: there is no data set, and nothing says how to make it.

@@ -1,4 +1,4 @@
-"""Tell how far a study is, from its marks and from nnU-Net's training logs, whoever runs it and wherever."""
+"""Progress of a study, from its marks and nnU-Net's training logs, wherever it runs."""
 
 import os
 import re
@@ -36,7 +36,7 @@ class Training:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds of training left; None where nobody knows."""
+        """Seconds of training left; None if unknown."""
         if self.done:
             return 0.0
         if self.epoch_seconds is None or self.planned_epochs is None:
@@ -67,7 +67,7 @@ class Status:
         return len(self.steps) + len(self.trainings)
 
     def left_hours(self, at_once: int, measured: Mapping[str, float] | None = None) -> float | None:
-        """Return the hours of training that are left; None while nothing tells.
+        """Return the hours of training that are left; None if unknown.
 
         Args:
             at_once: trainings side by side.

@@ -89,7 +89,7 @@ def find_label_files(folder: Path) -> dict[str, list[Path]]:
         ValueError: there is no such folder, or no label map in it.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder")
+        raise ValueError(f"{folder} is not a folder")
     found: dict[str, list[Path]] = defaultdict(list)
     for path in volume_files(folder):
         found[stem(path)].append(path)

@@ -1,1 +1,1 @@
-"""What nnU-Net leaves on disk: dataset.json, plans, splits, logs, summaries, checkpoints, folders."""
+"""Readers of nnU-Net's files: dataset.json, plans, splits, logs, summaries, checkpoints, folders."""

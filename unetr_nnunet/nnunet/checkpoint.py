@@ -39,7 +39,7 @@ ORIENTATIONS = frozenset(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a prediction needs of a checkpoint.
+    """The parts of a checkpoint that a prediction needs.
 
     Attributes:
         path: the file.
@@ -76,9 +76,9 @@ def load_checkpoint(path: Path, trust: bool = False) -> Checkpoint:
         trainer_name, configuration = content["trainer_name"], content["init_args"]["configuration"]
         mirror_axes = tuple(int(axis) for axis in content.get("inference_allowed_mirroring_axes") or ())
     except KeyError as error:
-        raise ValueError(f"{path} is no checkpoint of an nnU-Net v2 trainer: it has no entry {error}") from error
+        raise ValueError(f"{path} is not a checkpoint of an nnU-Net v2 trainer: it has no entry {error}") from error
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no checkpoint of an nnU-Net v2 trainer: {error}") from error
+        raise ValueError(f"{path} is not a checkpoint of an nnU-Net v2 trainer: {error}") from error
     wrong = [str(name) for name, tensor in weights.items() if not isinstance(tensor, torch.Tensor)]
     if wrong or not weights:
         raise ValueError(f"{path} is damaged: its network_weights hold {', '.join(wrong[:3]) or 'nothing'}, no tensors")
@@ -99,7 +99,7 @@ def load_restricted(
     content: IO[bytes] | None = None,
     allowed: Iterable[Any] = ALLOWED,
     trust: bool = False,
-    remedy: str = "where you trust its source, --trust-checkpoint loads it nevertheless",
+    remedy: str = "where you trust its source, --trust-checkpoint loads it anyway",
 ) -> Any:
     """Return what a file of ``torch.save`` holds, its tensors on the CPU, unpickling nothing that could run code.
 
@@ -129,8 +129,8 @@ def load_restricted(
                     f"{remedy}"
                 ) from error
             raise ValueError(
-                f"{path} is no PyTorch checkpoint, or it is damaged ({type(error).__name__}): check its size, and copy "
-                "it again"
+                f"{path} is not a PyTorch checkpoint, or it is damaged ({type(error).__name__}): check its size, and "
+                "copy it again"
             ) from error
 
 

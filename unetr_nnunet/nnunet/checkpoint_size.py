@@ -47,9 +47,9 @@ def count_parameters(checkpoint: Path) -> int:
                 storages = dict(map(_storage, _Description(stream).load()[WEIGHTS].values()))
         return sum(storages.values())
     except (OSError, zipfile.BadZipFile, StopIteration, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{checkpoint} is no PyTorch checkpoint, or it is damaged ({type(error).__name__})") from error
+        raise ValueError(f"{checkpoint} is not a PyTorch checkpoint, or damaged ({type(error).__name__})") from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise ValueError(f"{checkpoint} holds no {WEIGHTS!r}, so it is no checkpoint of nnU-Net") from error
+        raise ValueError(f"{checkpoint} holds no {WEIGHTS!r}, so it is not a checkpoint of nnU-Net") from error
 
 
 def _storage(tensor: _Inert) -> tuple[str, int]:

@@ -50,7 +50,7 @@ def _short(identifier: str) -> str:
 
 
 def seed_of(folder: Path) -> int | None:
-    """Return the seed in the trainer's name; None where it tells none."""
+    """Return the seed in the trainer's name, None if it has none."""
     name = (enclosing_model(folder) or folder).name
     match = re.match(r"nnUNetTrainer.*?_seed(\d+)(?=_|$)", name.split("__")[0])
     return int(match.group(1)) if match else None
@@ -132,7 +132,7 @@ def find_dataset(number: int) -> DatasetFolders:
         raise FileNotFoundError(f"{raw} (nnUNet_raw) has no data set {number}: convert it (`unetr_nnunet convert`)")
     if len(folders) > 1:
         names = " and ".join(folder.name for folder in folders)
-        raise ValueError(f"the number {number} stands for {names} in {raw}: rename one of them")
+        raise ValueError(f"number {number} is used by {names} in {raw}: rename one of them")
     others = (Path(os.environ[name]) / folders[0].name for name in ("nnUNet_preprocessed", "nnUNet_results"))
     return DatasetFolders(folders[0], *others)
 
@@ -161,7 +161,7 @@ def find_model_folder(
 
     Raises:
         FileNotFoundError: if there is no such data set or model; the message names those there are.
-        ValueError: if ``nnUNet_results`` is not set, the data set is no number or name, or its number stands for two.
+        ValueError: if ``nnUNet_results`` is not set, the data set is not a number or name, or two have its number.
     """
     results = os.environ.get("nnUNet_results")
     if not results:
@@ -188,7 +188,7 @@ def _results_of(results: Path, dataset: str) -> Path:
         raise FileNotFoundError(f"{results} (nnUNet_results) has no data set {dataset}; it has {there or 'none'}")
     if len(folders) > 1:
         names = " and ".join(path.name for path in folders)
-        raise ValueError(f"the number {dataset} stands for {names} in {results}: give the name")
+        raise ValueError(f"number {dataset} is used by {names} in {results}: give the name")
     return folders[0]
 
 

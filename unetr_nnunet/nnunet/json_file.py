@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def read_json(path: Path, kind: TypeAdapter[T], remedy: str) -> T:
-    """Read a JSON file and check everything in it that its type promises.
+    """Read a JSON file and check that it has the given type.
 
     Args:
         path: the file.

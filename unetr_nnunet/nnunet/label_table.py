@@ -1,4 +1,4 @@
-"""Which labels are scored: nnU-Net's ``dataset.json`` where there is one, else the 13 BTCV organs."""
+"""The labels that are scored: nnU-Net's ``dataset.json`` where there is one, else the 13 BTCV organs."""
 
 import json
 from collections.abc import Collection
@@ -9,7 +9,7 @@ from typing import Any
 from unetr_nnunet.organs import BACKGROUND, ORGAN_NAMES, find_organ
 
 ABSENT_LABELS = "absent_labels"
-"""Our own key in ``dataset.json``: names of the labels that nobody has drawn in the data set (see ``convert``)."""
+"""Our own key in ``dataset.json``: names of the labels that are not annotated in the data set (see ``convert``)."""
 HIGHEST_LABEL = 255
 """nnU-Net writes label maps as unsigned bytes; a larger label in a table is a mistake, and costly to count."""
 
@@ -85,7 +85,7 @@ def _without(table: LabelTable, absent: Collection[str]) -> LabelTable:
     scored = {name: label for name, label in table.organs.items() if name not in out}
     if not scored:
         raise ValueError(f"{table.source}: every label is declared absent, so that there is nothing to score")
-    source = f"{table.source} (not scored, as nobody has drawn them there: {', '.join(out)})"
+    source = f"{table.source} (not scored, as they are not annotated there: {', '.join(out)})"
     return replace(table, organs=scored, source=source, not_scored=table.not_scored | out)
 
 
@@ -100,7 +100,7 @@ def read_label_table(path: Path) -> LabelTable:
         entries: dict[str, Any] = dict(content["labels"].items())
         absent = _absent_labels(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'{path} is no nnU-Net dataset.json with a "labels" table: {error!r}') from error
+        raise ValueError(f'{path} is not an nnU-Net dataset.json with a "labels" table: {error!r}') from error
     for name, label in entries.items():
         if isinstance(label, list | tuple):
             raise ValueError(

@@ -63,10 +63,10 @@ def read_plans(path: Path, remedy: str = "remove it, or take another --name") ->
     try:
         plans = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON file ({error}): {remedy}") from error
+        raise ValueError(f"{path} is not a JSON file ({error}): {remedy}") from error
     configurations = plans.get("configurations") if isinstance(plans, dict) else None
     if not isinstance(configurations, dict) or not all(isinstance(entry, dict) for entry in configurations.values()):
-        raise ValueError(f"{path} is no plans file of nnU-Net v2: {remedy}")
+        raise ValueError(f"{path} is not a plans file of nnU-Net v2: {remedy}")
     return plans
 
 

@@ -1,4 +1,4 @@
-"""Learn from nnU-Net's source which trainers it has, and which of them leave the network to the plans.
+"""Find nnU-Net's own trainers in its source, and those that leave the network to the plans.
 
 Importing nnU-Net's trainers takes seconds: matplotlib, seaborn, torch.compile, all augmentations. The network of most
 of them is what the plans say, by `nnUNetTrainer.build_network_architecture`; only those that have another are imported.

@@ -24,7 +24,7 @@ _NUMPY_TYPE = re.compile(r"np\.float\d+")
 
 @dataclass
 class FoldLog:
-    """What the logs of one fold tell.
+    """The training log of one fold.
 
     Attributes:
         fold: name of the fold, such as "0" or "all".

@@ -1,4 +1,4 @@
-"""How a case is scanned: grid, spacing, storage orientation, posture and noise.
+"""The scan of a case: grid, spacing, storage orientation, posture and noise.
 
 World millimetres are LPS (x to the patient's left, y to the back, z to the head) as in DICOM; the template's origin
 lies in front of the second lumbar vertebra. Grids are drawn from the range of BTCV: 512 x 512 x 85..198 voxels of

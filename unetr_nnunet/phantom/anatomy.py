@@ -17,7 +17,7 @@ GALLBLADDER_ABSENT_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Kidney:
-    """A kidney with what lies in it and leads to it."""
+    """A kidney with its pelvis and vessels."""
 
     outline: Shape
     sinus: Shape

@@ -31,7 +31,7 @@ class Implicit:
 
 @dataclass(frozen=True)
 class Build:
-    """How the patient is built.
+    """The build of a patient.
 
     Attributes:
         fat_mm: thickness of the subcutaneous fat at the flank.

@@ -1,4 +1,4 @@
-"""Writes phantom cases in the folder layout of the BTCV download, so that the converter is always part of the way.
+"""Writes phantom cases in the folder layout of the BTCV download, so that every run also tests the converter.
 
 ``OUT/RawData/Training/img/img0001.nii.gz``, ``OUT/RawData/Training/label/label0001.nii.gz``,
 ``OUT/RawData/Testing/img/img0061.nii.gz``. BTCV keeps its test labels to itself; ours lie beside the download, in
@@ -51,7 +51,7 @@ class _Settings:
             if not 0 <= count <= most:
                 raise ValueError(f"{name} cases must be 0..{most}, the numbers BTCV has, got {count}")
         if self.training + self.testing == 0:
-            raise ValueError("neither training nor testing cases asked for; ask for at least one")
+            raise ValueError("no cases to write: --training or --testing must be at least 1")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, got {self.seed}")
 
@@ -99,7 +99,7 @@ def write_phantom(
             return folder
         _pack(folder, archive)
     elif not as_zip:
-        raise ValueError(f"{archive} is there already; ask for the zip, or remove it to get the folder")
+        raise ValueError(f"{archive} exists already: add --zip, or remove it to get the folder")
     if folder.is_dir():
         shutil.rmtree(folder)
     return archive
@@ -137,7 +137,7 @@ def _claim(out: Path, settings: _Settings) -> None:
         return
     for name in ("RawData", "RawData.zip", "Testing_labels"):
         if (out / name).exists():
-            raise ValueError(f"{out / name} is there but was not made by this command; choose another folder")
+            raise ValueError(f"{out / name} exists but was not made by this command: choose another folder")
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(asdict(settings), indent=2) + "\n")
 

@@ -1,4 +1,4 @@
-"""Backpropagation node by node, for tensors of a device that this machine has not.
+"""Backpropagation node by node, for tensors on a device that this machine does not have.
 
 Torch's engine refuses a graph of fake CUDA tensors where there is no CUDA device, but each node of the graph can be
 called. Order and bookkeeping are the engine's own (torch/csrc/autograd/engine.cpp): a node runs once all gradients of

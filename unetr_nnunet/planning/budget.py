@@ -10,7 +10,7 @@ TFLOP = 10**12
 
 @dataclass(frozen=True)
 class Budget:
-    """Two limits that a step must keep.
+    """The two limits of a training step.
 
     Attributes:
         gpu_memory_gib: memory of the GPU.

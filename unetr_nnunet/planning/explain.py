@@ -1,4 +1,4 @@
-"""What was planned and why, in words."""
+"""Explain what was planned, and why."""
 
 from math import prod
 

@@ -1,4 +1,4 @@
-"""What the planner reads, checked before anything is computed: one line each, with the remedy."""
+"""Check what the planner reads before anything is computed; every error names the remedy."""
 
 import json
 import math
@@ -161,7 +161,7 @@ def _read_json(path: Path, remedy: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON file ({error}): {remedy}") from error
+        raise ValueError(f"{path} is not a JSON file ({error}): {remedy}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no JSON object: {remedy}")
     return content

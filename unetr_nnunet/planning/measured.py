@@ -1,4 +1,4 @@
-"""Memory of a training step, measured by running it: the check of the prediction."""
+"""Memory of a training step, measured by running it: it checks the prediction."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The plan that nnU-Net's own planner would make, and what a training step of it costs: the measure for ours.
+"""The plan that nnU-Net's own planner would make, and the cost of its training step, by which ours is measured.
 
 Nothing is written, and its U-Net is built without weights (torch's meta device).
 """
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class NNUNetPlan:
-    """What matters to us of a configuration in nnU-Net's plans.
+    """The parts of a configuration in nnU-Net's plans that matter here.
 
     Attributes:
         patch_size: voxels per axis, in the order of the plans' axes.
@@ -53,7 +53,7 @@ class NNUNetPlan:
 
 
 class NNUNetPlanner:
-    """nnU-Net's default planner at its default memory target, asked for one configuration at a time.
+    """nnU-Net's default planner at its default memory target, for one configuration at a time.
 
     Args:
         dataset_name: of a data set that has a fingerprint.

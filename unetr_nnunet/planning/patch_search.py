@@ -44,7 +44,7 @@ def sensible_tokens(spacing_mm: Sequence[float], extent: Sequence[float]) -> lis
 
 
 def tokens_that_tile(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> list[tuple[int, ...]]:
-    """Return the sensible tokens that divide a given patch, coarsest first, or where none does, one like them.
+    """Return the sensible tokens that divide a given patch, coarsest first; if none does, one of 16 or 8 voxels.
 
     Raises:
         ValueError: if no token of 16 or 8 voxels divides the patch; the message names the nearest patches.

@@ -90,7 +90,7 @@ class UNETRPlanner(ExperimentPlanner):
         check_plans_name(self.plans_file, type(self).__name__)
         spacing_mm = None if overwrite_target_spacing is None else [float(axis) for axis in overwrite_target_spacing]
         default_plans_file = self.plans_file.with_name(f"{DEFAULT_PLANS}.json")
-        self._default_plans = read_plans(default_plans_file, "make it anew with nnUNetv2_plan_experiment, or remove it")
+        self._default_plans = read_plans(default_plans_file, "repeat nnUNetv2_plan_experiment, or remove it")
         super().__init__(name, gpu_memory_target_in_gb, preprocessor_name, plans_name, spacing_mm, suppress_transpose)
         if not self.dataset:
             raise ValueError(f"{self.raw_dataset_folder}/imagesTr holds no training images: convert the data set again")
@@ -182,7 +182,7 @@ class UNETRPlanner(ExperimentPlanner):
         }
 
     def determine_segmentation_softmax_export_fn(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Return nnU-Net's torch resampling for probabilities: the default one's label maps in less time."""
+        """Return nnU-Net's torch resampling of probabilities: the label maps of its default, in less time."""
         return resample_torch_fornnunet, {
             "is_seg": False,
             "force_separate_z": None,
@@ -201,7 +201,7 @@ class UNETRPlanner(ExperimentPlanner):
         return has_ct(self.dataset_json)
 
     def spacing_source(self, configuration: str) -> str:
-        """Return in words where the target spacing of a configuration comes from."""
+        """Describe where the target spacing of a configuration comes from."""
         if configuration == "3d_lowres":
             return "nnU-Net's rule: coarser until the patch holds a quarter of the median image"
         if self.overwrite_target_spacing is not None:
@@ -214,7 +214,7 @@ class UNETRPlanner(ExperimentPlanner):
         return configuration in self.shared_data and self.plans_file.with_name(identifier).is_dir()
 
     def _main_configuration(self, given: Given) -> str:
-        """Return 3d_fullres, or 2d for 2-D images and where the given patch or token has two axes."""
+        """Return 3d_fullres, or 2d if the images are 2-D or the given patch or token has two axes."""
         slices = np.median(self.dataset_fingerprint["shapes_after_crop"], 0)[self.determine_transpose()[0][0]]
         sizes = given.patch_size or given.token_size
         if sizes is None:

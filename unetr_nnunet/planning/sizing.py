@@ -28,7 +28,7 @@ MAX_SHARE_OF_DATASET = 0.05
 
 
 class NNUNetPlan(Protocol):
-    """What matters of nnU-Net's own plan; see `unetr_nnunet.planning.nnunet_plan.NNUNetPlan`."""
+    """The parts of nnU-Net's own plan that matter here; see `unetr_nnunet.planning.nnunet_plan.NNUNetPlan`."""
 
     @property
     def patch_size(self) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen for a configuration, and what kept it from being finer or larger.
+    """The choice for a configuration, and what kept it from being finer or larger.
 
     Attributes:
         step: the training step.

@@ -113,7 +113,7 @@ def forward_and_loss(
 
 @contextmanager
 def autocast(device_type: str, dtype: torch.dtype | None) -> Iterator[None]:
-    """Switch autocast on, also for a device that this machine has not: ``torch.autocast`` would then do nothing."""
+    """Switch autocast on, also for a device that this machine does not have, where ``torch.autocast`` does nothing."""
     if dtype is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""The answer of a report in a sentence, and the paired differences behind it."""
+"""The result of a report in one sentence, and the paired differences behind it."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ def answer(reported: ReportedModels) -> str:
         return f"{reported.short(best)} reaches a mean Dice of {shown}{_range_of_organs(reported, best)}."
     ranking = reported.comparison.ranking
     if not ranking:
-        return "No case has been scored for every model, so the models cannot be ranked; each stands for itself below."
+        return "No case has been scored for every model, so the models cannot be ranked; their figures follow."
     leaders = [row.model for row in ranking if row.rank == 1]
     it = reported.short(best) if len(leaders) > 1 else "it"
     who = _listed([reported.names[name] for name in leaders])
@@ -101,7 +101,7 @@ def _against_others(reported: ReportedModels, it: str) -> str:
 
 
 def _standing(difference: Difference) -> str:
-    """Return how a model stands to another one, the difference being its own less the other's: a key of `CLAUSES`."""
+    """Return how a model compares with another one (its own Dice less the other's): a key of `CLAUSES`."""
     return {
         Outcome.NO_CASE: "no case",
         Outcome.NO_DIFFERENCE: "same",
@@ -185,7 +185,7 @@ def _scale(differences: Iterable[Difference]) -> Scale:
 
 
 def pair_words(difference: Difference, first: str, second: str) -> str:
-    """Return the verdict on one difference in a few words; the numbers stand beside it."""
+    """Return a short verdict on one difference; the table has its numbers."""
     ahead = first if difference.favours_first else second
     return {
         Outcome.NO_CASE: "no common case",

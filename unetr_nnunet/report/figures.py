@@ -259,7 +259,7 @@ def fold_key(index: int) -> Markup:
 
 
 def caption_of(rows: Sequence[Row], what: str) -> str:
-    """Return a figure in words, for those who do not see it."""
+    """Return a description of a figure, for screen readers."""
     parts = [
         f"{row.name} {DICE.text(row.estimate.mean)} ({_range(row.estimate)}, {count(len(row.values), 'case')})"
         for row in rows

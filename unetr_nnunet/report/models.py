@@ -215,7 +215,7 @@ def organ_label(name: str) -> str:
 
 
 def shorten(names: Sequence[str]) -> dict[str, str]:
-    """Return a short name for each model: without the words that all names share, or all of its family.
+    """Return a short name for each model: without the parts that all names share, or all of its family.
 
     Words are separated by an underscore, as in trainer names; the first one is the family (``nnUNetTrainerUNETR``) and
     stays. Where two short names would be the same, nothing is left out.
@@ -242,5 +242,5 @@ def shorten(names: Sequence[str]) -> dict[str, str]:
 
 
 def _shared_words(names: Sequence[str]) -> set[str]:
-    """Return the words that all names hold."""
+    """Return the parts that all names have in common."""
     return set.intersection(*(set(name.split(SEPARATOR)) for name in names))

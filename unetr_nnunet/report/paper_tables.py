@@ -1,7 +1,7 @@
 """Tables for a paper, in Markdown and LaTeX: scores of models, differences between two, one model by organ.
 
 A figure is bold only where it is shown to be better than that of every other model (see ``compare_models``): the
-largest figure of a column is often luck. Every table says on how many cases it stands. LaTeX is written here, as
+largest figure of a column is often luck. Every table says how many cases it is based on. LaTeX is written here, as
 tabulate's and pandas' writers know neither notes below a table nor its width.
 """
 

@@ -1,4 +1,4 @@
-"""Collect what it takes to repeat the figures: commands, versions, seeds, hashes."""
+"""Collect everything needed to reproduce the figures: commands, versions, seeds, hashes."""
 
 import datetime
 import hashlib
@@ -58,7 +58,7 @@ def _model(reported: ReportedModels, model: ModelResults, training: Training) ->
 
 
 def commands(model: ModelResults, training: Training) -> list[str]:
-    """Return the commands that train, predict and score, as far as the files tell them."""
+    """Return the commands that trained, predicted and scored, as far as the files record them."""
     lines, trained = [], []
     if training.folder and training.names:
         dataset, (trainer, plans, configuration) = training.folder.parent.name, training.names
@@ -109,7 +109,7 @@ def image_folder(models: Iterable[ModelResults]) -> Path | None:
 
 
 def hash_files(paths: Iterable[Path]) -> str | None:
-    """Return one SHA-256 over files, whatever their folders and order; None for none.
+    """Return one SHA-256 over files, regardless of their folders and order; None without files.
 
     It is that of ``sha256sum FILES | awk '{print $1}' | sort -u | sha256sum``.
     """

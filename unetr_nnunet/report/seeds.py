@@ -1,8 +1,8 @@
 """Pool trainings that differ only in their seed into one model, whose figures are means over them.
 
-Compared as rivals they would crowd the page, and each test would be corrected for comparisons that nobody asked for.
+Compared as rivals they would crowd the page, and each test would be corrected for comparisons that are of no interest.
 A mean takes only values that every seed has: where an organ is absent from truth, the seeds that rightly leave it out
-have no Dice under nnU-Net's rule, and the 0 of the one that paints it would stand for all of them.
+have no Dice under nnU-Net's rule, and the 0 of the one that paints it would count for all of them.
 """
 
 import re

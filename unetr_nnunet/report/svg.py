@@ -1,7 +1,7 @@
 """Write SVG as escaped text: the few shapes that the figures of a report are made of.
 
 Text stays text, so that it can be searched, copied, zoomed and read aloud. Everything passes through markupsafe, which
-escapes it: a case may be called whatever its owner likes.
+escapes it: the name of a case may be any text.
 """
 
 import math

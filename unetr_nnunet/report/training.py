@@ -20,7 +20,7 @@ COSTS = "costs.json"
 
 @dataclass(frozen=True)
 class Training:
-    """How a model came about, as far as its folders tell.
+    """The training of a model, as far as its folders record it.
 
     Attributes:
         folder: the trainer folder; None where only predictions are at hand.
@@ -46,7 +46,7 @@ class Training:
 
 
 def read_training(model: ModelResults, folder: Path | None = None) -> Training:
-    """Read what there is.
+    """Read the training of a model from its folders; missing files are left out.
 
     Args:
         model: its folder may be a trainer folder, or lie in one.

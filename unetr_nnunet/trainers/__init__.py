@@ -1,1 +1,1 @@
-"""nnUNetTrainer subclasses, and what their names mean."""
+"""Subclasses of nnUNetTrainer, and the grammar of their names."""

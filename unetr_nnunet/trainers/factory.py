@@ -1,4 +1,4 @@
-"""From a trainer's name to its class."""
+"""Make the trainer class that a name describes."""
 
 import functools
 

@@ -1,7 +1,7 @@
-"""Where left and right are in nnU-Net's arrays, so that mirroring can leave them alone.
+"""Find the left-right axis of nnU-Net's arrays, so that mirroring can leave it alone.
 
-nnU-Net mirrors along all axes by default, in training and in prediction; then a left kidney is told from a right one by
-its neighbours only.
+nnU-Net mirrors along all axes by default, in training and in prediction, so only its neighbours tell a left kidney from
+a right one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -55,7 +55,7 @@ def common_left_right_axis(cases: Iterable[tuple[str, dict[str, Any]]], transpos
 
 
 def spatial_axes_without(axis: int, mirror_axes: Sequence[int], dimensions: int) -> tuple[int, ...]:
-    """Return ``mirror_axes`` of a patch without one axis of the preprocessed volume.
+    """Return a patch's ``mirror_axes`` without one axis of the preprocessed volume.
 
     Args:
         axis: axis of the volume, 0..2.

@@ -1,4 +1,4 @@
-"""What a trainer's name means: the name is nnU-Net's only way to choose a trainer, so everything we offer is a token.
+"""Parse a trainer's name. nnU-Net chooses a trainer by its name alone, so everything we offer is a token of it.
 
 A name is ``nnUNetTrainerUNETR`` followed by tokens, each at most once and in the order of `TOKEN_GROUPS`::
 
@@ -123,7 +123,7 @@ TOKEN_GROUPS: tuple[TokenGroup | NumberToken, ...] = (
 
 @dataclass(frozen=True)
 class TrainerName:
-    """The settings that a trainer's name stands for; ``str()`` gives the name back.
+    """The settings that a trainer's name describes; ``str()`` gives the name back.
 
     Attributes:
         architecture: "original", one of its modifications, or "Modified".
@@ -157,7 +157,7 @@ class TrainerName:
 
 
 def parse_trainer_name(name: str) -> TrainerName:
-    """Return the settings that ``name`` stands for.
+    """Return the settings that ``name`` describes.
 
     Args:
         name: a trainer name, such as ``nnUNetTrainerUNETR_Tiny_2epochs_seed1``.

@@ -1,4 +1,4 @@
-"""The network that a trainer's name stands for; apart from the trainer, so that a prediction imports no trainer."""
+"""Build the network that a trainer's name describes; outside the trainer, so that a prediction imports none."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ def build_named_network(
     Plans that name our network decide on token, taps and size by their ``arch_kwargs``.
 
     Args:
-        settings: what the trainer's name stands for.
+        settings: what the trainer's name describes.
         configuration: the configuration to build for.
         in_channels: image channels.
         out_channels: classes with background, or regions.

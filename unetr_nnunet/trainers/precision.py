@@ -1,4 +1,4 @@
-"""Which arithmetic a device is fast and right in."""
+"""Choose the arithmetic of a device: the fastest that is accurate enough."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext

@@ -15,7 +15,7 @@ import torch
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is optimised.
+    """The optimisation of a network.
 
     Attributes:
         learning_rate: peak learning rate of AdamW.

@@ -67,11 +67,11 @@ class ResumableTrainer(nnUNetTrainer):
         self.configure()
 
     def configure(self) -> None:
-        """Set what differs from nnU-Net's trainer; called at the end of the constructor, for subclasses."""
+        """Hook for subclasses, called at the end of the constructor: set what differs from nnU-Net's trainer."""
 
     @property
     def iterations_per_epoch(self) -> int:
-        """Iterations of a whole epoch; while a resumed one is finished, nnU-Net's own number counts what is left."""
+        """Iterations of a whole epoch; in a resumed epoch nnU-Net's own number counts only those left."""
         return int(self.num_iterations_per_epoch) + self._resumed_steps
 
     @property
@@ -279,5 +279,5 @@ def _checkpoint_interval_s() -> float:
     except ValueError:
         minutes = -1.0
     if not minutes >= 0:
-        raise ValueError(f"{MINUTES_VARIABLE}={text!r} is no number of minutes; set it to 10, say, or unset it")
+        raise ValueError(f"{MINUTES_VARIABLE}={text!r} is not a number of minutes: set it to 10, say, or unset it")
     return 60 * minutes

@@ -2,7 +2,7 @@
 
 nnU-Net's loader draws from global random number generators in worker processes that race, so no two runs agree. Here
 every batch is drawn under generators seeded by (seed, batch number), and batchgenerators' MultiThreadedAugmenter hands
-the batches out in order. So the same batches come whatever the number of workers, and a resumed run goes on with the
+the batches out in order. So the batches do not depend on the number of workers, and a resumed run goes on with the
 batch at which it was stopped.
 """
 

@@ -1,4 +1,4 @@
-"""One step of the optimiser, apart from the trainer, so that a measurement runs exactly what a training runs.
+"""One step of the optimiser, outside the trainer, so that a measurement runs exactly what a training runs.
 
 Nothing in a step waits for the device: what is not finite is masked there, by the gradient scaler's own mechanism.
 """

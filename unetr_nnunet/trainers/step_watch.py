@@ -1,6 +1,6 @@
-"""Which steps left the weights as they were, learnt without waiting for the device.
+"""Find out which steps left the weights unchanged, without waiting for the device.
 
-The few numbers that tell are copied to the host while the device goes on, and read one step later.
+The few numbers that show it are copied to the host while the device goes on, and read one step later.
 """
 
 from collections import deque

@@ -69,7 +69,7 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """Build the network that the trainer's name stands for, for the patch size and spacing of the plans.
+        """Build the network that the trainer's name describes, for the patch size and spacing of the plans.
 
         nnU-Net calls this on the class, in training and in prediction, so only the class and the plans may decide.
 

@@ -1,4 +1,4 @@
-"""Files are read from the folders that the user named, and from nowhere else, whatever links and headers say."""
+"""Confine reading to the folders that the user named; no link or header leads outside."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is shown: CTs, and layers of label maps over them."""
+"""The contents of the viewer: CTs, and layers of label maps over them."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -82,7 +82,7 @@ def _masks_of(source: Path, cases: Sequence[str]) -> tuple[dict[str, Path], tupl
         if len(cases) > 1:
             raise ValueError(f"{source} is one file for {len(cases)} CTs: give the folder, or one CT")
         if not volume_ending(source):
-            raise ValueError(f"{source} is no label map ({', '.join(VOLUME_ENDINGS)})")
+            raise ValueError(f"{source} is not a label map ({', '.join(VOLUME_ENDINGS)})")
         return {cases[0]: source}, ()
     files = {name: paths[0] for name, paths in find_label_files(source).items()}
     paired = {case: files.pop(name) for case, name in pair_names(cases, files).items()}
@@ -140,7 +140,7 @@ class ViewedScans:
             return nifti_bytes(self._read_ct(case))
 
     def mask(self, case: int, layer: int, thinned: bool = False) -> tuple[bytes, str]:
-        """Return a label map on its CT's grid as NIfTI, and a word for the reader or "".
+        """Return a label map on its CT's grid as NIfTI, and a remark for the reader, or "".
 
         Args:
             case: number of the case.

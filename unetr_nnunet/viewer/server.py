@@ -75,7 +75,7 @@ class ViewerServer(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.server_address[1]}/{self.token}/"
 
     def answer(self, path: str) -> Answer:
-        """Return status, content type, body and further headers for what stands behind the token."""
+        """Return status, content type, body and further headers for the part of the address behind the token."""
         if path in self.static:
             body, kind = self.static[path]
             return HTTPStatus.OK, kind, body, {}
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
 
     def do_GET(self) -> None:
-        """Answer a request, or say no more than why not."""
+        """Answer a request; a refusal says nothing but the reason."""
         token, slash, path = urlsplit(self.path).path.removeprefix("/").partition("/")
         if not self._is_local():
             answer = _json(HTTPStatus.FORBIDDEN, {"error": "open the address as it was printed"})

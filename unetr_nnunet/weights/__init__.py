@@ -1,1 +1,1 @@
-"""Released weights: recognise, convert, start a training from them."""
+"""Released weights: recognise and convert them, and start a training from them."""

@@ -1,10 +1,10 @@
 """Write a released UNETR as an nnU-Net model folder.
 
 The preprocessing is that of the UNETR authors' BTCV code (UNETR/BTCV/utils/data_utils.py of
-https://github.com/Project-MONAI/research-contributions), as far as plans can say it: orientation RAS, linear
+https://github.com/Project-MONAI/research-contributions), as far as plans can express it: orientation RAS, linear
 interpolation to 1.5 x 1.5 x 2.0 mm, HU -175..250 mapped to 0..1. nnU-Net's ``CTNormalization`` clips to the 0.5 and
 99.5 percentiles of the plans, subtracts their mean and divides by their standard deviation; with -175, 250, -175 and
-425 that is this map. Its foreground crop cannot be said: nnU-Net crops what is exactly 0.
+425 that is this map. Its foreground crop cannot be expressed: nnU-Net crops what is exactly 0.
 """
 
 import json
@@ -52,7 +52,7 @@ def check_absent(path: Path, overwrite: bool) -> None:
         if parent.is_file():
             raise NotADirectoryError(f"{parent} is a file, and {path.name} must lie in a folder: give another --output")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already: nothing was touched; --overwrite replaces it")
+        raise FileExistsError(f"{path} exists already and was left as it is; --overwrite replaces it")
 
 
 def write_model_folder(released: ReleasedUNETR, source: str, output: Path, *, overwrite: bool = False) -> Path:
@@ -82,7 +82,7 @@ def write_model_folder(released: ReleasedUNETR, source: str, output: Path, *, ov
             "model is known; use its weights for a training instead, with --for PLANS.json"
         )
     if released.out_channels < 2:
-        raise ValueError(f"{source} has one output, which tells no background from an organ: labels need at least two")
+        raise ValueError(f"{source} has one output, but needs at least two: background and an organ")
     dataset = dataset_json(released.out_channels, source)
     plans = imported_plans(released, output.resolve().name)
     checkpoint = {

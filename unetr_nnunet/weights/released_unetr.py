@@ -161,7 +161,7 @@ def _block(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
 
 
 def _read_sizes(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """Return each size from the one tensor axis that tells it; 0 if missing, which fits nothing."""
+    """Return each size from the tensor axis that has it; 0 if the tensor is missing, which fits nothing."""
     sizes = {}
     for size, (name, axis) in _SIZES_FROM.items():
         shape = tensors[name].shape if name in tensors else ()
@@ -196,7 +196,7 @@ def _check_heads(heads: int | None, width: int, source: str) -> int:
     if heads is None:
         if width != PAPER_WIDTH:
             raise ValueError(
-                f"{source} has tokens of {width} channels, and weights do not tell the number of attention heads: give "
+                f"{source} has tokens of {width} channels, and weights do not show the number of attention heads: give "
                 f"the model's num_heads with --heads (MONAI's default is {PAPER_HEADS})"
             )
         return PAPER_HEADS
@@ -210,7 +210,7 @@ def _check_grid(tokens: int, window: Sequence[int] | None, source: str) -> tuple
         side = round(tokens ** (1 / 3))
         if side**3 != tokens:
             raise ValueError(
-                f"{source} has {tokens} tokens, which fill no cube: give the model's img_size with --window X Y Z"
+                f"{source} has {tokens} tokens, which do not fill a cube: give the model's img_size with --window X Y Z"
             )
         return side, side, side
     x, y, z = (length // TOKEN_LENGTH for length in window)

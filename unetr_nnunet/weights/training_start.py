@@ -29,7 +29,7 @@ _NEEDED = ("plans_name", "dataset_name", "transpose_forward", "image_reader_writ
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """What `write_training_start` wrote, and for what.
+    """The files that `write_training_start` wrote, and what they are for.
 
     Attributes:
         weights: the checkpoint for ``-pretrained_weights``.
@@ -124,7 +124,7 @@ def _check_plan(
     if channels != released.in_channels:
         raise ValueError(
             f"{where} has {channels} image channels, and the UNETR in {source} takes {released.in_channels}: it can "
-            "start trainings on images of as many channels only"
+            "only start trainings on images with that many channels"
         )
     token_size = None
     if planned.network_arch_class_name == PLANNED_NETWORK:

@@ -50,7 +50,7 @@ LABELS = (
 """Names of the labels 1 to 15 (``arota`` is the aorta, ``postcava`` the inferior vena cava)."""
 VALUES = organ_values(LABELS)
 HIGHEST_CT = 500
-"""SourceCase numbers above this are MR."""
+"""Cases with numbers above this are MR."""
 
 _FOLDERS = split_folders(validation="va")
 _CASE_NAME = re.compile(r"(amos_(\d{4}))\.nii(\.gz)?", re.IGNORECASE)

@@ -35,7 +35,7 @@ _PARTS: dict[str, tuple[Part, tuple[int, ...], str]] = {
 
 
 def find(source: Path, files: Sequence[SourceFile]) -> SourceCases:
-    """Find the cases, whatever level of the download was given.
+    """Find the cases, in any level of the download's folders.
 
     Raises:
         ValueError: nothing in the source looks like BTCV, or it is one of the downloads beside it.
@@ -51,7 +51,7 @@ def find(source: Path, files: Sequence[SourceFile]) -> SourceCases:
 
 
 def _refuse_other_data_sets(source: Path, names: Iterable[str]) -> None:
-    """Raise where the source is, or contains, one of the downloads that lie beside the wanted one."""
+    """Refuse a source that is, or contains, another download from the same web page."""
     own_name = PurePosixPath(source.resolve().stem if source.is_file() else source.resolve().name)
     for path in (own_name, *map(PurePosixPath, names)):
         parts = [part.lower() for part in path.parts]
