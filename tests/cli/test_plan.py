@@ -57,8 +57,8 @@ def test_options_reach_the_plans(preprocessed, capsys):
     assert configuration["spacing"] == [3.0, 1.0, 1.0]
     assert configuration["architecture"]["arch_kwargs"] == {"token_size": [4, 4, 4]}
     assert "3.000 x 1.000 x 1.000 mm, given by --spacing" in printed
-    assert "as you asked" in printed
-    assert "TFLOP a step, forward and backward, of 7.0 TFLOP: as you asked" in printed
+    assert "as given" in printed
+    assert "TFLOP a step, forward and backward, of 7.0 TFLOP: as given" in printed
 
 
 def test_shared_data_needs_no_preprocessing(preprocessed, capsys):

@@ -82,7 +82,7 @@ def test_monai_list_without_validation_leaves_the_folds_to_nnunet(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "no .training. list"),
+        ([], "is damaged: Input should be an object"),
         ({"training": []}, "no .training. list"),
         ({"training": ["liver.nii.gz"]}, "four digits"),
         ({"training": [{"label": "label0001.nii.gz"}]}, "four digits"),
@@ -98,5 +98,5 @@ def test_wrong_lists(content, message, tmp_path):
 def test_not_json(tmp_path):
     path = tmp_path / "list.json"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="not JSON"):
+    with pytest.raises(ValueError, match="is damaged: Invalid JSON"):
         read_monai_list(path, case_id)

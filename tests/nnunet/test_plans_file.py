@@ -75,10 +75,10 @@ def test_a_missing_file_and_files_that_are_no_plans(tmp_path):
     path = tmp_path / "plans.json"
     assert read_plans(path) is None
     for content, message in (
-        ("{", "is not a JSON file"),
-        ("[]", "not a plans file"),
+        ("{", "is damaged: Invalid JSON"),
+        ("[]", "is damaged: Input should be an object"),
         ('{"configurations": {"2d": 1}}', "not a plans file"),
     ):
         path.write_text(content)
-        with pytest.raises(ValueError, match=f"{message}.*: do this"):
+        with pytest.raises(ValueError, match=f"{message}.*[;:] do this"):
             read_plans(path, "do this")

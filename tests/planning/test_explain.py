@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from tests.planning.conftest import linear_memory
-from unetr_nnunet.planning.budget import TFLOP, Budget
 from unetr_nnunet.planning.explain import NOT_MEASURED, explanation, memory_parts, summary, tflop
+from unetr_nnunet.planning.memory import TFLOP, Budget
 from unetr_nnunet.planning.sizing import Choice, Given
 from unetr_nnunet.planning.training_step import TrainingStep
 
@@ -53,7 +53,7 @@ def test_every_figure_is_explained():
     ("changes", "expected"),
     [
         ({"refused": None}, "12.2 mm; about as thick as wide; a finer one would be below 5.7 mm"),
-        ({"given": Given(token_size=(4, 16, 16))}, "12.2 mm; as you asked"),
+        ({"given": Given(token_size=(4, 16, 16))}, "12.2 mm; as given"),
         (
             {"budget": Budget(6, 100 * TFLOP), "refused": (FINER, replace(CHOICE.estimate, peak=2**33))},
             "limited by --gpu-memory: 2 x 8 x 8 would take 8.00 GiB at patch 48",
@@ -62,11 +62,11 @@ def test_every_figure_is_explained():
             {"budget": Budget(6, 100 * TFLOP), "refused": (NNUNET, replace(CHOICE.estimate, peak=2**33))},
             "limited by --gpu-memory: this one would take 8.00 GiB at patch 48",
         ),
-        ({"given": Given(patch_size=STEP.patch_size)}, "tokens\n           as you asked"),
+        ({"given": Given(patch_size=STEP.patch_size)}, "tokens\n           as given"),
         ({"patch_limit": "image"}, "it covers the median image"),
         ({"patch_limit": "memory"}, "limited by --gpu-memory; nnU-Net's own patch is 48 x 192 x 192"),
         ({"patch_limit": "compute"}, "limited by --tflop-per-step; nnU-Net's own patch is 48 x 192 x 192"),
-        ({"given": Given(batch_size=2)}, "2; as you asked"),
+        ({"given": Given(batch_size=2)}, "2; as given"),
         ({"batch_limit": "data set"}, "2; limited by the data set: 5% of its voxels"),
         ({"batch_limit": "memory"}, "2; limited by --gpu-memory"),
         ({"batch_limit": "compute"}, "2; limited by --tflop-per-step"),

@@ -46,7 +46,7 @@ def test_a_missing_fingerprint_names_the_command(make_dataset):
     _, preprocessed = make_dataset()
     (preprocessed / "dataset_fingerprint.json").unlink()
     message = refused(check_dataset, 17)
-    assert f"{preprocessed / 'dataset_fingerprint.json'} is missing" in message
+    assert f"{preprocessed / 'dataset_fingerprint.json'} cannot be read" in message
     assert "nnUNetv2_extract_fingerprint -d 17" in message
     assert "nnUNetv2_plan_and_preprocess -d 17 --no_pp" in message
 
@@ -62,9 +62,9 @@ def test_a_fingerprint_of_another_version(make_dataset):
         path.write_text(json.dumps({**content, "shapes_after_crop": [[9, 9, 9]], "spacings": spacings}))
         assert "has spacings that are not three positive lengths: run nnUNetv2" in refused(check_dataset, 17)
     path.write_text("{")
-    assert "is not a JSON file" in refused(check_dataset, 17)
+    assert "dataset_fingerprint.json is damaged" in refused(check_dataset, 17)
     path.write_text("[]")
-    assert "holds no JSON object" in refused(check_dataset, 17)
+    assert "should be an object" in refused(check_dataset, 17)
 
 
 @pytest.mark.parametrize("content", [{"channel_names": {}}, {"channel_names": None, "modality": {}}])
@@ -81,7 +81,7 @@ def test_a_dataset_json_that_lacks_what_plans_need(make_dataset):
     path.write_text(json.dumps({key: content[key] for key in ("channel_names", "labels")}))
     assert f"{path} has no numTraining, file_ending" in refused(check_dataset, 17)
     path.unlink()
-    assert f"{path} is missing: convert" in refused(check_dataset, 17)
+    assert f"{path} cannot be read" in refused(check_dataset, 17)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.planning.conftest import on_cpu, on_gpu
 from unetr_nnunet.architectures.presets import ARCHITECTURES, SIZES
 from unetr_nnunet.planning.measured import measure_memory
-from unetr_nnunet.planning.memory import GIB, _StorageTracker, predict_memory, with_reserve
+from unetr_nnunet.planning.memory import (
+    GIB,
+    TFLOP,
+    Budget,
+    MemoryEstimate,
+    _StorageTracker,
+    predict_memory,
+    with_reserve,
+)
 from unetr_nnunet.planning.training_step import TrainingStep, forward_and_loss
 
 THICK = TrainingStep("Modified", "Tiny", (16, 48, 48), 2, (3.0, 0.8, 0.8), (2, 8, 8), 1, 14)
@@ -191,3 +199,37 @@ def test_the_peak_and_its_reserve_hold_a_step_on_a_gpu(step):
     measured = measure_memory(step, on_gpu())
     assert measured.allocated == pytest.approx(predicted, rel=0.25)
     assert measured.reserved + GIB / 2 <= with_reserve(predicted)  # beside the context
+
+
+BUDGET = Budget(12, 5 * TFLOP)  # 10 GiB for the predicted peak: 12 GiB less 1 GiB, less a tenth of what is predicted
+
+
+def estimate(gib, tflop=1.0, fixed_gib=0.0):
+    at_peak = {"parameters": int(fixed_gib * GIB / 3), "optimizer state": int(fixed_gib * GIB * 2 / 3)}
+    return MemoryEstimate(0, at_peak, int(gib * GIB), int(tflop * TFLOP))
+
+
+def test_the_reserve_is_left_free():
+    assert BUDGET.memory == pytest.approx(10 * GIB)
+    assert with_reserve(BUDGET.memory) == pytest.approx(12 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("gib", "tflop", "limit"),
+    [(9.99, 4.99, ""), (10.01, 1, "memory"), (1, 5.01, "compute"), (10.01, 5.01, "memory"), (9.99, 5, "")],
+)
+def test_either_limit_can_be_exceeded(gib, tflop, limit):
+    assert BUDGET.exceeded(estimate(gib, tflop)) == limit
+    assert (BUDGET.used(estimate(gib, tflop)) > 1) == bool(limit)
+
+
+def test_weights_are_taken_off_before_the_share_is_reckoned():
+    """So that twice the batch uses twice the share."""
+    assert BUDGET.used(estimate(6, fixed_gib=2)) == pytest.approx(0.5)
+    assert BUDGET.used(estimate(10, fixed_gib=2)) == pytest.approx(1)
+    assert BUDGET.used(estimate(2.1, tflop=4, fixed_gib=2)) == pytest.approx(0.8)
+
+
+def test_weights_that_do_not_fit_at_all_exceed_the_memory():
+    assert BUDGET.exceeded(estimate(11, fixed_gib=10.5)) == "memory"
+    assert Budget(0.5, TFLOP).exceeded(estimate(0.1, tflop=0.1)) == "memory", "less than the reserve"

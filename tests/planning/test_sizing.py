@@ -157,13 +157,13 @@ def test_a_given_batch_makes_the_patch_smaller(instant_memory):
 @pytest.mark.parametrize(
     ("gib", "tflop", "given", "message"),
     [
-        (2, None, Given((96, 96, 96)), r"Modified, size Tiny, with patch size 96 96 96 and batch size 2"),
+        (2, None, Given((96, 96, 96)), r"Modified, size Tiny, patch size 96 96 96, batch size 2"),
         (3, None, Given((48, 96, 96), None, 20), r"batch size 20 .* more than the 3 GiB of --gpu-memory"),
         (
             1.4,
             None,
             None,
-            r"patch size 16 64 64 .* \(0\.3 GiB are weights and optimizer\): take a smaller --patch-size",
+            r"patch size 16 64 64, .* \(0\.3 GiB are weights and optimizer\): take a smaller --patch-size",
         ),
         (1, None, None, r"with 1 GiB and 10% in reserve 1\.5 GiB, more than the 1 GiB"),
         (24, 1, Given((48, 192, 192)), r"takes 1\.7 TFLOP, more than the 1 of --tflop-per-step: allow more"),

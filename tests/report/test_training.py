@@ -63,5 +63,5 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     (folder / "costs.json").write_text("[]")
     problems = read_training(model("m", DICE, folder)).problems
     assert len(problems) == 2
-    assert "plans.json cannot be read" in problems[0]
-    assert "costs.json holds no JSON object" in problems[1]
+    assert "plans.json is damaged: Invalid JSON" in problems[0]
+    assert "costs.json is damaged: Input should be an object" in problems[1]

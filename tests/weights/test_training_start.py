@@ -147,7 +147,7 @@ def test_plans_of_another_network_are_refused(released, write_plans, tmp_path, c
 @pytest.mark.parametrize("content", ["no json", "[]", '{"plans_per_stage": {}}', '{"configurations": {}}'])
 def test_files_that_are_no_plans_are_refused(released, tmp_path, content):
     (tmp_path / "plans.json").write_text(content)
-    facts = r"plans.json (is not a (JSON|plans) file|has no plans_name, dataset_name).*: (give|plan)"
+    facts = r"plans.json (is damaged|is not a plans file|has no plans_name, dataset_name).*[:;] (give|plan)"
     with pytest.raises(ValueError, match=facts):
         write_training_start(released, "released.pth", tmp_path / "plans.json", "3d_fullres", tmp_path / "start.pth")
 

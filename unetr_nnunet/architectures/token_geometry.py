@@ -14,13 +14,11 @@ from collections.abc import Sequence
 STAGES = 4
 """Number of decoder stages."""
 
-MAX_TOKEN_LENGTH = 2**STAGES
-"""Longest token along one axis, in voxels: one doubling per decoder stage."""
-
 LEADING_LENGTH = 8
 """Shortest length along the finest axis that the other axes of a token follow."""
 
 TOKEN_LENGTHS: tuple[int, ...] = tuple(2**halvings for halvings in range(STAGES + 1))
+"""Voxels along one axis of a token, at most one doubling per decoder stage."""
 
 
 def derive_token_size(patch_size: Sequence[int], spacing_mm: Sequence[float] | None = None) -> tuple[int, ...]:

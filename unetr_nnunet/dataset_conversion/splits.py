@@ -4,7 +4,6 @@ nnU-Net's planner copies a ``splits_final.json`` in the raw data set folder to t
 (``ExperimentPlanner.__init__``), where the trainer reads it. Without one, nnU-Net draws its own seeded five folds.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 from unetr_nnunet.dataset_conversion.cases import Selection
 from unetr_nnunet.dataset_conversion.problems import Problem
 from unetr_nnunet.dataset_conversion.source_cases import SourceCases
+from unetr_nnunet.nnunet.json_file import JSON_OBJECT, read_json
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,10 @@ def read_monai_list(path: Path, case_id: Callable[[int], str]) -> Split:
     Raises:
         ValueError: not such a list, or a case is both in training and in validation or test.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error}): give a MONAI data list such as dataset_0.json") from error
-    if not isinstance(content, dict) or not content.get("training"):
-        raise ValueError(f'{path} has no "training" list: give a MONAI data list such as dataset_0.json')
+    remedy = "give a MONAI data list such as dataset_0.json"
+    content = read_json(path, JSON_OBJECT, remedy)
+    if not content.get("training"):
+        raise ValueError(f'{path} has no "training" list: {remedy}')
     training, validation, test = (
         tuple(sorted({case_id(_number(entry, path)) for entry in content.get(key) or []}))
         for key in ("training", "validation", "test")

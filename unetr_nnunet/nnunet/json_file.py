@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
+JSON_OBJECT = TypeAdapter(dict[str, Any])
 
 
 def read_json(path: Path, kind: TypeAdapter[T], remedy: str) -> T:

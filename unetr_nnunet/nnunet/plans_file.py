@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.nnunet.json_file import JSON_OBJECT, read_json
 
 DEFAULT_PLANS = "nnUNetPlans"
 
@@ -60,11 +61,8 @@ def read_plans(path: Path, remedy: str = "remove it, or take another --name") ->
     """
     if not path.is_file():
         return None
-    try:
-        plans = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not a JSON file ({error}): {remedy}") from error
-    configurations = plans.get("configurations") if isinstance(plans, dict) else None
+    plans = read_json(path, JSON_OBJECT, remedy)
+    configurations = plans.get("configurations")
     if not isinstance(configurations, dict) or not all(isinstance(entry, dict) for entry in configurations.values()):
         raise ValueError(f"{path} is not a plans file of nnU-Net v2: {remedy}")
     return plans

@@ -3,8 +3,7 @@
 from math import prod
 
 from unetr_nnunet.architectures.token_geometry import token_grid
-from unetr_nnunet.planning.budget import TFLOP
-from unetr_nnunet.planning.memory import GIB, RESERVE, MemoryEstimate
+from unetr_nnunet.planning.memory import GIB, RESERVE, TFLOP, MemoryEstimate
 from unetr_nnunet.planning.patch_search import FINEST_TOKEN_MM, by
 from unetr_nnunet.planning.sizing import MAX_SHARE_OF_DATASET, Choice
 
@@ -73,7 +72,7 @@ def tflop(count: float) -> str:
 
 def _why_this_token(choice: Choice) -> str:
     if choice.given.token_size:
-        return "as you asked"
+        return "as given"
     if choice.refused is None:
         return f"about as thick as wide; a finer one would be below {FINEST_TOKEN_MM:.1f} mm"
     step, estimate = choice.refused
@@ -88,7 +87,7 @@ def _why_this_token(choice: Choice) -> str:
 
 def _why_this_patch(choice: Choice) -> str:
     if choice.given.patch_size:
-        return "as you asked"
+        return "as given"
     if choice.patch_limit == "image":
         return "it covers the median image, in whole tokens"
     if choice.patch_limit == "nnU-Net":
@@ -101,7 +100,7 @@ def _why_this_patch(choice: Choice) -> str:
 
 def _why_this_batch(choice: Choice) -> str:
     if choice.given.batch_size:
-        return "as you asked"
+        return "as given"
     if choice.batch_limit == "patch":
         return "only a patch that covers the median image gets a larger one"
     if choice.batch_limit == "data set":

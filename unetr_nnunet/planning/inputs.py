@@ -1,6 +1,5 @@
 """Check what the planner reads before anything is computed; every error names the remedy."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,9 @@ from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_dataset
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from unetr_nnunet.architectures.token_geometry import TOKEN_LENGTHS
+from unetr_nnunet.nnunet.json_file import JSON_OBJECT, read_json
 from unetr_nnunet.nnunet.plans_file import read_plans
+from unetr_nnunet.planning.patch_search import spaced
 from unetr_nnunet.planning.sizing import Given
 
 FINGERPRINT_KEYS = (
@@ -38,10 +39,10 @@ def check_options(
     if tflop_per_step is not None and not 0 < tflop_per_step < math.inf:
         raise ValueError(f"--tflop-per-step {tflop_per_step:g}: must be a positive number")
     if spacing_mm is not None and (len(spacing_mm) != 3 or not all(0 < axis < math.inf for axis in spacing_mm)):
-        raise ValueError(f"--spacing {_words(spacing_mm)}: must be three positive lengths in mm, Z Y X")
+        raise ValueError(f"--spacing {spaced(spacing_mm)}: must be three positive lengths in mm, Z Y X")
     patch_size, token_size, batch_size = given.patch_size, given.token_size, given.batch_size
     if patch_size is not None and (len(patch_size) not in (2, 3) or min(patch_size) < 1):
-        raise ValueError(f"--patch-size {_words(patch_size)}: three positive numbers, Z Y X, or two for 2d, Y X")
+        raise ValueError(f"--patch-size {spaced(patch_size)}: three positive numbers, Z Y X, or two for 2d, Y X")
     if token_size is not None:
         _check_token(token_size, patch_size)
     if batch_size is not None and batch_size < 1:
@@ -51,10 +52,10 @@ def check_options(
 def _check_token(token_size: Sequence[int], patch_size: Sequence[int] | None) -> None:
     if len(token_size) not in (2, 3) or not set(token_size) <= set(TOKEN_LENGTHS):
         lengths = ", ".join(map(str, TOKEN_LENGTHS))
-        raise ValueError(f"--token-size {_words(token_size)}: Z Y X, or Y X for 2d, each one of {lengths}")
+        raise ValueError(f"--token-size {spaced(token_size)}: Z Y X, or Y X for 2d, each one of {lengths}")
     if patch_size is not None and len(patch_size) != len(token_size):
         raise ValueError(
-            f"--token-size {_words(token_size)} and --patch-size {_words(patch_size)}: must have the same axes"
+            f"--token-size {spaced(token_size)} and --patch-size {spaced(patch_size)}: must have the same axes"
         )
 
 
@@ -101,7 +102,7 @@ def check_dataset(dataset_id: int) -> str:
     remedy = (
         f"run nnUNetv2_extract_fingerprint -d {dataset_id}, or nnUNetv2_plan_and_preprocess -d {dataset_id} --no_pp"
     )
-    content = _read_json(fingerprint, remedy)
+    content = read_json(fingerprint, JSON_OBJECT, remedy)
     missing = [key for key in FINGERPRINT_KEYS if not content.get(key)]
     if missing:
         raise ValueError(f"{fingerprint} has no {', '.join(missing)}: {remedy} --clean")
@@ -116,7 +117,7 @@ def check_dataset_json(path: Path) -> None:
     Raises:
         ValueError: naming what is missing.
     """
-    content = _read_json(path, "convert the data set to nnU-Net's raw format first")
+    content = read_json(path, JSON_OBJECT, "convert the data set to nnU-Net's raw format first")
     missing = [key for key in DATASET_KEYS if key not in content]
     if missing:
         raise ValueError(f"{path} has no {', '.join(missing)}: see nnU-Net's documentation of the dataset format")
@@ -149,19 +150,3 @@ def read_labels(dataset: dict[str, Any], folder: str) -> LabelManager:
 def has_ct(dataset: dict[str, Any]) -> bool:
     """Return whether nnU-Net normalises any channel as CT."""
     return any(get_normalization_scheme(name) is CTNormalization for name in channel_names(dataset))
-
-
-def _words(values: Sequence[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
-
-
-def _read_json(path: Path, remedy: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: {remedy}")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not a JSON file ({error}): {remedy}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object: {remedy}")
-    return content

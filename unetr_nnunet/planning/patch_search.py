@@ -57,8 +57,8 @@ def tokens_that_tile(patch_size: Sequence[int], spacing_mm: Sequence[float]) -> 
         return tiling
     smaller, larger = nearest_patch_sizes(patch_size, sensible[0])
     raise ValueError(
-        f"--patch-size {_words(patch_size)}: no token can tile it; at a spacing of {by(spacing_mm, 2)} mm a token has "
-        f"{by(sensible[0])} voxels: take {_words(smaller)} or {_words(larger)}"
+        f"--patch-size {spaced(patch_size)}: no token can tile it; at a spacing of {by(spacing_mm, 2)} mm a token has "
+        f"{by(sensible[0])} voxels: take {spaced(smaller)} or {spaced(larger)}"
     )
 
 
@@ -145,6 +145,11 @@ def by(values: Sequence[float], digits: int = 0) -> str:
     return " x ".join(f"{value:.{digits}f}" for value in values)
 
 
+def spaced(values: Sequence[float]) -> str:
+    """Return "96 96 16", as an option takes it."""
+    return " ".join(f"{value:g}" for value in values)
+
+
 def _tiles(token_size: Sequence[int], patch_size: Sequence[int]) -> bool:
     return nearest_patch_sizes(patch_size, token_size)[0] == tuple(patch_size)
 
@@ -155,7 +160,3 @@ def _tokens_to_cover(shape: float, length: int) -> int:
 
 def _most_tokens(extent: Sequence[float], token_size: Sequence[int]) -> float:
     return max(axis / length for axis, length in zip(extent, token_size, strict=True))
-
-
-def _words(values: Sequence[int]) -> str:
-    return " ".join(str(value) for value in values)

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Protocol
 
 from unetr_nnunet.architectures.token_geometry import check_token_size, stage_kernels, stage_strides
-from unetr_nnunet.planning.budget import TFLOP, Budget
-from unetr_nnunet.planning.memory import GIB, RESERVE, MemoryEstimate, predict_memory, with_reserve
+from unetr_nnunet.planning.memory import GIB, RESERVE, TFLOP, Budget, MemoryEstimate, predict_memory, with_reserve
+from unetr_nnunet.planning.nnunet_plan import NNUNetPlan
 from unetr_nnunet.planning.patch_search import (
     NNUNET_MULTIPLE,
     candidate_patches,
     in_whole_tokens,
     largest_that_fits,
     sensible_tokens,
+    spaced,
     tokens_that_tile,
 )
 from unetr_nnunet.planning.training_step import TrainingStep
@@ -25,18 +25,6 @@ USUAL_BATCH_SIZE = {2: 12, 3: 2}
 
 MAX_SHARE_OF_DATASET = 0.05
 """nnU-Net's: a batch holds at most this share of the data set's voxels."""
-
-
-class NNUNetPlan(Protocol):
-    """The parts of nnU-Net's own plan that matter here; see `unetr_nnunet.planning.nnunet_plan.NNUNetPlan`."""
-
-    @property
-    def patch_size(self) -> tuple[int, ...]:
-        """Voxels per axis."""
-
-    @property
-    def flop(self) -> int:
-        """Operations of a training step."""
 
 
 @dataclass(frozen=True)
@@ -229,11 +217,8 @@ class Sizing:
 
     def _too_large(self, step: TrainingStep, budget: Budget) -> str:
         estimate = self._estimate(step)
-        patch = " ".join(str(axis) for axis in step.patch_size)
-        what = (
-            f"a training step of {step.architecture}, size {step.size}, with patch size {patch} and batch size "
-            f"{step.batch_size}"
-        )
+        patch, batch_size = spaced(step.patch_size), step.batch_size
+        what = f"a training step of {step.architecture}, size {step.size}, patch size {patch}, batch size {batch_size}"
         if budget.exceeded(estimate) == "compute":
             return (
                 f"{what} takes {estimate.flop / TFLOP:.2g} TFLOP, more than the {budget.flop / TFLOP:.2g} of "

@@ -1,7 +1,6 @@
 """Read learning curves, cost and plan from the trainer folder of a model."""
 
 import contextlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from unetr_nnunet.evaluation.model_results import ModelResults
 from unetr_nnunet.nnunet.checkpoint_size import count_parameters
 from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT, fold_folders
+from unetr_nnunet.nnunet.json_file import JSON_OBJECT, read_json
 from unetr_nnunet.nnunet.training_log import FoldLog, read_fold_logs
 
 TIMES = "\u00d7"
@@ -71,13 +71,9 @@ def _first_json(paths: list[Path], problems: list[str]) -> dict[str, Any]:
     for path in paths:
         if path.is_file():
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                problems.append(f"{path} cannot be read: {error}")
-                continue
-            if isinstance(content, dict):
-                return content
-            problems.append(f"{path} holds no JSON object")
+                return read_json(path, JSON_OBJECT, "it is left out")
+            except ValueError as error:
+                problems.append(str(error))
     return {}
 
 

@@ -20,6 +20,7 @@ from unetr_nnunet.architectures.build import PLANNED_NETWORK, planned_arguments
 from unetr_nnunet.architectures.token_geometry import derive_token_size, nearest_patch_sizes
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.nnunet.plans_file import read_plans
+from unetr_nnunet.planning.patch_search import by, spaced
 from unetr_nnunet.weights.axis_order import interpolate_positions, reorder_axes
 from unetr_nnunet.weights.imported_model import MONAI_TO_NNUNET, TOKEN_SIZE, check_absent, planned_architecture
 from unetr_nnunet.weights.released_unetr import TOKEN_LENGTH, ReleasedUNETR
@@ -133,11 +134,7 @@ def _check_plan(
     if token_size != TOKEN_SIZE:
         valid = dict.fromkeys(nearest_patch_sizes(patch_size, TOKEN_SIZE))  # smaller and larger, or one
         raise ValueError(
-            f"{where} has tokens of {_by(token_size)} voxels at a patch of {_by(patch_size)}, and those of {source} "
-            f"have {_by(TOKEN_SIZE)}: plan tokens of that size, with a patch that they divide, such as "
-            f"{' or '.join(map(_by, valid))} (unetr_nnunet plan --token-size {' '.join(map(str, TOKEN_SIZE))})"
+            f"{where} has tokens of {by(token_size)} voxels at a patch of {by(patch_size)}, and those of {source} "
+            f"have {by(TOKEN_SIZE)}: plan tokens of that size, with a patch that they divide, such as "
+            f"{' or '.join(map(by, valid))} (unetr_nnunet plan --token-size {spaced(TOKEN_SIZE)})"
         )
-
-
-def _by(lengths: Sequence[int]) -> str:
-    return " x ".join(map(str, lengths))
