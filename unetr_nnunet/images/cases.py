@@ -60,45 +60,45 @@ def find_cases(source: Path, channels: int, modality: str | None = None) -> tupl
             takes every series of images.
 
     Returns:
-        The cases, sorted by name, and words on what was skipped or renamed, a line each.
+        The cases, sorted by name, and a note on each file that was skipped or renamed.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
         ValueError: nothing in it can be predicted.
     """
     if source.is_file():
-        candidates, words = _of_file(source, channels, modality)
+        candidates, notes = _of_file(source, channels, modality)
     elif source.is_dir():
-        candidates, words = _of_folder(source, channels, modality)
+        candidates, notes = _of_folder(source, channels, modality)
     else:
         raise FileNotFoundError(f"{source} does not exist; name a file or a folder of {ACCEPTED}")
     if not candidates:
-        found = f" ({'; '.join(words[:3])})" if words else ""
-        raise ValueError(f"{source} holds no image{found}; {ACCEPTED} are accepted")
+        details = f" ({'; '.join(notes[:3])})" if notes else ""
+        raise ValueError(f"{source} holds no image{details}; {ACCEPTED} are accepted")
     names = _distinct_names([candidate.names for candidate in candidates])
     cases = []
     for name, candidate in zip(names, candidates, strict=True):
         cases.append(Case(name, candidate.channels, candidate.is_dicom, candidate.headers))
         if name != candidate.names[0] and not candidate.is_dicom:
             path = next(path for paths in candidate.channels for path in paths)
-            words.append(f"{path}: another case is named {candidate.names[0]}, so that this one is named {name}")
-    return sorted(cases, key=lambda case: case.name), words
+            notes.append(f"{path}: another case is named {candidate.names[0]}, so that this one is named {name}")
+    return sorted(cases, key=lambda case: case.name), notes
 
 
 def _of_file(path: Path, channels: int, modality: str | None) -> tuple[list[_Candidate], list[str]]:
     """Return the one case that a file belongs to, named as it would be were its folder given."""
     if volume_ending(path):
-        found, _ = _volume_candidates(sorted({*volume_files(path.parent), path}), channels)
-        return [candidate for candidate in found if any(path in paths for paths in candidate.channels)], []
-    series, words = find_series(path.parent, modality, VOLUME_ENDINGS, with_folders_below=False)
-    return [_series_candidate(each, path.parent, series, channels) for each in series if path in each.files], words
+        candidates, _ = _volume_candidates(sorted({*volume_files(path.parent), path}), channels)
+        return [candidate for candidate in candidates if any(path in paths for paths in candidate.channels)], []
+    series, notes = find_series(path.parent, modality, VOLUME_ENDINGS, with_folders_below=False)
+    return [_series_candidate(one, path.parent, series, channels) for one in series if path in one.files], notes
 
 
 def _of_folder(folder: Path, channels: int, modality: str | None) -> tuple[list[_Candidate], list[str]]:
-    candidates, words = _volume_candidates(volume_files(folder), channels)
-    series, series_words = find_series(folder, modality, VOLUME_ENDINGS)
-    candidates += [_series_candidate(each, folder, series, channels) for each in series]
-    return candidates, words + series_words
+    candidates, notes = _volume_candidates(volume_files(folder), channels)
+    series, series_notes = find_series(folder, modality, VOLUME_ENDINGS)
+    candidates += [_series_candidate(one, folder, series, channels) for one in series]
+    return candidates, notes + series_notes
 
 
 def _volume_candidates(files: Sequence[Path], channels: int) -> tuple[list[_Candidate], list[str]]:
@@ -108,16 +108,16 @@ def _volume_candidates(files: Sequence[Path], channels: int) -> tuple[list[_Cand
         prefix, channel = (match[1], int(match[2])) if match else (stem(path), -1)
         by_prefix[prefix][channel].append(path)
     if channels == 1:
-        return [_single(path, prefix, found) for prefix, found in by_prefix.items() for path in _all(found)], []
-    candidates, words = [], []
-    for prefix, found in by_prefix.items():
-        for path in found.pop(-1, []):  # no channel in its name: the first channel of an incomplete case
+        return [_single(path, prefix, paths) for prefix, paths in by_prefix.items() for path in _all(paths)], []
+    candidates, notes = [], []
+    for prefix, by_channel in by_prefix.items():
+        for path in by_channel.pop(-1, []):  # no channel in its name: the first channel of an incomplete case
             candidates.append(_Candidate((stem(path), _flat_name(path)), _padded([(path,)], channels), False))
-        words += [f"{path}: not used, the model has {channels} channels" for path in _all(found, first=channels)]
-        paths = [tuple(found.get(channel, ())) for channel in range(channels)]
+        notes += [f"{path}: not used, the model has {channels} channels" for path in _all(by_channel, first=channels)]
+        paths = [tuple(by_channel.get(channel, ())) for channel in range(channels)]
         if any(paths):
             candidates.append(_Candidate((prefix,), tuple(paths), False))
-    return candidates, words
+    return candidates, notes
 
 
 def _single(path: Path, prefix: str, same_prefix: dict[int, list[Path]]) -> _Candidate:

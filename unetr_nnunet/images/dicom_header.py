@@ -162,8 +162,8 @@ def _planes(header: SliceHeader, dataset: pydicom.Dataset) -> tuple[SliceHeader,
 
 
 def _damaged(path: Path, reason: object) -> ValueError:
-    words = (str(reason) or repr(reason)).splitlines()[0]
-    return ValueError(f"{path} is not a DICOM file, or damaged: {words}; restore it, or move it out of its folder")
+    problem = (str(reason) or repr(reason)).splitlines()[0]
+    return ValueError(f"{path} is not a DICOM file, or damaged: {problem}; restore it, or move it out of its folder")
 
 
 def _header(path: Path, dataset: pydicom.Dataset, data_bytes: int) -> SliceHeader:
@@ -204,7 +204,7 @@ def _texts(dataset: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
     if value is None:
         return ()
     values = [value] if isinstance(value, str | int) else value
-    return tuple(str(each).strip() for each in values)
+    return tuple(str(value).strip() for value in values)
 
 
 def _text(dataset: pydicom.Dataset, keyword: str) -> str:

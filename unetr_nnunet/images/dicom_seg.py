@@ -76,7 +76,7 @@ def write_dicom_seg(
     axes = np.reshape(mask.GetDirection(), (3, 3))
     sources = _read_headers(series_files, axes[:, :2].T.ravel().tolist())
     array = sitk.GetArrayViewFromImage(mask)
-    found, array = _segments(array, labels, regions or {})
+    segments, array = _segments(array, labels, regions or {})
     affine = np.eye(4)
     affine[:3, :3] = (axes * mask.GetSpacing())[:, ::-1]  # array axes: z, y, x
     affine[:3, 3] = mask.GetOrigin()
@@ -87,10 +87,10 @@ def write_dicom_seg(
             affine,
             "PATIENT",
             sources[0].FrameOfReferenceUID,
-            channels={"SegmentNumber": list(range(1, len(found) + 1))} if array.ndim == 4 else None,
+            channels={"SegmentNumber": list(range(1, len(segments) + 1))} if array.ndim == 4 else None,
         ),
         segmentation_type="BINARY",
-        segment_descriptions=_descriptions(found, labels),
+        segment_descriptions=_descriptions(segments, labels),
         series_instance_uid=highdicom.UID(),
         series_number=int(sources[0].get("SeriesNumber") or 0) + SERIES_NUMBER_OFFSET,
         series_description=f"{NAME} segmentation",
@@ -147,8 +147,8 @@ def _segments(
     names = [name for name in sorted(labels, key=lambda name: labels[name]) if occurs[integers[name]].any()]
     if not names:
         return [min(labels, key=lambda name: labels[name])], np.zeros_like(array[:1])
-    found = [integer for name in names for integer in integers[name]]
-    if len(set(found)) < len(found):
+    drawn = [integer for name in names for integer in integers[name]]
+    if len(set(drawn)) < len(drawn):
         return names, np.stack([np.isin(array, integers[name]) for name in names], axis=-1).astype(np.uint8)
     numbers = np.zeros(len(occurs), array.dtype)
     for number, name in enumerate(names, start=1):

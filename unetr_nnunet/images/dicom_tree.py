@@ -43,7 +43,7 @@ def find_series(
 
     Hidden files and folders are left out, links are followed once. A file that is DICOM by its ending only, that cannot
     be read, or that is empty and named as the slices are, belongs to every series of its folder, unless its header
-    tells which: they are then found broken, not quietly short.
+    tells which: they are then reported as broken, not read without it.
 
     Args:
         root: folder to begin with.
@@ -52,10 +52,10 @@ def find_series(
         with_folders_below: search the folders below as well.
 
     Returns:
-        The series, by folder and number, and words on what was skipped, a line each.
+        The series, by folder and number, and a note on everything that was skipped.
     """
-    found: list[Series] = []
-    words: list[str] = []
+    all_series: list[Series] = []
+    notes: list[str] = []
     folders_of: dict[str, list[str]] = defaultdict(list)
     for folder in _folders(root) if with_folders_below else [root]:
         try:
@@ -63,18 +63,18 @@ def find_series(
             volumes = [path for path in files if path.name.lower().endswith(tuple(other_endings))]
             series, skipped = _series_of_folder(folder, sorted(set(files) - set(volumes)), modality)
         except OSError as error:
-            words.append(f"{folder} cannot be read: {error.strerror or error}")
+            notes.append(f"{folder} cannot be read: {error.strerror or error}")
             continue
         if volumes and folder != root:
-            words.append(f"{folder} holds {len(volumes)} volume file(s), not searched for below {root}")
-        found += series
-        words += skipped
-        for uid in {each.uid for each in series if each.uid}:
+            notes.append(f"{folder} holds {len(volumes)} volume file(s), not searched for below {root}")
+        all_series += series
+        notes += skipped
+        for uid in {one.uid for one in series if one.uid}:
             folders_of[uid].append(str(folder))
     for uid, folders in folders_of.items():
         if len(folders) > 1:
-            words.append(f"series {uid} lies in {len(folders)} folders, each a case of its own: {', '.join(folders)}")
-    return found, words
+            notes.append(f"series {uid} lies in {len(folders)} folders, each a case of its own: {', '.join(folders)}")
+    return all_series, notes
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -97,7 +97,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 def _series_of_folder(folder: Path, files: Sequence[Path], modality: str | None) -> tuple[list[Series], list[str]]:
     groups, damaged = _grouped(files, modality)
-    words = [
+    notes = [
         f"{folder}: series {headers[0].series_number or uid or '?'} skipped ({len(headers)} files): {reason}"
         for (reason, uid, _), headers in groups.items()
         if reason
@@ -107,16 +107,14 @@ def _series_of_folder(folder: Path, files: Sequence[Path], modality: str | None)
         if not reason:
             ordered = tuple(in_slice_order(headers))
             series.append(Series(folder, headers[0].series_number, uid, tuple(h.path for h in ordered), ordered))
-    series.sort(key=lambda each: (each.number.zfill(12), each.files))
+    series.sort(key=lambda one: (one.number.zfill(12), one.files))
     if damaged and not series:
-        return [Series(folder, "", "", tuple(damaged))], words
-    known = {each.uid for each in series}
+        return [Series(folder, "", "", tuple(damaged))], notes
+    known = {one.uid for one in series}
     return [
-        replace(
-            each, files=(*each.files, *(path for path, uid in damaged.items() if uid == each.uid or uid not in known))
-        )
-        for each in series
-    ], words
+        replace(one, files=(*one.files, *(path for path, uid in damaged.items() if uid == one.uid or uid not in known)))
+        for one in series
+    ], notes
 
 
 _Groups = dict[tuple[str, str, Path | None], list[SliceHeader]]

@@ -90,12 +90,12 @@ def find_label_files(folder: Path) -> dict[str, list[Path]]:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder")
-    found: dict[str, list[Path]] = defaultdict(list)
+    by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in volume_files(folder):
-        found[stem(path)].append(path)
-    if not found:
+        by_stem[stem(path)].append(path)
+    if not by_stem:
         raise ValueError(f"{folder} holds no label map ({', '.join(VOLUME_ENDINGS)})")
-    return dict(found)
+    return dict(by_stem)
 
 
 def pair_cases(predictions: Path, labels: Path) -> Pairing:
@@ -137,17 +137,17 @@ def pair_names(cases: Sequence[str], stems: Iterable[str]) -> dict[str, str]:
         stems: of the files; each belongs to one case at most.
     """
     left = dict.fromkeys(stems)
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for suffix in ("", FIRST_CHANNEL):
         for case in cases:
-            if case not in found and case + suffix in left:
-                found[case] = case + suffix
+            if case not in pairs and case + suffix in left:
+                pairs[case] = case + suffix
                 del left[case + suffix]
     by_number = _by_number(left)
-    for number, names in _by_number(case for case in cases if case not in found).items():
+    for number, names in _by_number(case for case in cases if case not in pairs).items():
         if len(names) == 1 and len(by_number.get(number, ())) == 1:
-            found[names[0]] = by_number[number][0]
-    return found
+            pairs[names[0]] = by_number[number][0]
+    return pairs
 
 
 def _by_number(stems: Iterable[str]) -> dict[str, list[str]]:

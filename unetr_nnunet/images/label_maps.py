@@ -62,8 +62,8 @@ def label_values(voxels: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
             raise ValueError(f"{name} holds {broken[0]:g}, which is no label; labels are integers (is it an image?)")
     low, high = voxels.min().item(), voxels.max().item()
     if low < 0 or high > HIGHEST_LABEL:
-        found = f"{low:g}..{high:g}" if isinstance(low, float) else f"{low}..{high}"
-        raise ValueError(f"{name} holds labels {found}; they must be in 0..{HIGHEST_LABEL} (is it an image?)")
+        values = f"{low:g}..{high:g}" if isinstance(low, float) else f"{low}..{high}"
+        raise ValueError(f"{name} holds labels {values}; they must be in 0..{HIGHEST_LABEL} (is it an image?)")
     return voxels.astype(np.uint8)
 
 
