@@ -170,7 +170,7 @@ def still_holds(evaluation: Evaluation, pairs: Pairs, table: LabelTable, protoco
         and (evaluation.label_ids, evaluation.ignore_label) == (table.organs, table.ignore_label)
         and not evaluation.resampled
         and files.keys() | evaluation.refused.keys() == pairs.keys()
-        and all(_same(files[case], pairs[case]) for case in files)
+        and all([path.resolve() for path in files[case]] == [path.resolve() for path in pairs[case]] for case in files)
         and all(_is_unchanged(pair, evaluation.sha256.get(case)) for case, pair in pairs.items())
     )
 
@@ -180,7 +180,3 @@ def _is_unchanged(pair: tuple[Path, Path], sha256: Mapping[str, str] | None) -> 
         return fingerprint(pair) == sha256
     except OSError:
         return False  # scoring the pair says what is wrong with it
-
-
-def _same(one: tuple[Path, Path], other: tuple[Path, Path]) -> bool:
-    return all(left.resolve() == right.resolve() for left, right in zip(one, other, strict=True))

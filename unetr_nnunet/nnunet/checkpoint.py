@@ -115,7 +115,8 @@ def load_restricted(
         ValueError: the file is damaged, or needs more than is allowed and is not trusted.
     """
     mapped = content is None and zipfile.is_zipfile(path) and path.name not in REWRITTEN  # torch maps its zip format
-    extra = [entry for entry in allowed if not _allowed_already(entry)]
+    known = torch.serialization.get_safe_globals()  # leaving the context would take them from whoever allowed them
+    extra = [entry for entry in allowed if entry not in known]
     with torch.serialization.safe_globals(extra), warnings.catch_warnings(action="ignore"):  # of pickles not torch's
         try:
             return torch.load(content or path, map_location="cpu", weights_only=not trust, mmap=mapped)
@@ -137,10 +138,6 @@ def load_restricted(
 def in_brief(error: Exception) -> str:
     """Return the kind of an error of another library, and the first line of what it says."""
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-
-
-def _allowed_already(entry: Any) -> bool:
-    return entry in torch.serialization.get_safe_globals()  # leaving the context would take it from whoever allowed it
 
 
 def _refused_names(path: Path, error: Exception) -> list[str]:
