@@ -17,7 +17,7 @@ _KEPT_OF_NAME = 40
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a kill in the middle of `atomic_path` left in a folder that nobody else writes to now."""
+    """Remove what a kill in the middle of `atomic_path` left in a folder that no other process writes to."""
     for leftover in folder.glob(f"{PREFIX}*"):
         leftover.unlink(missing_ok=True)
 

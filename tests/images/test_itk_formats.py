@@ -83,13 +83,13 @@ def test_an_nrrd_that_does_not_tell_its_spacing(tmp_path: Path, line: str) -> No
     if "directions" not in line:
         content = re.sub(rb"space: .*\n|space origin.*\n", b"", content)
     path.write_bytes(content)
-    refuses_file(path, "does not tell its spacing along all axes|cannot be read")
+    refuses_file(path, "does not give its spacing along all axes|cannot be read")
 
 
 def test_a_meta_image_without_spacing(tmp_path: Path) -> None:
     path = written(tmp_path, ".mha", False)[0]
     path.write_bytes(re.sub(rb"ElementSpacing.*\n", b"", path.read_bytes()))
-    refuses_file(path, "does not tell its spacing")
+    refuses_file(path, "does not give its spacing")
 
 
 def test_small_spacing_is_not_negative(tmp_path: Path) -> None:

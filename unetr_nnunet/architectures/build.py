@@ -96,7 +96,7 @@ def build_unetr(
     if isinstance(size, str) and size not in SIZES:
         raise ValueError(f"unknown size {size!r}: choose one of {', '.join(SIZES)}")
     if spacing_mm is not None and len(spacing_mm) != len(patch_size):
-        raise ValueError(f"spacing_mm {tuple(spacing_mm)} has not the axes of patch size {tuple(patch_size)}")
+        raise ValueError(f"spacing_mm {tuple(spacing_mm)} does not have the axes of patch size {tuple(patch_size)}")
     parts, preset = ARCHITECTURES[architecture], SIZES[size] if isinstance(size, str) else size
     patch_size = tuple(int(axis) for axis in patch_size)
     if token_size is None:

@@ -66,7 +66,7 @@ def check_token_size(patch_size: Sequence[int], token_size: Sequence[int]) -> tu
     """
     _check_patch_size(patch_size)
     if len(token_size) != len(patch_size):
-        raise ValueError(f"token size {tuple(token_size)} has not the {len(patch_size)} axes of {tuple(patch_size)}")
+        raise ValueError(f"token size {tuple(token_size)} must have the {len(patch_size)} axes of {tuple(patch_size)}")
     wrong_length = any(length not in TOKEN_LENGTHS for length in token_size)
     if not wrong_length and all(axis % length == 0 for axis, length in zip(patch_size, token_size, strict=True)):
         return tuple(token_size)

@@ -32,7 +32,7 @@ class Selection:
         left_out: identifiers of the source's cases that the split does not use.
         problems: what is wrong with the source as a whole; it is never converted.
         case_problems: what is wrong with single cases, which are in neither ``training`` nor ``test``.
-        notes: what else the user should know, a line each.
+        notes: further lines for the user.
     """
 
     split_name: str

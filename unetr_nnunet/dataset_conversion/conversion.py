@@ -233,7 +233,7 @@ def _dataset_json(data_set: DataSet, training_count: int) -> dict[str, Any]:
 
     The channel name must be CT: it chooses the normalisation. ``labels`` holds all 13 organs, because nnU-Net wants
     consecutive numbers and models of several data sets are to be compared; ``absent_labels``, which nnU-Net passes
-    over, names those that nobody has drawn.
+    over, names those that are not annotated.
     """
     content = {
         "channel_names": {"0": "CT"},

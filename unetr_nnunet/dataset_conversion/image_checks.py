@@ -38,7 +38,7 @@ class Volume:
         maximum: largest value, likewise.
         is_integer: every value is a whole number.
         values: the values that occur, where all lie in 0..255 and are whole; else empty.
-        assumed_orientation: orientation code of a file that does not tell its own; None where that is a problem.
+        assumed_orientation: orientation code for a file that has none; None where that is a problem.
     """
 
     nifti: NiftiVolume

@@ -40,7 +40,7 @@ class SourceCases:
         problems: what is wrong with the source as a whole; it is never converted.
         case_problems: what is wrong with single cases, which are in no part.
         counts: how many cases of each part there are files of.
-        notes: what else the user should know, a line each.
+        notes: further lines for the user.
     """
 
     parts: dict[Part, dict[str, SourceCase]]

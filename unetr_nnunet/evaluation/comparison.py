@@ -95,7 +95,7 @@ def compare_models(models: Mapping[str, Scores], *, metric: str = "dice") -> Com
 
     Args:
         models: one metric of each model: {model: {column: {case: value}}}, NaN where there is no value.
-        metric: which metric it is, for the words and for which values are better.
+        metric: name of the metric, for titles and for which values are better.
 
     Raises:
         ValueError: the metric is unknown, or neither more nor less of it is better.
@@ -117,7 +117,7 @@ def statement(metric: str) -> str:
         f"seed {SEED}; none for fewer than {LEAST_CASES} cases). p: Wilcoxon signed-rank test, two-sided, corrected by "
         "Holm over the organs of a pair, and for the mean over the pairs. Effect: rank-biserial correlation, -1 to 1. "
         f"A model is called better where the corrected p is below {ALPHA} and the interval lies on its side of 0."
-        f"{missing if METRICS[metric].unit == 'mm' else ''} The cases stand for others like them; how much "
+        f"{missing if METRICS[metric].unit == 'mm' else ''} The cases represent others like them; how much "
         "another training of the same model would differ is not in these figures: see the spread over seeds and folds."
     )
 

@@ -73,7 +73,7 @@ class EvaluationRecord:
         rule: of the protocol for absent organs, as recorded.
         sha256: of both files (``prediction``, ``label``), by case, also of those refused.
         refused: why, by case.
-        without_prediction: names of label maps that nobody predicted.
+        without_prediction: names of label maps without a prediction.
         without_label: names of predictions without a label map.
     """
 

@@ -34,8 +34,8 @@ class ModelResults:
         fold_of: fold ("0", "1", ...) whose validation holds the case; empty where the cases are no validation cases.
         seed: of the training, None where the trainer's name does not tell.
         folder: what was read.
-        predictions: mask of each scored case, as far as the file is there.
-        labels: true label map of each scored case, as far as the file is there.
+        predictions: mask of each scored case, if the file exists.
+        labels: true label map of each scored case, if the file exists.
         notes: what a reader of the figures must know: missing folds, figures taken from an earlier evaluation.
     """
 

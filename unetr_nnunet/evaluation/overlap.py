@@ -60,7 +60,7 @@ def refuse_labels_outside(label_map: LabelMap, side: str, highest_label: int) ->
 
 
 def unknown_labels(side: str, labels: Sequence[int]) -> str:
-    """Say that a side, "truth" or "prediction", holds labels that nobody has named."""
+    """Say that a side, "truth" or "prediction", holds labels without a name."""
     listed = ", ".join(map(str, labels[:10])) + (", ..." if len(labels) > 10 else "")
     return f"the {side} holds label(s) {listed}, which the label table does not name (see dataset.json)"
 

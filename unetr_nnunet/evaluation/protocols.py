@@ -131,7 +131,7 @@ class Protocol:
         rule: what an organ scores that is absent from truth, prediction or both.
         spacing_mm: spacing (right-left, front-back, head-foot) of the grid that both masks are brought to; None: the
             label's own grid.
-        scope: what is scored where, in words.
+        scope: what is scored where, as text.
         source: where the protocol comes from.
     """
 

@@ -1,4 +1,4 @@
-"""Rank models by their mean, and tell how stable the ranking would be on other cases like these.
+"""Rank models by their mean, and show how stable the ranking would be on other cases like these.
 
 Stability by drawing cases with replacement, after M. Wiesenfarth et al., "Methods and open-source toolkit for analyzing
 and visualizing challenge results", Scientific Reports 11, 2021.

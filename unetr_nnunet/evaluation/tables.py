@@ -14,7 +14,7 @@ SURFACE_TABLE = {
     **{"nsd": True, "hd95_mm": False, "assd_mm": True, "true_volume_ml": False, "volume_error_ml": False},
     **{"components": False, "true_components": False, "swapped": True},
 }
-"""Metrics of the second table, and whether the number of cases stands behind them."""
+"""Metrics of the second table, and whether the number of cases follows them."""
 
 
 def format_table(evaluation: Evaluation) -> str:

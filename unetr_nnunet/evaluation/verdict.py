@@ -51,7 +51,7 @@ class Difference:
 
     @property
     def outcome(self) -> Outcome:
-        """What the comparison comes to. A significant result stands, however few the cases are."""
+        """The outcome of the comparison. A significant result counts with any number of cases."""
         if not self.cases:
             return Outcome.NO_CASE
         if self.difference == 0 and self.effect == 0 and self.p == 1:
@@ -77,7 +77,7 @@ class Difference:
         return replace(self, difference=-self.difference, low=-self.high, high=-self.low, effect=-self.effect)
 
     def verdict(self, first: str, second: str, column: str | None = None) -> str:
-        """Put the comparison in words.
+        """Describe the comparison in a sentence.
 
         Args:
             first: name of the first model.
@@ -109,7 +109,7 @@ class Difference:
         return f"ranks favour {ahead} over {behind}, but the mean difference is not settled ({details})"
 
     def uncertainty(self) -> str:
-        """Return interval, cases and p in words."""
+        """Return interval, cases and p as text."""
         metric = METRICS[self.metric]
         ends = f"95 % interval {metric.interval(self.low, self.high)} {metric.unit}".rstrip()
         interval = "no interval" if math.isnan(self.low) else ends

@@ -19,7 +19,7 @@ def run_demo(folder: Path, study: Study | None = None) -> DatasetFolders:
     """Run the demo, or continue it.
 
     Args:
-        folder: for all files, including nnU-Net's folders, whatever its variables are set to.
+        folder: for all files, including nnU-Net's folders; its variables are ignored.
         study: another study than the demo's.
 
     Returns:
@@ -42,6 +42,6 @@ def run_demo(folder: Path, study: Study | None = None) -> DatasetFolders:
     )
     is_new = not folder.exists() or not any(folder.iterdir())
     if is_new or (folder / "done" / "configure").is_file():  # or of version 0.1, whose data and trainings are used
-        write_inputs(study, settings, folder)  # nnU-Net's folders in it would else be taken for somebody's
+        write_inputs(study, settings, folder)  # nnU-Net's folders in it would else be taken for other files
     run_study(study, settings, folder)
     return find_dataset(study.dataset)

@@ -34,7 +34,7 @@ OTHER_MINUTES = 24 * 60
 SHORTEST_MINUTES = 10
 RESERVE = 1.5
 NOTHING_TO_DO_S = 60.0
-"""A step that ended sooner had nothing to train; its cost tells nothing."""
+"""A step that ended sooner had nothing to train; its cost means nothing."""
 MOST = 2.0
 """Times the first request."""
 NOT_MEASURED = 0.0

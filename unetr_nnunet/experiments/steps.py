@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 def program(name: str, *arguments: str) -> tuple[str, ...]:
-    """Return a command whose program lies beside this Python's, whatever PATH says."""
+    """Return a command whose program lies beside this Python's, independent of PATH."""
     return (str(Path(sys.executable).parent / name), *arguments)
 
 

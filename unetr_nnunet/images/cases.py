@@ -1,7 +1,7 @@
 """Find the images to predict or show: volume files, nnU-Net's channel files and DICOM series.
 
 Only names and headers are read here. A case that cannot be read is found all the same, so that it is reported as a
-failure of its own; `unetr_nnunet.images.read.read_case` tells what is wrong with it.
+failure of its own; `unetr_nnunet.images.read.read_case` says what is wrong with it.
 """
 
 import re

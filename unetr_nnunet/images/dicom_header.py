@@ -133,7 +133,7 @@ def read_header(path: Path) -> SliceHeader:
             header = _header(path, dataset, path.stat().st_size - (0 if is_deflated else stream.tell()))
             if header.frames > 1:
                 header = replace(header, planes=_planes(header, dataset))
-    except Exception as error:  # pydicom lets through whatever its parsers meet
+    except Exception as error:  # pydicom lets through whatever its parsers raise
         if isinstance(error, OSError) and error.errno is not None:  # the file system's, not pydicom's
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise _damaged(path, error) from error
@@ -145,7 +145,7 @@ def read_header(path: Path) -> SliceHeader:
 def _planes(header: SliceHeader, dataset: pydicom.Dataset) -> tuple[SliceHeader, ...]:
     """Return the headers of the frames, () where the file does not say where they lie.
 
-    DICOM PS3.3, section C.7.6.16: an attribute of a frame stands in the frame's own group, or in the shared one.
+    DICOM PS3.3, section C.7.6.16: an attribute of a frame is in the frame's own group, or in the shared one.
     """
     try:
         shared = dataset.SharedFunctionalGroupsSequence[0]

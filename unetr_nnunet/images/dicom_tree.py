@@ -78,7 +78,7 @@ def find_series(
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """Yield a folder and all below it, each once whatever links lead to it, parents first."""
+    """Yield a folder and all below it, parents first, and each once even if links lead to it."""
     seen: set[Path] = set()
     waiting = [root]
     while waiting:

@@ -19,7 +19,7 @@ LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0, 1.0))
 ORTHONORMAL_WITHIN = 0.02
 """Largest entry of D^T D - I that is mended: two decimals of a direction cosine, or a shear of 1.1 degrees."""
 SAID_BEYOND = 1e-4
-"""Likewise, what is so little that nobody needs to hear of it: float32 rounds off less."""
+"""Likewise, differences too small to mention: float32 rounding is smaller."""
 SAID_BEYOND_MM = 0.1
 _LARGEST_EXTENT_MM = 3000.0
 _SMALLEST_SPACING_MM = 0.01

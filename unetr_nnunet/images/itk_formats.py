@@ -178,7 +178,7 @@ def _refuse_wrong_spacing(header: _Header) -> None:
     except ValueError:  # such as "none"
         numbers = []
     if len(vectors) < 3 or not numbers or not all(map(math.isfinite, numbers)):
-        raise ValueError("does not tell its spacing along all axes: write it into its header, in mm")
+        raise ValueError("does not give its spacing along all axes: write it into its header, in mm")
     if b"(" not in vectors[0] and min(numbers) < 0:
         written = os.fsdecode(match[1]).strip() if match else ""
         raise ValueError(f"has negative spacing, {written!r}; each must be above 0")

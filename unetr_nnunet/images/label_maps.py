@@ -27,7 +27,7 @@ OUTSIDE = -1
 MASK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 """Formats a mask can be written in, each a single file."""
 UNORIENTED = "RAS"
-"""What is assumed of a label map that does not tell its orientation: its partner on the same grid has none either."""
+"""The orientation assumed for a label map that has none: its partner on the same grid has none either."""
 
 
 def read_label_map(path: Path) -> tuple[sitk.Image, npt.NDArray[np.uint8]]:

@@ -39,7 +39,7 @@ class NiftiVolume:
     Attributes:
         header: the ``nibabel.Nifti1Header``.
         zooms_mm: voxel size along x, y, z as it is written; nibabel and SimpleITK make 1 of 0 and drop a sign.
-        pieces: flat arrays of the stored type that follow each other in the file's order (first axis fastest).
+        pieces: flat arrays of the stored type, consecutive in the file's order (first axis fastest).
             Exhausting the iterator checks the whole file, and may raise `DamagedFileError`.
     """
 
@@ -79,7 +79,7 @@ class NiftiVolume:
         """Return where the volume lies, and notes on how that was understood.
 
         Args:
-            assumed_orientation: orientation code of a file that does not tell its own; None to refuse such a file.
+            assumed_orientation: orientation code for a file that has none; None to refuse such a file.
 
         Raises:
             GeometryError: the header tells no geometry, or two.

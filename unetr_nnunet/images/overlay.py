@@ -103,7 +103,7 @@ def _known(labels: NDArray[Any], number: int) -> NDArray[np.intp]:
 def _count(labels: NDArray[Any], number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the voxels of each label below ``number`` in each axial slice (Z, L) and each coronal one (Y, L).
 
-    Foreground only, one axial slice at a time: memory for a slice, whatever the volume.
+    Foreground only, one axial slice at a time: memory for one slice, however large the volume.
     """
     depth, height, _ = labels.shape
     axial = np.zeros((depth, number), np.int64)

@@ -1,7 +1,7 @@
 """Read the images of a case, in any format, and refuse with a reason what is not a sound 3-D scan.
 
 The one way by which voxels come in, for every command. A refusal costs one case of a run; an image that was read
-wrongly without a word would cost a patient's result. What had to be mended is logged, and travels with the image
+wrongly without a message would spoil a patient's result. What had to be mended is logged, and travels with the image
 (`unetr_nnunet.images.grid.notes_of`).
 """
 

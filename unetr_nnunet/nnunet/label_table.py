@@ -20,7 +20,7 @@ class LabelTable:
 
     Attributes:
         organs: label of each organ by name, background left out.
-        ignore_label: label of voxels that nobody annotated, None if missing.
+        ignore_label: label of voxels without annotation, None if missing.
         source: where the table comes from, for the reader.
         not_scored: labels that may occur, but that the truth or the model was made without.
     """
@@ -35,7 +35,7 @@ def find_label_table(predictions: Path, labels: Path) -> LabelTable:
     """Return the table of ``dataset.json`` in ``predictions``, else beside the folder ``labels``, else BTCV's.
 
     Labels that either ``dataset.json`` declares absent are not scored: no model is to be blamed for an organ that
-    nobody has drawn.
+    is not annotated.
 
     Args:
         predictions: folder of predictions; nnU-Net writes a ``dataset.json`` there.

@@ -94,7 +94,7 @@ def verify(step: TrainingStep, training: Training) -> tuple[int, Measurement]:
     """Return the predicted bytes of a training step, and those measured on a device of this machine.
 
     Raises:
-        ValueError: if the device has not that much memory free.
+        ValueError: if the device has less memory free.
     """
     device = training.device
     predicted = predict_memory(step, device.type, training.autocast_dtype).peak

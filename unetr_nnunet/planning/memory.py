@@ -2,7 +2,7 @@
 
 Network, nnU-Net's loss and the backward pass run on fake tensors (torch's ``FakeTensorMode``: shapes, types and
 devices, no data), and every storage that is made is counted until it is freed, as in torch's own ``MemTracker``. So the
-figures follow the operations, the autocast types and the lifetimes of the real step, whatever the architecture.
+figures follow the operations, the autocast types and the lifetimes of the real step, for any architecture.
 
 What fake tensors do not show is added or left out as follows:
 

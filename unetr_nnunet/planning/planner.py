@@ -54,7 +54,7 @@ class UNETRPlanner(ExperimentPlanner):
 
     Attributes:
         main_configuration: the one that ``patch_size``, ``token_size`` and ``batch_size`` are meant for.
-        choices: configuration → what was chosen, once `plan_experiment` is done.
+        choices: configuration → its `Choice`, once `plan_experiment` is done.
         shared_data: configurations that use the preprocessed data of nnU-Net's own plans.
 
     Raises:

@@ -29,7 +29,7 @@ MAX_SHARE_OF_DATASET = 0.05
 
 @dataclass(frozen=True)
 class Given:
-    """What the user has decided; the planner chooses what is None.
+    """The user's decisions; the planner chooses what is None.
 
     Attributes:
         patch_size: voxels per axis.
@@ -53,7 +53,7 @@ class Choice:
         nnunet_patch: voxels per axis of the patch that nnU-Net would plan.
         max_batch_size: the largest batch that was considered.
         budget: of memory and operations.
-        given: what the user has decided.
+        given: the user's decisions.
         refused: a step at nnU-Net's patch, or the given one, with the next finer token, and its estimate, if a budget
             does not allow it; if none allows even the coarsest token there, the step with that.
         patch_limit: the budget that a larger patch exceeds, "memory" or "compute", or else "image" or "nnU-Net".
@@ -112,7 +112,7 @@ class Sizing:
             median_shape: voxels per axis of the median image at that spacing.
             dataset_voxels: voxels of all training images.
             nnunet: nnU-Net's own plan for the same images.
-            given: what the user has decided.
+            given: the user's decisions.
 
         Raises:
             ValueError: if a budget cannot hold the smallest patch, or the given one, or the given patch and token do

@@ -75,7 +75,7 @@ def read_volumes(label: Path, predictions: Mapping[str, Path], image: Path | Non
     """Read a case.
 
     Returns:
-        The volumes, and in words what could not be read.
+        The volumes, and a problem for each file that could not be read.
 
     Raises:
         ValueError: the label map cannot be read.

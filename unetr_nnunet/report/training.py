@@ -28,7 +28,7 @@ class Training:
         plans: content of ``plans.json``, empty if missing.
         names: trainer, plans and configuration; None where the folder's name does not tell.
         debug: content of the first fold's ``debug.json``, what nnU-Net wrote down of the training.
-        costs: content of ``costs.json``: ``seconds_per_case``, ``peak_memory_gib``, ``device``, as far as recorded.
+        costs: content of ``costs.json``: ``seconds_per_case``, ``peak_memory_gib``, ``device``, if recorded.
         problems: what could not be read.
     """
 

@@ -57,7 +57,7 @@ class nnUNetTrainerUNETR(ResumableTrainer):
             self.grad_scaler = None  # the others reach as far as float32
         self.step_watch = StepWatch(self.autocast_dtype, several=self.is_ddp)
         if self.device.type == "cpu" and "OMP_NUM_THREADS" in os.environ:
-            # nnUNetv2_train takes all cores whatever the user said; several folds side by side need a share each
+            # nnUNetv2_train takes all cores even if told otherwise; several folds side by side need a share each
             torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
     @classmethod

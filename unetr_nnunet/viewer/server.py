@@ -3,7 +3,7 @@
 A browser lets any page send requests to any address on this machine. So: the server listens on 127.0.0.1; the address
 holds a random token, which other users of the machine and other pages do not know; the Host header must name this
 machine (another name that a page made point here, "DNS rebinding", is refused); a foreign Origin is refused; nothing
-of a request is used as a path, cases and layers are asked for by number; and the page may load nothing from elsewhere.
+of a request is used as a path, cases and layers are requested by number; and the page may load nothing from elsewhere.
 Patients' images are not kept in the browser's cache.
 """
 

@@ -30,7 +30,7 @@ def read_mask(path: Path, ct: sitk.Image) -> tuple[sitk.Image, str]:
     """Read a label map onto the grid of a prepared CT.
 
     Returns:
-        The labels, uint8; and a word on how its own grid differs, "" where it does not.
+        The labels, uint8; and a remark on how its own grid differs, "" if it does not.
 
     Raises:
         ValueError: the file cannot be read or is not a label map.

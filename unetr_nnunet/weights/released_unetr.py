@@ -63,8 +63,8 @@ def recognise(
     Args:
         state_dict: under MONAI's names.
         source: where it comes from, for messages.
-        heads: attention heads, which the weights do not tell; None for the paper's 12, where the width is its 768.
-        window: the model's ``img_size`` (x, y, z) in voxels, of which the weights tell the number of tokens only; None
+        heads: attention heads, which the weights do not show; None for the paper's 12, where the width is its 768.
+        window: the model's ``img_size`` (x, y, z) in voxels, of which the weights show the number of tokens only; None
             for a cube.
 
     Raises:

@@ -89,7 +89,7 @@ DATA_SET = DataSet(
     wanted="FLARE22Train.zip, FLARE22_LabeledCase50, or the folder above it",
     example="FLARE22Train.zip",
     details="The 50 labelled cases train; they are not divided further, so own and cv5 are the same: nnU-Net's five "
-    "folds. The tuning cases (FLARETs_*) are held out, with their labels where they are there. Unlabelled cases are "
+    "folds. The tuning cases (FLARETs_*) are held out, with their labels if they exist. Unlabelled cases are "
     "not used.",
     undrawn=absent_organs(VALUES.values()),
 )

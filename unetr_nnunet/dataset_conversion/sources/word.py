@@ -111,7 +111,7 @@ DATA_SET = DataSet(
     wanted="the extracted folder WORD-V0.1.0 (the archive has a password)",
     example="WORD-V0.1.0",
     details="WORD draws both adrenal glands as one label, which becomes background. imagesTs is held out, with "
-    "labelsTs where it is there.",
+    "labelsTs if it exists.",
     undrawn=absent_organs(VALUES.values()),
     table_files=("dataset.json",),
 )
