@@ -82,6 +82,22 @@ def test_a_checkpoint_that_is_cut_short_gives_way_to_the_best_or_is_named(make_t
             resumed.load_checkpoint(str(path))
 
 
+def test_another_users_plans_in_a_shared_folder_are_replaced(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(NAME)
+    plans = Path(trainer.output_folder_base) / "plans.json"
+    plans.parent.mkdir(parents=True, exist_ok=True)
+    plans.write_text("{}")
+    theirs = plans.parent / "theirs.json"
+    theirs.hardlink_to(plans)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    trainer.on_train_start()
+    trainer._stop_augmentation_workers()
+    assert theirs.read_text() == "{}", "the file itself is not written to"
+    assert "plans_name" in plans.read_text()
+
+
 def test_a_full_disk_is_named_and_the_checkpoint_before_stays(
     make_trainer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,10 @@ class ResumableTrainer(nnUNetTrainer):
 
     def on_train_start(self) -> None:
         """Prepare the training as nnU-Net does, and note which way the axes of the training cases run."""
+        for name in ("plans.json", "dataset.json", "dataset_fingerprint.json"):
+            path = Path(self.output_folder_base) / name
+            if path.exists() and not os.access(path, os.W_OK):  # another user's, in a shared folder
+                path.unlink(missing_ok=True)  # nnU-Net writes it again
         super().on_train_start()
         if self.local_rank == 0:
             self.array_orientation = common_orientation(self.preprocessed_properties())
