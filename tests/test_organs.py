@@ -2,6 +2,7 @@ import itertools
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom.sr.codedict import codes
 
@@ -10,7 +11,9 @@ from unetr_nnunet.organs import (
     BACKGROUND,
     CHALLENGE_12,
     ORGAN_NAMES,
+    ORGAN_ORDER,
     ORGANS,
+    RUNS_ON,
     SYNAPSE_8,
     Organ,
     find_organ,
@@ -105,3 +108,27 @@ def test_colours_of_other_labels_are_stable_and_their_own() -> None:
     for one, other in itertools.combinations(range(1, 21), 2):
         distance = sum((a - b) ** 2 for a, b in zip(colours[one], colours[other], strict=True)) ** 0.5
         assert distance > 25, (one, other)
+
+
+def test_the_known_order_names_organs_and_does_not_contradict_itself() -> None:
+    names = set(ORGAN_NAMES.values())
+    assert names >= RUNS_ON
+    for pairs in ORGAN_ORDER.values():
+        assert names >= {name for pair in pairs for name in pair}
+        assert not {pair[::-1] for pair in pairs} & set(pairs)
+
+
+@pytest.mark.parametrize("number", [1, 5, 62])
+def test_the_known_order_holds_in_a_phantom(number: int) -> None:
+    from unetr_nnunet.phantom.case import generate_case
+
+    case = generate_case(number, "demo", 0)
+    places = {
+        organ.name: (case.affine @ [*np.argwhere(case.labels == organ.id).mean(0)[::-1], 1])[:3] * (-1, -1, 1)
+        for organ in ORGANS
+        if (case.labels == organ.id).any()
+    }
+    for axis, pairs in enumerate(ORGAN_ORDER.values()):
+        for first, second in pairs:
+            if first in places and second in places:
+                assert places[first][axis] > places[second][axis], (first, second)

@@ -9,6 +9,7 @@ import colorsys
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 BACKGROUND = 0
 
@@ -85,6 +86,27 @@ SYNAPSE_8: tuple[int, ...] = (8, 4, 3, 2, 6, 11, 1, 7)
 
 CHALLENGE_12: tuple[tuple[int, ...], ...] = (*((organ.id,) for organ in ORGANS[:11]), (12, 13))
 """The twelve columns of the BTCV challenge: both adrenal glands count as one structure."""
+
+_LEFT_SIDE = ("spleen", "stomach", "left_kidney", "left_adrenal_gland")
+_RIGHT_SIDE = ("liver", "gallbladder", "right_kidney", "right_adrenal_gland")
+
+ORGAN_ORDER: dict[str, tuple[tuple[str, str], ...]] = {
+    "left": (*product(_LEFT_SIDE, _RIGHT_SIDE), ("aorta", "inferior_vena_cava")),
+    "back": (
+        *product(("left_kidney", "right_kidney"), ("liver", "stomach", "pancreas", "gallbladder")),
+        *product(("aorta", "inferior_vena_cava"), ("pancreas", "portal_and_splenic_veins", "stomach")),
+        ("spleen", "stomach"),
+    ),
+    "head": (
+        *product(("esophagus",), ("left_kidney", "right_kidney", "pancreas")),
+        *product(("spleen", "left_adrenal_gland"), ("left_kidney",)),
+        *product(("liver", "right_adrenal_gland"), ("right_kidney",)),
+    ),
+}
+"""Pairs by the end of the patient to which the first one's centre of gravity lies, in all but rare anatomies."""
+
+RUNS_ON: frozenset[str] = frozenset({"esophagus", "aorta", "inferior_vena_cava"})
+"""Organs that leave the abdomen, so that every CT of it cuts them off."""
 
 
 def find_organ(name: str) -> Organ | None:
