@@ -144,13 +144,13 @@ def test_no_hu_where_images_are_no_cts() -> None:
 
 
 def test_the_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    assert read_statistics(tmp_path) is None
+    assert read_statistics(tmp_path / FILE) is None
     statistics = learnt([{"liver": organ(place_mm=(0, 0, 0)), "spleen": organ(place_mm=(50, 0, 0))} for _ in range(9)])
     write_statistics(statistics, tmp_path / FILE)
-    assert read_statistics(tmp_path) == statistics
+    assert read_statistics(tmp_path / FILE) == statistics
     (tmp_path / FILE).write_text("{")
     with pytest.raises(ValueError, match="damaged"):
-        read_statistics(tmp_path)
+        read_statistics(tmp_path / FILE)
 
 
 def test_no_cases_at_all() -> None:

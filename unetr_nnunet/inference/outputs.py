@@ -17,11 +17,12 @@ from unetr_nnunet.images.dicom_seg import write_dicom_seg
 from unetr_nnunet.images.files import in_utf8
 from unetr_nnunet.images.grid import notes_of
 from unetr_nnunet.images.label_maps import write_mask
-from unetr_nnunet.inference.label_colours import integer_labels, region_integers, write_label_tables
+from unetr_nnunet.inference.label_colours import write_label_tables
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.predictor import Segmentation
 from unetr_nnunet.inference.probabilities import reader_properties, refuse_reader, write_probabilities
 from unetr_nnunet.inference.volumes_table import CaseTable, VolumesTable, organ_volumes, remove_from_other_tables
+from unetr_nnunet.nnunet.label_integers import integer_labels, region_integers
 
 ENDING = ".nii.gz"
 MARK_FILE = ".models"

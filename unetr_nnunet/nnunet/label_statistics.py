@@ -151,13 +151,12 @@ def learn(cases: Mapping[str, Mapping[str, OrganMeasures]]) -> TrainingStatistic
     )
 
 
-def read_statistics(folder: Path) -> TrainingStatistics | None:
-    """Return what a model folder knows of its training labels; None where it knows nothing.
+def read_statistics(path: Path) -> TrainingStatistics | None:
+    """Return what a file holds of training labels, such as `FILE` in a model folder; None where it is missing.
 
     Raises:
         ValueError: the file is damaged.
     """
-    path = folder / FILE
     if not path.is_file():
         return None
     return read_json(path, TypeAdapter(TrainingStatistics), "remove it, and masks are no longer compared with training")
