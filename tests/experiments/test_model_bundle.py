@@ -23,6 +23,7 @@ def results(tmp_path: Path) -> Path:
                 (folder / member / f"fold_{fold}" / name).write_text(f"{member} {fold} {name}")
         for name in ("plans.json", "dataset.json"):
             (folder / member / name).write_text(f'"{member} {name}"')
+    (folder / MEMBERS[0] / "label_statistics.json").write_text("{}")  # nnU-Net's own trainer leaves none
     return folder
 
 
@@ -34,7 +35,8 @@ def best(results: Path, members: tuple[str, ...] = MEMBERS) -> BestModel:
 
 def expected_files(members: tuple[str, ...] = MEMBERS) -> set[str]:
     names = ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth", "fold_2/checkpoint_final.pth")
-    return {"best_model.json"} | {f"{member}/{name}" for member in members for name in names}
+    learnt = {f"{member}/label_statistics.json" for member in members if member == MEMBERS[0]}
+    return {"best_model.json"} | learnt | {f"{member}/{name}" for member in members for name in names}
 
 
 def files(folder: Path) -> set[str]:

@@ -74,6 +74,13 @@ def test_an_exported_model_is_the_model_for_as_long_as_the_block_runs(
     assert list(scratch.iterdir()) == []
 
 
+def test_what_a_bundle_holds_of_the_training_labels_is_unpacked(results: Path, tmp_path: Path) -> None:
+    (results / MODEL / "label_statistics.json").write_text("{}")
+    archive = Path(shutil.make_archive(str(tmp_path / "bundle"), "zip", results))
+    with model_folder(archive) as folder:
+        assert (folder / "label_statistics.json").read_text() == "{}"
+
+
 def test_the_folder_goes_after_an_error_too(exported: Path, scratch: Path) -> None:
     with pytest.raises(KeyError), model_folder(exported):
         raise KeyError

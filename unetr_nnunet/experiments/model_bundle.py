@@ -12,6 +12,7 @@ from unetr_nnunet.atomic import atomic_path, write_json
 from unetr_nnunet.experiments.best_model import BestModel
 from unetr_nnunet.inference.model_set import FILE
 from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT
+from unetr_nnunet.nnunet.label_statistics import FILE as LABEL_STATISTICS
 
 
 def write_bundle(best: BestModel, results: Path, output: Path) -> Path:
@@ -31,6 +32,8 @@ def write_bundle(best: BestModel, results: Path, output: Path) -> Path:
             target = output / member / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(results / member / name, target)  # no link: nnU-Net writes checkpoints in place
+        if (results / member / LABEL_STATISTICS).is_file():  # nnU-Net's own trainers leave none
+            shutil.copy2(results / member / LABEL_STATISTICS, output / member / LABEL_STATISTICS)
     content = {
         "models": best.members,
         "folds": best.folds,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from unetr_nnunet.inference.model_set import FILE
+from unetr_nnunet.nnunet.label_statistics import FILE as LABEL_STATISTICS
 
 GIB = 2**30
 MAX_GIB = 64
@@ -25,7 +26,7 @@ FREE_GIB = 1
 def model_folder(model: Path) -> Iterator[Path]:
     """Yield a model folder, unpacked from a zip file for as long as the block runs where it is in one.
 
-    Only plans, ``dataset.json`` and checkpoints are unpacked.
+    Only plans, ``dataset.json``, checkpoints and what our trainers learn of the labels are unpacked.
 
     Args:
         model: model folder; or zip file as nnU-Net's export writes it, of a model folder itself, or of a chosen set.
@@ -98,7 +99,7 @@ def _model_in(archive: Path, entries: list[zipfile.ZipInfo]) -> PurePosixPath:
 
 
 def _is_needed(path: PurePosixPath, model: PurePosixPath) -> bool:
-    if path.name in ("plans.json", "dataset.json", FILE):
+    if path.name in ("plans.json", "dataset.json", LABEL_STATISTICS, FILE):
         return model in (path.parent, path.parent.parent)
     return model in path.parents and path.parent.name.startswith("fold_") and path.suffix == ".pth"
 
