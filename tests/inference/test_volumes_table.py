@@ -82,28 +82,35 @@ def test_rows_of_each_case_sorted_by_name(tmp_path: Path) -> None:
     path = tmp_path / "out" / "volumes.csv"
     table = VolumesTable(path)
     assert not path.exists()
-    table.replace("b, odd", entries(2))
-    table.replace("a", entries(1))
+    table.replace("b, odd", entries(2), {})
+    table.replace("a", entries(1), {})
     assert table.cases == {"a", "b, odd"}
     assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
     found = rows(path)
     assert [row["case"] for row in found] == ["a", "a", "b, odd", "b, odd"]
-    assert found[0] == {"case": "a", "organ": "liver", "ml": "1.000", "mean_hu": "61.24"}
-    assert found[1] == {"case": "a", "organ": "absent", "ml": "0.000", "mean_hu": ""}
+    assert found[0] == {"case": "a", "organ": "liver", "ml": "1.000", "mean_hu": "61.24", "flags": ""}
+    assert found[1] == {"case": "a", "organ": "absent", "ml": "0.000", "mean_hu": "", "flags": ""}
     assert [file.name for file in path.parent.iterdir()] == ["volumes.csv"]
+
+
+def test_flags_stand_at_their_organ_and_those_of_the_case_at_each(tmp_path: Path) -> None:
+    table = VolumesTable(tmp_path / "volumes.csv")
+    table.replace("a", entries(1), {"liver": ["2 parts", "touches"], "(case)": ["mirrored"], "other": ["empty"]})
+    assert [row["flags"] for row in rows(table.path)] == ["2 parts; touches; mirrored", "mirrored"]
+    assert table.rows()[0] == ["a", "liver", "1.000", "61.24", "2 parts; touches; mirrored"]
 
 
 def test_a_table_is_continued_and_rows_are_replaced(tmp_path: Path) -> None:
     path = tmp_path / "volumes.csv"
     first = VolumesTable(path)
     for case in ("a", "b"):
-        first.replace(case, entries(1))
+        first.replace(case, entries(1), {})
     before = path.read_text()
     second = VolumesTable(path)
     assert second.cases == {"a", "b"}
-    second.replace("b", entries(1))
+    second.replace("b", entries(1), {})
     assert path.read_text() == before, "an unchanged row stands as it was"
-    second.replace("b", entries(5)[:1])
+    second.replace("b", entries(5)[:1], {})
     assert [(row["case"], row["ml"]) for row in rows(path)] == [("a", "1.000"), ("a", "0.000"), ("b", "5.000")]
 
 
@@ -113,7 +120,7 @@ def test_rows_are_removed(tmp_path: Path) -> None:
     table.remove("a")
     assert not path.exists()
     for case in ("a", "b"):
-        table.replace(case, entries(1))
+        table.replace(case, entries(1), {})
     table.remove("a")
     assert {row["case"] for row in rows(path)} == {"b"}
 
@@ -123,11 +130,13 @@ def test_several_threads_write(tmp_path: Path) -> None:
     path, names = tmp_path / "volumes.csv", [f"case{number}" for number in range(40)]
     table = VolumesTable(path)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda name: table.replace(name, entries(1)), names))
+        list(threads.map(lambda name: table.replace(name, entries(1), {}), names))
     assert {row["case"] for row in rows(path)} == set(names)
 
 
-@pytest.mark.parametrize("content", [b"", b"name;value\n", b"case,organ,ml,mean_hu\na,liver\n", b"\xff\xfe\x00case"])
+@pytest.mark.parametrize(
+    "content", [b"", b"name;value\n", b"case,organ,ml,mean_hu,flags\na,liver\n", b"\xff\xfe\x00case"]
+)
 def test_another_file_is_not_overwritten(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "volumes.csv"
     path.write_bytes(content)

@@ -217,7 +217,7 @@ class Outputs:
                 with contextlib.suppress(OSError):
                     path.unlink()  # an older run's would belong to another label map
                 errors[name] = error
-        self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.regions))
+        self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.regions), {})
         if notes := dict.fromkeys([note for channel in channels for note in notes_of(channel)] + [*segmentation.notes]):
             self.notes.replace_rows(case.name, [(note,) for note in notes])
         else:

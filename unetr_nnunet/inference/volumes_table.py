@@ -1,4 +1,4 @@
-"""Volume and mean intensity of each organ, and ``volumes.csv``, which collects them over the cases of a run."""
+"""Volume, mean intensity and flags of each organ, and ``volumes.csv``, which collects them over the cases of a run."""
 
 import contextlib
 import csv
@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unetr_nnunet.atomic import atomic_path
+from unetr_nnunet.inference.quality import WHOLE_CASE, Flags
 
-COLUMNS = ("case", "organ", "ml", "mean_hu")
+COLUMNS = ("case", "organ", "ml", "mean_hu", "flags")
 
 
 def organ_volumes(
@@ -89,6 +90,11 @@ class CaseTable:
         """Names of the cases in the table."""
         return set(self._text)
 
+    def rows(self) -> list[list[str]]:
+        """Return all rows, cases sorted by name, the case's name first."""
+        with self._lock:
+            return list(csv.reader(io.StringIO("".join(text for _, text in sorted(self._text.items())))))
+
     def replace_rows(self, case: str, rows: Sequence[Sequence[str]]) -> None:
         """Put a case's rows in, in the place of any it had, and rewrite the file.
 
@@ -125,10 +131,22 @@ class VolumesTable(CaseTable):
     def __init__(self, path: Path) -> None:
         super().__init__(path, COLUMNS)
 
-    def replace(self, case: str, volumes: Sequence[Mapping[str, Any]]) -> None:
-        """Put a case's organs in, as `organ_volumes` returns them, in the place of any it had."""
+    def replace(self, case: str, volumes: Sequence[Mapping[str, Any]], flags: Flags) -> None:
+        """Put a case's organs in, as `organ_volumes` returns them, in the place of any it had.
+
+        Args:
+            case: name of the case.
+            volumes: of its organs.
+            flags: of its organs; those of the whole case stand at each of them.
+        """
+        whole = flags.get(WHOLE_CASE, [])
         rows = [
-            (row["organ"], f"{row['ml']:.3f}", "" if row["mean_hu"] is None else f"{row['mean_hu']:.2f}")
+            (
+                row["organ"],
+                f"{row['ml']:.3f}",
+                "" if row["mean_hu"] is None else f"{row['mean_hu']:.2f}",
+                "; ".join([*flags.get(row["organ"], []), *whole]),
+            )
             for row in volumes
         ]
         self.replace_rows(case, rows)
