@@ -88,7 +88,11 @@ def test_a_cropped_image_cuts_organs_off(statistics: TrainingStatistics) -> None
 
 def test_a_wrong_hu_offset(statistics: TrainingStatistics) -> None:
     labels, image = abdomen()
-    assert flags_of(labels, image + 200, statistics)["liver"] == ["mean 260 HU, training 60 to 71 HU"]
+    flags = flags_of(labels, image + 200, statistics)
+    assert flags["liver"] == ["mean 260 HU, training 60 to 71 HU"]
+    assert flags[WHOLE_CASE] == [
+        "HU may be shifted: organs differ by +194 HU from the median in training, training -6 to +6 HU"
+    ]
     assert flags_of(labels, image + 200, None) == {}
 
 

@@ -157,3 +157,21 @@ def test_no_cases_at_all() -> None:
     statistics = learn({})
     assert statistics.organs == {}
     assert not statistics.expects("liver")
+
+
+def test_a_shift_of_all_organs_together_has_narrower_limits_than_one_organ() -> None:
+    """Every case has contrast medium in another organ."""
+    names = [f"organ_{number}" for number in range(12)]
+    cases = [
+        {name: organ(mean_hu=150 if name == own else 50 + place % 3) for name in names}
+        for place, own in enumerate(names)
+    ]
+    statistics = learnt(cases)
+    low, high = statistics.limits("organ_0", "mean_hu") or (0, 0)
+    assert low < 0 < 200 < high
+    assert statistics.shifts_hu == (-1, 1)
+    low, high = statistics.shift_limits_hu or (0, 0)
+    assert -50 < low < high < 50
+    brighter = {name: organ(mean_hu=110) for name in names}
+    assert statistics.shift_hu(brighter) == 59
+    assert statistics.shift_hu({}) is None

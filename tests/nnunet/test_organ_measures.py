@@ -81,3 +81,11 @@ def test_hu_only_where_a_ct_was_normalised_as_one() -> None:
     assert (intensities.mean_hu, intensities.std_hu) == (80.0, 25.0)
     assert ct_intensities(values, plans, "ZScoreNormalization") is None
     assert ct_intensities(values, {}, "CTNormalization") is None
+
+
+def test_a_tip_at_the_border_is_not_cut_off() -> None:
+    labels = block((1, 10), (10, 20), (20, 30))
+    labels[0, 10:13, 20:23] = 1  # 9 of 100 voxels
+    assert not measure_organs(labels, {"organ": (1,)}, SPACING)["organ"].at_border
+    labels[0, 13, 20] = 1
+    assert measure_organs(labels, {"organ": (1,)}, SPACING)["organ"].at_border

@@ -63,6 +63,8 @@ def check_case(measures: CaseMeasures, names: Iterable[str], statistics: Trainin
     flags: defaultdict[str, list[str]] = defaultdict(list)
     if not measures.organs:
         flags[WHOLE_CASE].append("nothing was found")
+    if shifted := _shifted(measures.organs, statistics):
+        flags[WHOLE_CASE].append(shifted)
     for organ in names:
         own = measures.organs.get(organ)
         if own is None:
@@ -99,6 +101,18 @@ def _outside(organ: str, own: OrganMeasures, statistics: TrainingStatistics | No
         if statistics and limits and value is not None and not limits[0] <= value <= limits[1]:
             reasons.append(_range_reason(figure, value, statistics.organs[organ].ranges[figure]))
     return reasons
+
+
+def _shifted(organs: Mapping[str, OrganMeasures], statistics: TrainingStatistics | None) -> str | None:
+    """Return the reason where all organs together are much brighter or darker than in training."""
+    shift = statistics.shift_hu(organs) if statistics else None
+    if statistics is None or shift is None or not statistics.shifts_hu or not statistics.shift_limits_hu:
+        return None
+    low, high = statistics.shift_limits_hu
+    if low <= shift <= high:
+        return None
+    usual = " to ".join(f"{end:+.0f}" for end in statistics.shifts_hu)
+    return f"HU may be shifted: organs differ by {shift:+.0f} HU from the median in training, training {usual} HU"
 
 
 def _range_reason(figure: Figure, value: float, training: tuple[float, float]) -> str:

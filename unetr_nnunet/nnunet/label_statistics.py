@@ -29,8 +29,9 @@ OUTSIDE_SHARE = 0.02
 """Share of training cases that may lie outside of their widened ranges; below fifty cases, none."""
 BORDER_SHARE = 0.03
 """Share of training cases that may have an organ at the border that hardly another case has there."""
-SAFETY = 1.5
-"""The widening that the training cases need is too narrow for the next case once in as many cases; so it is more."""
+SAFETY_CASES = 24
+"""The widening that so many training cases need is doubled, as the next case may lie further out than all of them; that
+of fewer cases is raised by more, of more cases by less."""
 LEAST_WIDENING = 0.25
 ORDER_MARGIN = 4.0
 """An order of two organs is learnt where their mean distance is so many standard deviations."""
@@ -39,7 +40,7 @@ ORDER_LEAST_MM = 5.0
 
 Figure = Literal["volume_ml", "mean_hu", "parts"]
 NARROWEST: dict[Figure, float] = {"volume_ml": math.log(1.5), "mean_hu": 20.0, "parts": 1.0}
-"""Ranges are widened as if they had at least this width; that of volumes is the logarithm of a ratio."""
+"""Ranges of figures are widened as if they had at least this width; that of volumes is the logarithm of a ratio."""
 Axis = Literal["left", "back", "head"]
 AXES: tuple[Axis, ...] = ("left", "back", "head")
 
@@ -55,11 +56,13 @@ class OrganStatistics(_Frozen):
         cases: how many have it.
         at_border: in how many of them it reaches the border of the image.
         ranges: least and greatest value of each figure.
+        median_hu: median of the cases' means; None where images are no CTs.
     """
 
     cases: int
     at_border: int
     ranges: dict[Figure, tuple[float, float]]
+    median_hu: float | None
 
 
 class Order(_Frozen):
@@ -77,6 +80,8 @@ class TrainingStatistics(_Frozen):
         cases: names of the training cases.
         organs: by name; those that no case has are left out.
         widening: by how much of its width a range is widened at both ends, for each figure.
+        shifts_hu: least and greatest HU shift of a case, see `shift_hu`; None where images are no CTs.
+        shift_limits_hu: the same, widened.
         border_limit: an organ at the border is flagged where at most this share of training cases has it there; None
             where organs are cut off in too many ways to tell.
         order: pairs of organs that always lie in the same order.
@@ -86,6 +91,8 @@ class TrainingStatistics(_Frozen):
     cases: tuple[str, ...]
     organs: dict[str, OrganStatistics]
     widening: dict[Figure, float]
+    shifts_hu: tuple[float, float] | None
+    shift_limits_hu: tuple[float, float] | None
     border_limit: float | None
     order: tuple[Order, ...]
     flagged: int
@@ -100,6 +107,14 @@ class TrainingStatistics(_Frozen):
         limits = np.array([low - margin, high + margin])
         low, high = np.exp(limits) if figure == "volume_ml" else limits
         return float(low), float(high)
+
+    def shift_hu(self, measures: Mapping[str, OrganMeasures]) -> float | None:
+        """Return the median over a case's organs of how far they are brighter than in the median training case, HU.
+
+        One organ's HU vary with contrast medium and phase; those of all together hardly do.
+        """
+        medians = {organ: known.median_hu for organ, known in self.organs.items()}
+        return _median_difference(measures, medians)
 
     def expects(self, organ: str) -> bool:
         """Whether nearly every training case has an organ."""
@@ -127,8 +142,13 @@ def learn(cases: Mapping[str, Mapping[str, OrganMeasures]]) -> TrainingStatistic
     outside = np.zeros(len(measured), bool)
     for figure in NARROWEST:
         needed = _needed_widening(_table(figure, measured, organs), NARROWEST[figure])
-        widening[figure] = max(LEAST_WIDENING, SAFETY * _allowed(needed))
+        widening[figure] = _widening(needed)
         outside |= needed > widening[figure]
+    medians = {organ: _median(measured, organ) for organ in organs}
+    shifts = np.array([math.nan if (shift := _median_difference(m, medians)) is None else shift for m in measured])
+    needed = _needed_widening(shifts[:, None], NARROWEST["mean_hu"])
+    shift_range, shift_limits = _shift_range(shifts, _widening(needed))
+    outside |= needed > _widening(needed)
     shape = len(measured), len(organs)
     present = np.reshape([[organ in measures for organ in organs] for measures in measured], shape).astype(bool)
     touching = np.reshape([[_touches(measures, organ) for organ in organs] for measures in measured], shape)
@@ -141,10 +161,13 @@ def learn(cases: Mapping[str, Mapping[str, OrganMeasures]]) -> TrainingStatistic
                 cases=int(present[:, column].sum()),
                 at_border=int(touching[:, column].sum()),
                 ranges=_ranges(organ, measured),
+                median_hu=medians[organ],
             )
             for column, organ in enumerate(organs)
         },
         widening=widening,
+        shifts_hu=shift_range,
+        shift_limits_hu=shift_limits,
         border_limit=border_limit,
         order=_orders(organs, measured),
         flagged=int((outside | cut_off | _misses_an_organ(present)).sum()),
@@ -199,7 +222,7 @@ def _ranges(organ: str, cases: Sequence[Mapping[str, OrganMeasures]]) -> dict[Fi
 
 
 def _needed_widening(table: npt.NDArray[np.float64], narrowest: float) -> npt.NDArray[np.float64]:
-    """Return by how much of their width the other cases' ranges must be widened to hold each case, (cases,).
+    """Return by how much of the whole width the other cases' ranges must be widened to hold each case, (cases,).
 
     Args:
         table: (cases, organs), NaN where there is no value.
@@ -210,20 +233,48 @@ def _needed_widening(table: npt.NDArray[np.float64], narrowest: float) -> npt.ND
         there = np.flatnonzero(~np.isnan(values))
         if len(there) <= FEWEST_CASES:
             continue
+        width = max(float(np.ptp(values[there])), narrowest)
         for case in there:
             others = values[there[there != case]]
             low, high = others.min(), others.max()
             excess = max(low - values[case], values[case] - high, 0.0)
-            needed[case] = max(needed[case], excess / max(high - low, narrowest))
+            needed[case] = max(needed[case], excess / width)
     return needed
 
 
-def _allowed(needed: npt.NDArray[np.float64]) -> float:
-    """Return the widening that at most `OUTSIDE_SHARE` of the cases exceed."""
+def _widening(needed: npt.NDArray[np.float64]) -> float:
+    """Return the widening that at most `OUTSIDE_SHARE` of the cases exceed, and more, see `SAFETY_CASES`."""
     if not len(needed):
-        return 0.0
+        return LEAST_WIDENING
+    safety = 1 + SAFETY_CASES / len(needed)
     rank = math.ceil((len(needed) + 1) * (1 - OUTSIDE_SHARE))
-    return float(np.sort(needed)[min(rank, len(needed)) - 1])
+    return max(LEAST_WIDENING, safety * float(np.sort(needed)[min(rank, len(needed)) - 1]))
+
+
+def _median(cases: Sequence[Mapping[str, OrganMeasures]], organ: str) -> float | None:
+    values = [value for measures in cases if not math.isnan(value := _value(measures, organ, "mean_hu"))]
+    return float(np.median(values)) if values else None
+
+
+def _median_difference(measures: Mapping[str, OrganMeasures], medians: Mapping[str, float | None]) -> float | None:
+    differences = [
+        own.mean_hu - median
+        for organ, own in measures.items()
+        if own.mean_hu is not None and (median := medians.get(organ)) is not None
+    ]
+    return float(np.median(differences)) if differences else None
+
+
+def _shift_range(
+    shifts: npt.NDArray[np.float64], widening: float
+) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """Return the range of all cases' shifts, and the same widened; None for both where too few have one."""
+    known = shifts[~np.isnan(shifts)]
+    if len(known) < FEWEST_CASES:
+        return None, None
+    low, high = float(known.min()), float(known.max())
+    margin = widening * max(high - low, NARROWEST["mean_hu"])
+    return (low, high), (low - margin, high + margin)
 
 
 def _border_limit(

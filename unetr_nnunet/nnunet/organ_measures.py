@@ -14,6 +14,9 @@ from scipy import ndimage
 SPECK_SHARE = 0.05
 """A connected part with a smaller share of its organ's voxels is a speck: it does not count as a part."""
 
+BORDER_SECTION = 0.1
+"""An organ touches the border where its section there has this share of its largest along the axis; a tip does not."""
+
 PATIENT_AXES = ("LR", "PA", "SI")
 """The ends of each axis of a place: it grows to the patient's left, back and head."""
 
@@ -31,7 +34,7 @@ class OrganMeasures:
         parts: connected parts (by faces, edges or corners), specks left out.
         place_mm: centre of gravity, growing to the patient's left, back and head, from an arbitrary origin; None where
             the orientation is unknown.
-        at_border: whether a part reaches the border of the image.
+        at_border: whether the border of the image cuts the organ off, by more than a tip.
     """
 
     volume_ml: float
@@ -175,6 +178,9 @@ def _reaches_border(
 ) -> bool:
     for axis, (side, length, (first, last)) in enumerate(zip(box, shape, sides, strict=True)):
         for reached, slice_number in ((first and side.start == 0, 0), (last and side.stop == length, -1)):
-            if reached and is_part[numbered.take(slice_number, axis)].any():
-                return True
+            if reached:
+                sections = (numbered > 0).sum(axis=tuple(other for other in range(3) if other != axis))
+                parts = is_part[numbered.take(slice_number, axis)].sum()
+                if parts and parts >= BORDER_SECTION * sections.max():
+                    return True
     return False
