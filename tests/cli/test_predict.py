@@ -20,6 +20,7 @@ from unetr_nnunet.cli.main import main
 from unetr_nnunet.folder_lock import folder_lock
 from unetr_nnunet.inference.folder import CURRENT_CASE
 from unetr_nnunet.inference.predictor import Predictor
+from unetr_nnunet.nnunet.label_learning import learn
 
 
 @pytest.fixture
@@ -173,6 +174,28 @@ def test_parts_together_are_the_whole(cts, model, tmp_path):
     ]
 
 
+def test_the_last_line_says_which_masks_to_look_at(cts, model, tmp_path, capsys):
+    """Random networks find organs at every border."""
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith("3 of 3 cases to look at: case0 (")
+    assert "no label_statistics.json in the model folder" in err
+    rows = [line.split(",") for line in (tmp_path / "out" / "quality.csv").read_text().splitlines()]
+    assert rows[0] == ["case", "organ", "parts", "at_border", "probability", "fold_dice", "flags"]
+    assert {row[0] for row in rows[1:]} == {"case0", "case1", "case2"}
+
+
+def test_a_damaged_file_of_the_training_labels_costs_the_comparison_only(cts, model, tmp_path, capsys):
+    (model / "label_statistics.json").write_text("{")
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 0
+    assert "label_statistics.json is damaged" in capsys.readouterr().err
+    (model / "label_statistics.json").write_text(learn({}).model_dump_json())
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 0
+    assert "label_statistics" not in capsys.readouterr().err
+    recorded = json.loads((tmp_path / "out" / "run.json").read_text())["runs"][-1]["models"][0]["sha256"]
+    assert str(model / "label_statistics.json") in recorded
+
+
 def test_costs_are_written_for_the_report(cts, model, tmp_path):
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--device", "cpu") == 0
     costs = json.loads((tmp_path / "out" / "costs.json").read_text())
@@ -206,6 +229,7 @@ def test_a_case_that_killed_its_run_comes_last(cts, model, tmp_path, capsys):
 import os, sys
 from unetr_nnunet.cli.main import main
 from unetr_nnunet.inference.predictor import Predictor
+from unetr_nnunet.nnunet.label_learning import learn
 Predictor.segment = lambda *_: os.kill(os.getpid(), 9)
 main(sys.argv[1:])
 """

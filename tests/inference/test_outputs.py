@@ -1,5 +1,7 @@
+import csv
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ from unetr_nnunet.images.read import read_case
 from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.outputs import ExtraFailed, Outputs
 from unetr_nnunet.inference.predictor import Predictor
+from unetr_nnunet.inference.quality import CaseMeasures
 from unetr_nnunet.inference.volumes_table import VolumesTable
+from unetr_nnunet.nnunet.label_learning import learn
+from unetr_nnunet.nnunet.organ_measures import OrganMeasures
 
 
 @pytest.fixture
@@ -43,7 +48,8 @@ def test_files_of_a_case_and_of_the_folder(model, case, tmp_path):
 
     folder = tmp_path / "out"
     write(Outputs(folder, model, VolumesTable(folder / "volumes.csv"), preview=preview), case)
-    names = {"ct.nii.gz", "volumes.csv", "dataset.json", "plans.json", "labels_itksnap.txt", "labels_slicer.ctbl"}
+    names = {"ct.nii.gz", "volumes.csv", "quality.csv", "dataset.json", "plans.json"}
+    names |= {"labels_itksnap.txt", "labels_slicer.ctbl"}
     assert {path.name for path in folder.iterdir()} == names
     assert json.loads((folder / "dataset.json").read_text()) == DATASET
     mask = sitk.ReadImage(str(folder / "ct.nii.gz"))
@@ -51,7 +57,7 @@ def test_files_of_a_case_and_of_the_folder(model, case, tmp_path):
     assert drawn == [((40, 40, 20), ["prediction"], folder / "ct.png", labels)]
     rows = [line.split(",") for line in (folder / "volumes.csv").read_text().splitlines()[1:]]
     voxel_ml = 1.5 * 1.5 * 3 / 1000
-    for (_, organ, ml, mean), (name, label) in zip(rows, labels.items(), strict=True):
+    for (_, organ, ml, mean, *_), (name, label) in zip(rows, labels.items(), strict=True):
         inside = sitk.GetArrayFromImage(mask) == label
         assert organ == name
         assert float(ml) == pytest.approx(inside.sum() * voxel_ml, abs=1e-3)
@@ -59,6 +65,25 @@ def test_files_of_a_case_and_of_the_folder(model, case, tmp_path):
         assert (mean == "") == (not inside.any())
         if mean:
             assert float(mean) == pytest.approx(image[inside].mean(), abs=0.01)
+
+
+def test_flags_stand_in_both_tables_while_the_case_is_there(model, case, tmp_path):
+    folder = tmp_path / "out"
+    labels = [name for name, label in DATASET["labels"].items() if label]
+    organ = OrganMeasures(100, 50, 1, None, False)
+    statistics = learn({str(number): dict.fromkeys([*labels, "liver"], organ) for number in range(10)})
+    outputs = Outputs(folder, model, VolumesTable(folder / "volumes_part1of2.csv"), statistics=statistics)
+    outputs.start(whole_folder=True)
+    images = read_case(case)
+    few = CaseMeasures({labels[0]: replace(organ, volume_ml=1), labels[1]: organ}, {labels[0]: 0.9})
+    outputs.write(case, images, replace(Predictor([model]).segment(images), measures=few))
+    flags = ["volume 1 ml, training 100 ml", "", "empty, but there in 10 of 10 training cases"]
+    for name in ("volumes", "quality"):
+        rows = list(csv.DictReader((folder / f"{name}_part1of2.csv").read_text().splitlines()))
+        assert [row["organ"] for row in rows] == labels
+        assert [row["flags"] for row in rows] == flags
+    outputs.discard(case)
+    assert len((folder / "quality_part1of2.csv").read_text().splitlines()) == 1
 
 
 def test_notes_on_how_an_image_was_read_have_a_table_while_there_are_any(model, case, tmp_path):

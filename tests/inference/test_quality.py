@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from unetr_nnunet.inference.quality import WHOLE_CASE, CaseMeasures, check_case, known_order
-from unetr_nnunet.nnunet.label_statistics import TrainingStatistics, learn
+from unetr_nnunet.nnunet.label_learning import learn
+from unetr_nnunet.nnunet.label_statistics import TrainingStatistics
 from unetr_nnunet.nnunet.organ_measures import Intensities, OrganMeasures, measure_organs
 from unetr_nnunet.organs import ORGANS, find_organ
 

@@ -23,6 +23,7 @@ def test_one_row_a_case_and_organ(tmp_path: Path) -> None:
 
 def test_one_line_for_all_cases(tmp_path: Path) -> None:
     table = QualityTable(tmp_path / "quality.csv")
+    assert table.summary() == ""
     table.replace("a", ("liver",), MEASURES, {})
     assert table.summary() == "no mask of 1 case stands out"
     table.replace("b", ("liver", "spleen"), MEASURES, {"spleen": ["empty"], "(case)": ["the image may be mirrored"]})

@@ -52,6 +52,18 @@ def test_slices(tmp_path):
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
 
 
+def test_each_folds_own_label_map_is_kept_where_there_are_several(tmp_path):
+    model, data = load_model(write_model(tmp_path, folds=2, mirror_axes=None)), noise(1, 20, 40, 40)
+    windows = SlidingWindow(data, [(2, 20), (0, 40), (0, 30)], model, CPU, Arrays(0))
+    windows.run(model.parameters)
+    maps = windows.fold_maps
+    for parameters, labels in zip(model.parameters, maps, strict=True):
+        alone = windows.run([parameters])
+        assert torch.equal(labels.long(), alone.float().argmax(0))
+        assert windows.fold_maps == []
+    assert not torch.equal(*maps)
+
+
 class _Counting(nn.Module):
     """Says background everywhere but at bright voxels, and counts the windows it sees."""
 

@@ -8,8 +8,8 @@ example:
 The result is nnU-Net's, but for rounding: every window, mirrored view and fold; only the air around the patient is left
 out. INPUT is a file (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd), a folder of them, or a tree of DICOM series. Every model
 folder of nnU-Net v2 will do. OUTPUT receives a label map (.nii.gz) for each case in its own geometry, volumes.csv,
-run.json (versions, models, costs), and label names and colours for ITK-SNAP and 3D Slicer. If a case fails, failed.csv
-lists it with the reason and the exit code is 1.
+quality.csv (which masks to look at, and why), run.json (versions, models, costs), and label names and colours for
+ITK-SNAP and 3D Slicer. If a case fails, failed.csv lists it with the reason and the exit code is 1.
 """
 
 import argparse
@@ -131,6 +131,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"failed {name}: {reason}", file=sys.stderr)
     total = summary.written + len(summary.failed)
     print(f"{summary.written} of {total} cases written to {arguments.output}")
+    if summary.to_look_at:
+        print(summary.to_look_at)
     return 1 if summary.failed else 0
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from unetr_nnunet.inference.certainty import NetworkLabels, network_labels, written_integers
 from unetr_nnunet.inference.memory import USABLE_SHARE, Arrays, free_on
 from unetr_nnunet.inference.out_of_memory import until_it_fits
 from unetr_nnunet.inference.preparation import Prepared
@@ -95,6 +96,10 @@ class LogitsOnImage:
         """Return the label of each voxel of the transposed image, (Z, Y, X)."""
         return self._where_it_fits(self._label_map)
 
+    def network_labels(self) -> NetworkLabels:
+        """Return the label map of the part of the network's grid that was looked at, and how certain it is."""
+        return self._where_it_fits(lambda: network_labels(self.values, self.labels))
+
     def _where_it_fits(self, work: Callable[[], Found]) -> Found:
         """Do some work on the logits; if memory runs out, move them, for this and for later work."""
 
@@ -112,7 +117,7 @@ class LogitsOnImage:
         return until_it_fits(attempt, self.room)
 
     def _label_map(self) -> npt.NDArray[np.uint8 | np.uint16]:
-        small = max(self._written_labels()) < 256
+        small = max(written_integers(self.labels)) < 256
         found = self.arrays.zeros(self.shape, torch.uint8 if small else torch.int16, self.room.device)
         boxes, rows = self._boxes(), self._rows_at_once()
         for start in range(0, self.shape[0], rows):
@@ -132,7 +137,7 @@ class LogitsOnImage:
 
     def _decide(self, found: torch.Tensor, boxes: dict[int, Box]) -> None:
         """Write the winner of each voxel of the boxes, by output, into a label map of zeros."""
-        labels = self._written_labels()
+        labels = written_integers(self.labels)
         if self.labels.has_regions:
             for region, box in boxes.items():
                 found[_slices(box)].masked_fill_(self._resampled(region, box) > 0, labels[region])
@@ -172,9 +177,6 @@ class LogitsOnImage:
         """Return each output's probabilities on a row of the image, (K, Y, X)."""
         logits = torch.stack([self._resampled(output, box)[0] for output in range(self.values.shape[0])])
         return np.asarray(self.labels.apply_inference_nonlin(logits).cpu())
-
-    def _written_labels(self) -> list[int]:
-        return list(self.labels.regions_class_order) if self.labels.has_regions else list(self.labels.all_labels)
 
     def _boxes(self) -> dict[int, Box]:
         """Return the box of the image outside which an output cannot win, the background left out."""

@@ -21,8 +21,11 @@ from unetr_nnunet.inference.label_colours import write_label_tables
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.predictor import Segmentation
 from unetr_nnunet.inference.probabilities import reader_properties, refuse_reader, write_probabilities
+from unetr_nnunet.inference.quality import Flags, check_case
+from unetr_nnunet.inference.quality_table import QualityTable
 from unetr_nnunet.inference.volumes_table import CaseTable, VolumesTable, organ_volumes, remove_from_other_tables
 from unetr_nnunet.nnunet.label_integers import integer_labels, region_integers
+from unetr_nnunet.nnunet.label_statistics import TrainingStatistics
 
 ENDING = ".nii.gz"
 MARK_FILE = ".models"
@@ -54,6 +57,7 @@ class Outputs:
         save_probabilities: also write nnU-Net's probabilities.
         dicom_seg: also write DICOM-SEG for DICOM input.
         preview: draws a PNG of each case; None for none.
+        statistics: of the training labels, which each case is compared with; None where they are unknown.
 
     Raises:
         ValueError: probabilities cannot be saved for this model.
@@ -65,6 +69,7 @@ class Outputs:
     save_probabilities: bool = False
     dicom_seg: bool = False
     preview: Preview | None = None
+    statistics: TrainingStatistics | None = None
 
     def __post_init__(self) -> None:
         if self.save_probabilities:
@@ -72,6 +77,7 @@ class Outputs:
         self.labels, self.regions = integer_labels(self.model.dataset), region_integers(self.model.dataset)
         path = self.volumes.path
         self.notes = CaseTable(path.with_name(path.name.replace("volumes", "notes")), ("case", "note"))
+        self.quality = QualityTable(path.with_name(path.name.replace("volumes", "quality")))
 
     def mask_path(self, case: Case) -> Path:
         """Return where a case's label map goes."""
@@ -108,7 +114,7 @@ class Outputs:
             with contextlib.suppress(OSError):  # such as a name too long
                 if path.parent == self.folder:
                     path.unlink(missing_ok=True)
-        for table in (self.volumes, self.notes):
+        for table in (self.volumes, self.notes, self.quality):
             table.remove(case.name)
             remove_from_other_tables(table, case.name)
 
@@ -217,7 +223,11 @@ class Outputs:
                 with contextlib.suppress(OSError):
                     path.unlink()  # an older run's would belong to another label map
                 errors[name] = error
-        self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.regions), {})
+        flags: Flags = {}
+        if segmentation.measures is not None:
+            flags = check_case(segmentation.measures, self.labels, self.statistics)
+            self.quality.replace(case.name, self.labels, segmentation.measures, flags)
+        self.volumes.replace(case.name, organ_volumes(array, image, mask.GetSpacing()[::-1], self.regions), flags)
         if notes := dict.fromkeys([note for channel in channels for note in notes_of(channel)] + [*segmentation.notes]):
             self.notes.replace_rows(case.name, [(note,) for note in notes])
         else:

@@ -19,7 +19,7 @@ from unetr_nnunet.images.files import in_utf8
 from unetr_nnunet.images.overlay import draw_overlay
 from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.folder import FailedCases, Report, predict_cases
-from unetr_nnunet.inference.model import load_model
+from unetr_nnunet.inference.model import Model, load_model
 from unetr_nnunet.inference.model_set import ModelSet, read_model_set
 from unetr_nnunet.inference.model_zip import model_folder
 from unetr_nnunet.inference.models_mark import models_mark
@@ -28,6 +28,8 @@ from unetr_nnunet.inference.predictor import Predictor
 from unetr_nnunet.inference.run_record import RunRecord
 from unetr_nnunet.inference.volumes_table import VolumesTable
 from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT
+from unetr_nnunet.nnunet.label_statistics import FILE as LABEL_STATISTICS
+from unetr_nnunet.nnunet.label_statistics import TrainingStatistics, read_statistics
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +74,12 @@ class Summary:
     Attributes:
         written: number of cases written.
         failed: case, file and reason of each that could not be done; also in ``failed.csv``.
+        to_look_at: one line on the label maps that stand out; the reasons are in ``quality.csv``.
     """
 
     written: int
     failed: tuple[tuple[str, str, str], ...]
+    to_look_at: str
 
 
 def predict_folder(
@@ -121,6 +125,7 @@ def predict_folder(
             save_probabilities=settings.save_probabilities,
             dicom_seg=settings.dicom_seg,
             preview=_preview(model.is_ct) if settings.preview else None,
+            statistics=_statistics(model),
         )
         _refuse_overwriting(source, cases, outputs)
         cases = cases[number - 1 :: count]
@@ -145,7 +150,20 @@ def predict_folder(
     written = len(todo) - len(failed.rows)
     if written:
         _write_costs(output / f"costs{suffix}.json", (time.monotonic() - start) / len(todo), devices)
-    return Summary(written, tuple(failed.rows))
+    return Summary(written, tuple(failed.rows), outputs.quality.summary())
+
+
+def _statistics(model: Model) -> TrainingStatistics | None:
+    """Return what a model folder knows of its training labels; say what is missing without."""
+    try:
+        statistics = read_statistics(model.folder / LABEL_STATISTICS)
+    except ValueError as error:
+        logger.warning(error)
+        return None
+    if statistics is None:
+        missing = "no %s in the model folder: volume, HU and parts are not compared with the training labels"
+        logger.info(missing, LABEL_STATISTICS)
+    return statistics
 
 
 def _no_report(case: Case, share: float) -> None:
@@ -205,6 +223,7 @@ def _model_files(model_set: ModelSet, settings: PredictionSettings) -> list[Path
     files = []
     for folder in model_set.models:
         files += [folder / "plans.json", folder / "dataset.json"]
+        files += [path for path in [folder / LABEL_STATISTICS] if path.is_file()]
         wanted = [folder / f"fold_{fold}" for fold in folds] if folds else sorted(folder.glob("fold_*"))
         files += [path / settings.checkpoint for path in wanted if (path / settings.checkpoint).is_file()]
     return files

@@ -16,12 +16,14 @@ from nibabel import orientations
 from unetr_nnunet.images.orientation import like_input, to_orientation
 from unetr_nnunet.images.read import refuse_not_finite
 from unetr_nnunet.inference.array_image import array_as_images
+from unetr_nnunet.inference.case_measures import measure_case
 from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.label_map import LogitsOnImage
 from unetr_nnunet.inference.memory import GIB, Arrays, free_bytes
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.out_of_memory import is_out_of_memory, until_it_fits
 from unetr_nnunet.inference.preparation import Prepared, prepare
+from unetr_nnunet.inference.quality import CaseMeasures
 from unetr_nnunet.inference.sliding_window import Placement, Progress, SlidingWindow
 
 logger = logging.getLogger(__name__)
@@ -38,11 +40,13 @@ class Segmentation:
         mask: the label map, uint8 (uint16 above 255 labels), in the geometry of the first channel.
         probabilities: (K, Z, Y, X) of each output, or of each region, where they were asked for; else None.
         notes: what whoever uses the label map should know.
+        measures: of the organs, see `quality.check_case`; of several models, what the first one finds.
     """
 
     mask: sitk.Image
     probabilities: npt.NDArray[np.float16] | None = None
     notes: tuple[str, ...] = ()
+    measures: CaseMeasures | None = None
 
 
 class Predictor:
@@ -137,12 +141,13 @@ class Predictor:
             MemoryError: see `predict`.
         """
         notes = self._check_values(channels)
+        measures: CaseMeasures | None
         try:
             if len(self.models) == 1:
-                mask, probabilities = self._one_model(channels, progress, probabilities_in)
+                mask, probabilities, measures = self._one_model(channels, progress, probabilities_in)
             else:
                 code = probabilities_in or self.models[0].orientation
-                probabilities = self._mean_probabilities(channels, code, progress)
+                probabilities, measures = self._mean_probabilities(channels, code, progress)
                 mask = self._decide(probabilities, code, channels[0])
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error, torch.device("cpu")):
@@ -152,30 +157,34 @@ class Predictor:
                 f"it needs about {needed / GIB:.2g} GiB of memory and {free_bytes() / GIB:.2g} GiB are free: give the "
                 "process more, or close other programs"
             ) from error
-        return Segmentation(mask, probabilities if probabilities_in else None, notes)
+        return Segmentation(mask, probabilities if probabilities_in else None, notes, measures)
 
     def _one_model(
         self, channels: Sequence[sitk.Image], progress: Progress | None, code: str | None
-    ) -> tuple[sitk.Image, npt.NDArray[np.float16] | None]:
+    ) -> tuple[sitk.Image, npt.NDArray[np.float16] | None, CaseMeasures]:
         model = self.models[0]
         kept = 0 if code is None else _probability_bytes(model, channels)
-        on_image, oriented, arrays = self._logits(model, channels, progress, kept)
+        on_image, fold_maps, oriented, arrays = self._logits(model, channels, progress, kept)
+        measures = measure_case(on_image, model, fold_maps, self._postprocess)
         mask = on_image.label_map().transpose(model.plans.transpose_backward)
         image = like_input(self._postprocess(mask), oriented, channels[0])
-        return image, None if code is None else self._probabilities(model, on_image, oriented, arrays, code)
+        probabilities = None if code is None else self._probabilities(model, on_image, oriented, arrays, code)
+        return image, probabilities, measures
 
     def _mean_probabilities(
         self, channels: Sequence[sitk.Image], code: str, progress: Progress | None
-    ) -> npt.NDArray[np.float16]:
-        """Return the mean probabilities of all models, (K, Z, Y, X), with axes of this orientation."""
+    ) -> tuple[npt.NDArray[np.float16], CaseMeasures | None]:
+        """Return the mean probabilities of all models, (K, Z, Y, X), with axes of this orientation, and measures."""
+        measures: CaseMeasures | None = None
         total: npt.NDArray[np.float16] | None = None
         for number, model in enumerate(self.models):
             kept = 2 * _probability_bytes(model, channels)
-            on_image, oriented, arrays = self._logits(model, channels, self._share(progress, number), kept)
+            on_image, fold_maps, oriented, arrays = self._logits(model, channels, self._share(progress, number), kept)
+            measures = measures or measure_case(on_image, model, fold_maps, self._postprocess)
             own = self._probabilities(model, on_image, oriented, arrays, code)
             del on_image  # the next model's logits take its place
             total = own if total is None else np.add(total, own, out=total)
-        return np.asarray(total)
+        return np.asarray(total), measures
 
     def _probabilities(
         self, model: Model, on_image: LogitsOnImage, oriented: sitk.Image, arrays: Arrays, code: str
@@ -216,7 +225,8 @@ class Predictor:
 
     def _logits(
         self, model: Model, channels: Sequence[sitk.Image], progress: Progress | None, kept_bytes: int = 0
-    ) -> tuple[LogitsOnImage, sitk.Image, Arrays]:
+    ) -> tuple[LogitsOnImage, list[torch.Tensor], sitk.Image, Arrays]:
+        """Return the mean logits, the label map of each fold where there are several, the turned image, and arrays."""
         oriented = [to_orientation(channel, model.orientation) for channel in channels]
         images = [sitk.GetArrayViewFromImage(channel) for channel in oriented]
         arrays = Arrays(self._needed_bytes(model, oriented) + kept_bytes, self.scratch)
@@ -224,24 +234,27 @@ class Predictor:
             logger.warning("needs more memory than is free: works in a file, which is slower")
         spacing_mm = oriented[0].GetSpacing()[::-1]
 
-        def attempt(whole: bool) -> LogitsOnImage:
+        def attempt(whole: bool) -> tuple[LogitsOnImage, list[torch.Tensor]]:
             prepared = prepare(images, spacing_mm, model, arrays, whole)
-            logits = self._run(prepared, model, arrays, progress)
-            return LogitsOnImage(logits, prepared, model.resampling, model.labels, arrays)
+            logits, fold_maps = self._run(prepared, model, arrays, progress)
+            return LogitsOnImage(logits, prepared, model.resampling, model.labels, arrays), fold_maps
 
-        on_image = attempt(self.fidelity is Fidelity.EXACT)
+        on_image, fold_maps = attempt(self.fidelity is Fidelity.EXACT)
         if on_image.reaches_the_edge():
             del on_image  # its memory is needed
             logger.info("something was found at the edge of the body: looking at the air around it, too")
-            on_image = attempt(whole=True)
-        return on_image, oriented[0], arrays
+            on_image, fold_maps = attempt(whole=True)
+        return on_image, fold_maps, oriented[0], arrays
 
-    def _run(self, prepared: Prepared, model: Model, arrays: Arrays, progress: Progress | None) -> torch.Tensor:
-        def run(placement: Placement) -> torch.Tensor:
+    def _run(
+        self, prepared: Prepared, model: Model, arrays: Arrays, progress: Progress | None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        def run(placement: Placement) -> tuple[torch.Tensor, list[torch.Tensor]]:
             windows = SlidingWindow(
                 prepared.data, prepared.part, model, placement, arrays, self.fidelity, self.mirroring, progress
             )
-            return windows.run(model.parameters)
+            logits = windows.run(model.parameters)
+            return logits, windows.fold_maps
 
         return until_it_fits(run, Placement.on(self.device, self.fidelity is Fidelity.EXACT))
 

@@ -82,7 +82,7 @@ def check_case(measures: CaseMeasures, names: Iterable[str], statistics: Trainin
 def _absent(organ: str, statistics: TrainingStatistics | None) -> list[str]:
     if statistics is None or not statistics.expects(organ):
         return []
-    return [f"empty, but there in {statistics.organs[organ].cases} of {len(statistics.cases)} training cases"]
+    return [f"empty, but there in {statistics.organs[organ].cases} of {statistics.cases} training cases"]
 
 
 def _at_border(organ: str, own: OrganMeasures, statistics: TrainingStatistics | None) -> list[str]:

@@ -49,12 +49,18 @@ class QualityTable(CaseTable):
         self.replace_rows(case, rows)
 
     def summary(self) -> str:
-        """Return one line on all cases: how many are to be looked at, and which, each with its first reason."""
+        """Return one line on all cases: how many are to be looked at, and which, each with its first reason.
+
+        Returns:
+            "" where the table is empty.
+        """
         reasons: dict[str, list[str]] = {}
         for case, organ, *_, flags in self.rows():
             if flags:
                 reasons.setdefault(case, []).append(flags if organ == WHOLE_CASE else f"{organ}: {flags}")
         count = len(self.cases)
+        if not count:
+            return ""
         if not reasons:
             return f"no mask of {count} case{'' if count == 1 else 's'} stands out"
         named = [f"{case} ({own[0]}{f'; {len(own) - 1} more' * (len(own) > 1)})" for case, own in reasons.items()]

@@ -12,6 +12,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from torch import nn
 
 from unetr_nnunet.inference.batch_sizes import BatchSizes
+from unetr_nnunet.inference.certainty import fold_labels
 from unetr_nnunet.inference.device import fastest_convolutions, to_device
 from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.memory import Arrays
@@ -176,6 +177,7 @@ class SlidingWindow:
         self.weights = torch.zeros(shape, dtype=kind, device=self.placement.results)
         self.largest = torch.zeros((), device=self.placement.results)
         self.done, self.total = 0, _views(self.windows) * len(parameters)
+        self.fold_maps: list[torch.Tensor] = []  # label map of each fold, (*part), where there are several
         mean: torch.Tensor | None = None
         for weights in parameters:
             network.load_state_dict(weights)
@@ -190,6 +192,7 @@ class SlidingWindow:
                 output /= self.weights[self.part]
             if len(parameters) == 1:
                 return logits
+            self.fold_maps.append(fold_labels(logits, self.model.labels))
             mean = self.arrays.zeros(logits.shape, kind, self.placement.results) if mean is None else mean
             mean += logits / len(parameters)
             self.logits.zero_()

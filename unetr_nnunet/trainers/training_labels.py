@@ -16,7 +16,8 @@ import numpy as np
 
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.nnunet.label_integers import annotated_integers
-from unetr_nnunet.nnunet.label_statistics import FILE, TrainingStatistics, learn, read_statistics, write_statistics
+from unetr_nnunet.nnunet.label_learning import digest, learn
+from unetr_nnunet.nnunet.label_statistics import FILE, TrainingStatistics, read_statistics, write_statistics
 from unetr_nnunet.nnunet.organ_measures import OrganMeasures, axis_ends, ct_intensities, measure_organs
 from unetr_nnunet.nnunet.splits import FILE_NAME as SPLITS_FILE
 from unetr_nnunet.nnunet.splits import read_splits
@@ -95,7 +96,7 @@ class PreprocessedCases:
             statistics = read_statistics(self.cache)
         except ValueError:
             return None
-        same = statistics is not None and statistics.cases == tuple(names)
+        same = statistics is not None and statistics.names_digest == digest(names)
         return statistics if same else None
 
 
