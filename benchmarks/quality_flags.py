@@ -35,7 +35,7 @@ from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, tra
 RESULTS = Path(__file__).parent / "results" / "quality_flags.md"
 TRAINER = "nnUNetTrainerUNETR_Modified_Tiny_NoAug_{epochs}epochs_seed0"
 FOLDS = ("0", "1")
-BROKEN_CASES = 20
+BROKEN_CASES = 10
 HEAD_NECK = {"brainstem": 1, "spinal_cord": 2, "right_parotid": 3, "left_parotid": 4, "mandible": 5}
 
 
@@ -195,6 +195,7 @@ def flagged(data: DataSet, cases: Path, epochs: int) -> tuple[int, dict[str, lis
     output = data.folder / f"predicted_{cases.name}"
     model = data.folder / "nnUNet_results" / data.name / f"{TRAINER.format(epochs=epochs)}__nnUNetPlans__demo"
     command = ("unetr_nnunet", "predict", "-i", str(cases), "-o", str(output), "-m", str(model), "--device", "cpu")
+    command += ("--fast",)
     run_once(data.folder, data.environment, {output.name: command})
     flags: dict[str, list[str]] = {}
     names = set()
@@ -253,7 +254,8 @@ def main() -> int:
         f"{platform.python_version()}, torch {version('torch')}, no GPU. `{TRAINER.format(epochs=arguments.epochs)}`, "
         f"folds {' and '.join(FOLDS)}; the network's voxels have {' and '.join(grids)} mm.",
         "",
-        "The broken cases are the first of the good ones. Asked for: at most 1 good case in 20 is flagged: "
+        "The broken cases are the first of the good ones; all are predicted with `--fast`. Asked for: at most 1 good "
+        "case in 20 is flagged: "
         f"{'reached' if fine else 'NOT reached'}. A case can have several kinds of flags.",
         "",
     ]
