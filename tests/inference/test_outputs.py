@@ -70,7 +70,7 @@ def test_files_of_a_case_and_of_the_folder(model, case, tmp_path):
 def test_flags_stand_in_both_tables_while_the_case_is_there(model, case, tmp_path):
     folder = tmp_path / "out"
     labels = [name for name, label in DATASET["labels"].items() if label]
-    organ = OrganMeasures(100, 50, 1, None, False)
+    organ = OrganMeasures(100, 50, 1, None, (20,) * 6)
     statistics = learn({str(number): dict.fromkeys([*labels, "liver"], organ) for number in range(10)})
     outputs = Outputs(folder, model, VolumesTable(folder / "volumes_part1of2.csv"), statistics=statistics)
     outputs.start(whole_folder=True)

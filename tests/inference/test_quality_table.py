@@ -4,7 +4,7 @@ from unetr_nnunet.inference.quality import CaseMeasures
 from unetr_nnunet.inference.quality_table import QualityTable
 from unetr_nnunet.nnunet.organ_measures import OrganMeasures
 
-MEASURES = CaseMeasures({"liver": OrganMeasures(900, 60, 2, None, True)}, {"liver": 0.91234}, {"liver": 0.5})
+MEASURES = CaseMeasures({"liver": OrganMeasures(900, 60, 2, None, (0, 9))}, {"liver": 0.91234}, {"liver": 0.5})
 
 
 def test_one_row_a_case_and_organ(tmp_path: Path) -> None:

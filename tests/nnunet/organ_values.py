@@ -10,9 +10,9 @@ def organ(
     mean_hu: float | None = 50,
     parts: int = 1,
     place_mm: tuple[float, float, float] | None = None,
-    at_border: bool = False,
+    border_mm: float = 50,
 ) -> OrganMeasures:
-    return OrganMeasures(volume_ml, mean_hu, parts, place_mm, at_border)
+    return OrganMeasures(volume_ml, mean_hu, parts, place_mm, (50,) * 5 + (border_mm,))
 
 
 def learnt(measures: list[dict[str, OrganMeasures]]) -> TrainingStatistics:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from tests.nnunet.organ_values import learnt, organ
@@ -68,17 +70,29 @@ def test_an_organ_is_expected_where_nearly_every_case_has_it() -> None:
 
 
 def test_an_organ_that_the_field_of_view_often_cuts_off_is_not_flagged_at_the_border() -> None:
-    cases = [{"liver": organ(), "aorta": organ(at_border=number % 2 == 0)} for number in range(20)]
+    cases = [{"liver": organ(), "aorta": organ(border_mm=10 * (number % 2))} for number in range(20)]
     statistics = learnt(cases)
-    assert statistics.rarely_at_border("liver")
-    assert not statistics.rarely_at_border("aorta")
+    assert statistics.is_cut_off("liver", organ(border_mm=0))
+    assert not statistics.is_cut_off("liver", organ(border_mm=1))
+    assert not statistics.is_cut_off("aorta", organ(border_mm=0))
+
+
+def test_an_organ_that_often_ends_just_below_the_border_may_touch_it() -> None:
+    cases = [
+        {"liver": organ(border_mm=30), "brainstem": organ(border_mm=6 if number % 5 else 30)} for number in range(20)
+    ]
+    statistics = learnt(cases)
+    assert statistics.is_cut_off("liver", organ(border_mm=0))
+    assert not statistics.is_cut_off("liver", organ(border_mm=1))
+    assert not statistics.is_cut_off("brainstem", organ(border_mm=0))
+    assert statistics.is_cut_off("brainstem", replace(organ(), border_mm=(0,) + (50,) * 5)), "another side"
 
 
 def test_the_border_says_nothing_where_every_case_is_cut_off_elsewhere() -> None:
     names = [f"organ_{number}" for number in range(20)]
-    statistics = learnt([{name: organ(at_border=name == own) for name in names} for own in names])
+    statistics = learnt([{name: organ(border_mm=50 * (name != own)) for name in names} for own in names])
     assert statistics.border_limit is None
-    assert not statistics.rarely_at_border("organ_3")
+    assert not statistics.is_cut_off("organ_3", organ(border_mm=0))
 
 
 def test_the_order_of_organs_is_learnt_where_all_cases_agree() -> None:

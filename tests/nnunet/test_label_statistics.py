@@ -20,7 +20,7 @@ def test_nothing_is_learnt_from_few_cases() -> None:
     statistics = learnt([{"liver": organ(place_mm=(0, 0, 0)), "spleen": organ(place_mm=(50, 0, 0))} for _ in range(7)])
     assert statistics.limits("liver", "volume_ml") is None
     assert not statistics.expects("liver")
-    assert not statistics.rarely_at_border("liver")
+    assert not statistics.is_cut_off("liver", organ(border_mm=0))
     assert statistics.order == ()
 
 

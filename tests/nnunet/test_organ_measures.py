@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -46,15 +48,25 @@ def test_axes_are_named_after_the_transposition() -> None:
     assert axis_ends("LPS", (2, 0, 1)) == "LSP"
 
 
-@pytest.mark.parametrize(("box", "sides", "at_border"), [
-    (((0, 5), (10, 20), (10, 20)), ((True, True),) * 3, True),
-    (((15, 20), (10, 20), (10, 20)), ((True, True),) * 3, True),
-    (((15, 20), (10, 20), (10, 20)), ((True, False), (True, True), (True, True)), False),
-    (((5, 10), (10, 20), (30, 40)), ((True, True),) * 3, True),
-    (((5, 10), (10, 20), (30, 39)), ((True, True),) * 3, False),
+@pytest.mark.parametrize(("box", "sides", "border_mm"), [
+    (((0, 5), (10, 20), (10, 20)), ((True, True),) * 3, 0),
+    (((15, 20), (10, 20), (10, 20)), ((True, True),) * 3, 0),
+    (((15, 20), (10, 20), (10, 20)), ((True, False), (True, True), (True, True)), 10),
+    (((5, 10), (10, 20), (30, 40)), ((True, True),) * 3, 0),
+    (((5, 10), (10, 20), (30, 38)), ((True, True),) * 3, 2),
+    (((5, 10), (10, 20), (30, 38)), ((False, True), (False, False), (False, False)), 40),
+    (((5, 10), (10, 20), (30, 38)), ((False, False),) * 3, math.inf),
 ])  # fmt: skip
-def test_the_border_of_the_image(box: tuple, sides: tuple, at_border: bool) -> None:
-    assert measure_organs(block(*box), {"organ": (1,)}, SPACING, sides=sides)["organ"].at_border is at_border
+def test_the_border_of_the_image(box: tuple, sides: tuple, border_mm: float) -> None:
+    organ = measure_organs(block(*box), {"organ": (1,)}, SPACING, sides=sides)["organ"]
+    assert min(organ.border_mm) == border_mm
+    assert organ.at_border is (border_mm == 0)
+
+
+def test_the_distance_to_each_side() -> None:
+    box = ((5, 10), (10, 20), (30, 38))
+    measures = measure_organs(block(*box), {"organ": (1,)}, SPACING, sides=((True, True), (False, True), (True, True)))
+    assert measures["organ"].border_mm == (20, 40, math.inf, 20, 30, 2)
 
 
 def test_a_speck_at_the_border_does_not_reach_it() -> None:
@@ -86,6 +98,6 @@ def test_hu_only_where_a_ct_was_normalised_as_one() -> None:
 def test_a_tip_at_the_border_is_not_cut_off() -> None:
     labels = block((1, 10), (10, 20), (20, 30))
     labels[0, 10:13, 20:23] = 1  # 9 of 100 voxels
-    assert not measure_organs(labels, {"organ": (1,)}, SPACING)["organ"].at_border
+    assert measure_organs(labels, {"organ": (1,)}, SPACING)["organ"].border_mm[0] == SPACING[0]
     labels[0, 13, 20] = 1
     assert measure_organs(labels, {"organ": (1,)}, SPACING)["organ"].at_border

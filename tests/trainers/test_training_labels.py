@@ -55,7 +55,14 @@ def test_what_is_learnt_of_the_cases(cases: PreprocessedCases, tmp_path: Path) -
         "parts": (1, 1),
     }
     assert statistics.order == (Order(towards="left", first="spleen", second="liver"),)  # x runs to the right
-    assert statistics.organs["spleen"].at_border == 0  # its side of the grid is where air was cropped off
+    assert statistics.organs["spleen"].near_border == (
+        0,
+        0,
+        12,
+        0,
+        0,
+        0,
+    )  # its side of the grid is where air was cropped off
 
 
 def test_slices_have_the_spacing_of_their_case(cases: PreprocessedCases) -> None:

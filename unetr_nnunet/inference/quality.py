@@ -90,7 +90,7 @@ def _at_border(organ: str, own: OrganMeasures, statistics: TrainingStatistics | 
         known = find_organ(organ)
         flagged = own.at_border and not (known and known.name in RUNS_ON)
     else:
-        flagged = own.at_border and statistics.rarely_at_border(organ)
+        flagged = statistics.is_cut_off(organ, own)
     return ["touches the border of the image"] if flagged else []
 
 

@@ -36,6 +36,9 @@ SAFETY_CASES = 24
 """The widening that so many training cases need is doubled, as the next case may lie further out than all of them; that
 of fewer cases is raised by more, of more cases by less."""
 LEAST_WIDENING = 0.25
+NEAR_BORDER_MM = 10.0
+"""An organ that comes so near to the border in training may touch it in a prediction without a flag."""
+SIDES = 6
 ORDER_MARGIN = 4.0
 """An order of two organs is learnt where their mean distance is so many standard deviations."""
 ORDER_LEAST_MM = 5.0
@@ -66,18 +69,19 @@ def learn(cases: Mapping[str, Mapping[str, OrganMeasures]]) -> TrainingStatistic
     needed = _needed_widening(shifts[:, None], NARROWEST["mean_hu"])
     shift_range, shift_limits = _shift_range(shifts, _widening(needed))
     outside |= needed > _widening(needed)
-    shape = len(measured), len(organs)
-    present = np.reshape([[organ in measures for organ in organs] for measures in measured], shape).astype(bool)
-    touching = np.reshape([[_touches(measures, organ) for organ in organs] for measures in measured], shape)
-    touching = touching.astype(bool)
-    border_limit, cut_off = _border_limit(touching, present)
+    border_mm = np.reshape(
+        [[_border_mm(measures, organ) for organ in organs] for measures in measured],
+        (len(measured), len(organs), SIDES),
+    )
+    present, near = ~np.isnan(border_mm[:, :, 0]), border_mm <= NEAR_BORDER_MM
+    border_limit, cut_off = _border_limit(border_mm == 0, near, present)
     return TrainingStatistics(
         cases=len(cases),
         names_digest=digest(cases),
         organs={
             organ: OrganStatistics(
                 cases=int(present[:, column].sum()),
-                at_border=int(touching[:, column].sum()),
+                near_border=tuple(near[:, column].sum(0).tolist()),
                 ranges=_ranges(organ, measured),
                 median_hu=medians[organ],
             )
@@ -105,8 +109,8 @@ def _value(measures: Mapping[str, OrganMeasures], organ: str, figure: Figure) ->
     return math.nan if value is None else float(value)
 
 
-def _touches(measures: Mapping[str, OrganMeasures], organ: str) -> bool:
-    return organ in measures and measures[organ].at_border
+def _border_mm(measures: Mapping[str, OrganMeasures], organ: str) -> tuple[float, ...]:
+    return measures[organ].border_mm if organ in measures else (math.nan,) * SIDES
 
 
 def _ranges(organ: str, cases: Sequence[Mapping[str, OrganMeasures]]) -> dict[Figure, tuple[float, float]]:
@@ -166,14 +170,20 @@ def _shift_range(
 
 
 def _border_limit(
-    touching: npt.NDArray[np.bool_], present: npt.NDArray[np.bool_]
+    touching: npt.NDArray[np.bool_], near: npt.NDArray[np.bool_], present: npt.NDArray[np.bool_]
 ) -> tuple[float | None, npt.NDArray[np.bool_]]:
-    """Return the greatest share that flags few training cases, and which ones, (cases,)."""
-    others_touching = touching.sum(0) - touching
-    others_present = present.sum(0) - present
+    """Return the greatest share that flags few training cases, and which ones, (cases,).
+
+    Args:
+        touching: (cases, organs, sides).
+        near: (cases, organs, sides).
+        present: (cases, organs).
+    """
+    others_near = near.sum(0) - near
+    others_present = (present.sum(0) - present)[:, :, None]
     for limit in (1 - NEARLY_EVERY, 0.0):
-        rare = (others_touching <= limit * others_present) & (others_present >= FEWEST_CASES)
-        flagged = (touching & rare).any(1)
+        rare = (others_near <= limit * others_present) & (others_present >= FEWEST_CASES)
+        flagged = (touching & rare).any((1, 2))
         if flagged.sum() <= BORDER_SHARE * len(touching):
             return limit, flagged
     return None, np.zeros(len(touching), bool)

@@ -35,13 +35,13 @@ class OrganStatistics(_Frozen):
 
     Attributes:
         cases: how many have it.
-        at_border: in how many of them it reaches the border of the image.
+        near_border: in how many of them it comes near the first and the last slice of the image, along each axis.
         ranges: least and greatest value of each figure.
         median_hu: median of the cases' means; None where images are no CTs.
     """
 
     cases: int
-    at_border: int
+    near_border: tuple[int, ...]
     ranges: dict[Figure, tuple[float, float]]
     median_hu: float | None
 
@@ -64,8 +64,8 @@ class TrainingStatistics(_Frozen):
         widening: by how much of its width a range is widened at both ends, for each figure.
         shifts_hu: least and greatest HU shift of a case, see `shift_hu`; None where images are no CTs.
         shift_limits_hu: the same, widened.
-        border_limit: an organ at the border is flagged where at most this share of training cases has it there; None
-            where organs are cut off in too many ways to tell.
+        border_limit: an organ at the border is flagged where at most this share of training cases has it near there;
+            None where organs are cut off in too many ways to tell.
         order: pairs of organs that always lie in the same order.
         flagged: how many of the training cases would be flagged if they were compared with the others.
     """
@@ -105,12 +105,13 @@ class TrainingStatistics(_Frozen):
         enough = self.cases >= FEWEST_CASES
         return enough and known is not None and known.cases >= NEARLY_EVERY * self.cases
 
-    def rarely_at_border(self, organ: str) -> bool:
-        """Whether an organ hardly ever reaches the border of the image."""
+    def is_cut_off(self, organ: str, own: OrganMeasures) -> bool:
+        """Whether an organ touches a side of the image that it hardly ever comes near in training."""
         known = self.organs.get(organ)
         if known is None or self.border_limit is None or known.cases < FEWEST_CASES:
             return False
-        return known.at_border <= self.border_limit * known.cases
+        rare = [count <= self.border_limit * known.cases for count in known.near_border]
+        return any(distance == 0 and is_rare for distance, is_rare in zip(own.border_mm, rare, strict=True))
 
 
 def median_difference(measures: Mapping[str, OrganMeasures], medians: Mapping[str, float | None]) -> float | None:

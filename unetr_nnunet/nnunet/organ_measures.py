@@ -3,6 +3,7 @@
 Training labels and predictions are measured by the same code, so that they can be compared.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,14 +35,20 @@ class OrganMeasures:
         parts: connected parts (by faces, edges or corners), specks left out.
         place_mm: centre of gravity, growing to the patient's left, back and head, from an arbitrary origin; None where
             the orientation is unknown.
-        at_border: whether the border of the image cuts the organ off, by more than a tip.
+        border_mm: to the first and the last slice of the image along each axis; 0 where that cuts off more than a tip,
+            infinite where the grid ends elsewhere than the image.
     """
 
     volume_ml: float
     mean_hu: float | None
     parts: int
     place_mm: tuple[float, float, float] | None
-    at_border: bool
+    border_mm: tuple[float, ...]
+
+    @property
+    def at_border(self) -> bool:
+        """Whether the border of the image cuts the organ off."""
+        return min(self.border_mm) == 0
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,7 @@ def _measure(
         mean_hu=mean_hu,
         parts=int(is_part.sum()),
         place_mm=None if ends is None else _place(mask, box, spacing_mm, ends),
-        at_border=_reaches_border(numbered, is_part, box, shape, sides),
+        border_mm=_border_mm(numbered, is_part, box, shape, spacing_mm, sides),
     )
 
 
@@ -169,18 +176,21 @@ def _place(
     return place[0], place[1], place[2]
 
 
-def _reaches_border(
+def _border_mm(
     numbered: npt.NDArray[np.integer[Any]],
     is_part: npt.NDArray[np.bool_],
     box: tuple[slice, ...],
     shape: tuple[int, ...],
+    spacing_mm: Sequence[float],
     sides: Sides,
-) -> bool:
-    for axis, (side, length, (first, last)) in enumerate(zip(box, shape, sides, strict=True)):
-        for reached, slice_number in ((first and side.start == 0, 0), (last and side.stop == length, -1)):
-            if reached:
-                sections = (numbered > 0).sum(axis=tuple(other for other in range(3) if other != axis))
-                parts = is_part[numbered.take(slice_number, axis)].sum()
-                if parts and parts >= BORDER_SECTION * sections.max():
-                    return True
-    return False
+) -> tuple[float, ...]:
+    """Return the distance to each side of the image; a tip that touches it is a voxel away."""
+    distances = []
+    for axis, (side, length, spacing, ends) in enumerate(zip(box, shape, spacing_mm, sides, strict=True)):
+        sections = (numbered > 0).sum(axis=tuple(other for other in range(3) if other != axis))
+        gaps = (side.start, length - side.stop)
+        for is_image_side, gap, slice_number in zip(ends, gaps, (0, -1), strict=True):
+            section = is_part[numbered.take(slice_number, axis)].sum()
+            is_tip = section < max(1, BORDER_SECTION * sections.max())
+            distances.append(spacing * (gap or int(is_tip)) if is_image_side else math.inf)
+    return tuple(map(float, distances))
