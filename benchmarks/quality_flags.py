@@ -1,8 +1,9 @@
 """What share of broken inputs `unetr_nnunet predict` flags, and what share of good ones: phantoms and real CTs.
 
-A Tiny modified UNETR is trained on two folds of each data set for some minutes, then predicts test cases as they are,
-and the same cases broken on purpose: a header that mirrors them or turns them upside down, half of the slices cut off,
-HU shifted, and another body part. A case is flagged where ``quality.csv`` has a flag of any of its organs or of itself.
+A Tiny modified UNETR is trained for some minutes on one fold of the phantoms and on two of the real CTs, then predicts
+test cases as they are, and the same cases broken on purpose: a header that mirrors them or turns them upside down, half
+of the slices cut off, HU shifted, and another body part. A case is flagged where ``quality.csv`` has a flag of any of
+its organs or of itself.
 
     python -m benchmarks.quality_flags WORK --openkbp openkbp        WORK can be given again to continue
 
@@ -34,7 +35,6 @@ from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, tra
 
 RESULTS = Path(__file__).parent / "results" / "quality_flags.md"
 TRAINER = "nnUNetTrainerUNETR_Modified_Tiny_NoAug_{epochs}epochs_seed0"
-FOLDS = ("0", "1")
 BROKEN_CASES = 10
 HEAD_NECK = {"brainstem": 1, "spinal_cord": 2, "right_parotid": 3, "left_parotid": 4, "mandible": 5}
 
@@ -48,12 +48,14 @@ class DataSet:
         folder: of its files; holds nnU-Net's three folders.
         name: nnU-Net's.
         spacing_mm: of the network's grid.
+        folds: that are trained.
     """
 
     title: str
     folder: Path
     name: str
     spacing_mm: tuple[float, float, float]
+    folds: tuple[str, ...]
 
     @property
     def number(self) -> str:
@@ -126,16 +128,17 @@ def train(data: DataSet, epochs: int) -> None:
     }
     write_json(content, plans)
     run_once(data.folder, run, {"preprocess": ("nnUNetv2_preprocess", "-d", data.number, "-c", "demo", "-np", "1")})
-    for fold in FOLDS:
+    for fold in data.folds:
         options = (data.number, "demo", fold, "-tr", TRAINER.format(epochs=epochs), "-device", "cpu", "--c")
         run_once(data.folder, run, {f"train_{fold}": ("nnUNetv2_train", *options)})
 
 
 def phantoms(folder: Path) -> DataSet:
-    """Make 30 training cases, and 70 test cases of two seeds."""
-    data = DataSet("Phantoms", folder, "Dataset017_BTCV", (8.0, 6.0, 6.0))
-    for seed in (0, 1):
-        command = ("unetr_nnunet", "phantom", str(folder / f"seed_{seed}"), "--size", "demo", "--seed", str(seed))
+    """Make 30 training cases, and 40 test cases of two seeds."""
+    data = DataSet("Phantoms", folder, "Dataset017_BTCV", (8.0, 6.0, 6.0), ("0",))
+    for seed, training, testing in (("0", "30", "20"), ("1", "20", "0")):
+        command = ("unetr_nnunet", "phantom", str(folder / f"seed_{seed}"), "--size", "demo", "--seed", seed)
+        command += ("--training", training, "--testing", testing)
         run_once(folder, data.environment, {f"phantom_{seed}": command})
     source = str(folder / "seed_0" / "RawData")
     run_once(folder, data.environment, {"convert": ("unetr_nnunet", "convert", "btcv", source, "--overwrite")})
@@ -149,7 +152,7 @@ def phantoms(folder: Path) -> DataSet:
 
 def head_and_neck(folder: Path, source: Path) -> DataSet:
     """Lay real CTs out as nnU-Net does."""
-    data = DataSet("Head and neck (OpenKBP)", folder, "Dataset301_HeadNeck", (3.0, 4.0, 4.0))
+    data = DataSet("Head and neck (OpenKBP)", folder, "Dataset301_HeadNeck", (3.0, 4.0, 4.0), ("0", "1"))
     raw = folder / "nnUNet_raw" / data.name
     splits = json.loads((source / "splits.json").read_text(encoding="utf-8"))
     for place in (raw / "imagesTr", raw / "labelsTr", data.images):
@@ -217,7 +220,12 @@ def kinds(reasons: list[str]) -> set[str]:
 
 def measure(data: DataSet, other: DataSet | None, epochs: int) -> tuple[list[str], bool]:
     """Return a table of one data set, and whether at most one good case in twenty is flagged."""
-    lines = [f"## {data.title}", "", "| input | cases | flagged | of them by |", "|---|---|---|---|"]
+    lines = [
+        f"## {data.title}, {len(data.folds)} fold{'s' * (len(data.folds) > 1)}",
+        "",
+        "| input | cases | flagged | of them by |",
+        "|---|---|---|---|",
+    ]
     good = 0.0
     for way, folder in break_cases(data, other).items():
         count, flags = flagged(data, folder, epochs)
@@ -251,8 +259,8 @@ def main() -> int:
         "# Which masks to look at: what is flagged",
         "",
         f"Made by `python -m benchmarks.quality_flags` on {date.today()}: {platform.machine()}, Python "
-        f"{platform.python_version()}, torch {version('torch')}, no GPU. `{TRAINER.format(epochs=arguments.epochs)}`, "
-        f"folds {' and '.join(FOLDS)}; the network's voxels have {' and '.join(grids)} mm.",
+        f"{platform.python_version()}, torch {version('torch')}, no GPU. `{TRAINER.format(epochs=arguments.epochs)}`; "
+        f"the network's voxels have {' and '.join(grids)} mm.",
         "",
         "The broken cases are the first of the good ones; all are predicted with `--fast`. Asked for: at most 1 good "
         "case in 20 is flagged: "
