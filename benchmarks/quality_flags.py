@@ -9,7 +9,8 @@ its organs or of itself.
 
 The phantoms are those of `unetr_nnunet phantom`, of two seeds. The real CTs are OpenKBP's
 (github.com/ababier/open-kbp) as NIfTI: ``images/*.nii.gz``, ``labels/*.nii.gz`` and ``splits.json`` with "train" and
-further lists of cases.
+further lists of cases. The networks of the phantoms learn mirrored images and are averaged over mirrored views, as in
+nnU-Net; those of the real CTs learn from each parotid on its own side only.
 """
 
 import argparse
@@ -31,11 +32,13 @@ import SimpleITK as sitk
 
 from benchmarks.commands import run_once
 from unetr_nnunet.atomic import write_json
+from unetr_nnunet.evaluation.folder import evaluate_folder
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
 
 RESULTS = Path(__file__).parent / "results" / "quality_flags.md"
-TRAINER = "nnUNetTrainerUNETR_Modified_Tiny_NoAug_{epochs}epochs_seed0"
 BROKEN_CASES = 10
+GOOD_DICE = 0.5
+"""A mask is good where no organ's Dice is lower."""
 HEAD_NECK = {"brainstem": 1, "spinal_cord": 2, "right_parotid": 3, "left_parotid": 4, "mandible": 5}
 
 
@@ -49,6 +52,7 @@ class DataSet:
         name: nnU-Net's.
         spacing_mm: of the network's grid.
         folds: that are trained.
+        augmentation: of the trainer.
     """
 
     title: str
@@ -56,6 +60,11 @@ class DataSet:
     name: str
     spacing_mm: tuple[float, float, float]
     folds: tuple[str, ...]
+    augmentation: str
+
+    def trainer(self, epochs: int) -> str:
+        """Return the trainer's name."""
+        return f"nnUNetTrainerUNETR_Modified_Tiny_{self.augmentation}_{epochs}epochs_seed0"
 
     @property
     def number(self) -> str:
@@ -72,6 +81,11 @@ class DataSet:
     def images(self) -> Path:
         """Test cases as they are."""
         return self.folder / "good"
+
+    @property
+    def truth(self) -> Path:
+        """Their labels, under the same names."""
+        return self.folder / "truth"
 
 
 def mirror(image: sitk.Image) -> sitk.Image:
@@ -129,39 +143,45 @@ def train(data: DataSet, epochs: int) -> None:
     write_json(content, plans)
     run_once(data.folder, run, {"preprocess": ("nnUNetv2_preprocess", "-d", data.number, "-c", "demo", "-np", "1")})
     for fold in data.folds:
-        options = (data.number, "demo", fold, "-tr", TRAINER.format(epochs=epochs), "-device", "cpu", "--c")
+        options = (data.number, "demo", fold, "-tr", data.trainer(epochs), "-device", "cpu", "--c")
         run_once(data.folder, run, {f"train_{fold}": ("nnUNetv2_train", *options)})
 
 
 def phantoms(folder: Path) -> DataSet:
     """Make 30 training cases, and 40 test cases of two seeds."""
-    data = DataSet("Phantoms", folder, "Dataset017_BTCV", (8.0, 6.0, 6.0), ("0",))
+    data = DataSet("Phantoms", folder, "Dataset017_BTCV", (8.0, 6.0, 6.0), ("0",), "FlipOnly")
     for seed, training, testing in (("0", "30", "20"), ("1", "20", "0")):
         command = ("unetr_nnunet", "phantom", str(folder / f"seed_{seed}"), "--size", "demo", "--seed", seed)
         command += ("--training", training, "--testing", testing)
         run_once(folder, data.environment, {f"phantom_{seed}": command})
     source = str(folder / "seed_0" / "RawData")
     run_once(folder, data.environment, {"convert": ("unetr_nnunet", "convert", "btcv", source, "--overwrite")})
-    data.images.mkdir(exist_ok=True)
-    for path in (folder / "seed_0" / "RawData" / "Testing" / "img").iterdir():
-        shutil.copy(path, data.images / f"seed0_{path.name}")
-    for path in (folder / "seed_1" / "RawData").glob("*/img/*"):
-        shutil.copy(path, data.images / f"seed1_{path.name}")
+    for place in (data.images, data.truth):
+        place.mkdir(exist_ok=True)
+    raw = folder / "seed_1" / "RawData" / "Training"
+    for seed, images, labels in (
+        (0, folder / "seed_0" / "RawData" / "Testing" / "img", folder / "seed_0" / "Testing_labels"),
+        (1, raw / "img", raw / "label"),
+    ):
+        for path in images.iterdir():
+            shutil.copy(path, data.images / f"seed{seed}_{path.name}")
+            shutil.copy(labels / path.name.replace("img", "label"), data.truth / f"seed{seed}_{path.name}")
     return data
 
 
 def head_and_neck(folder: Path, source: Path) -> DataSet:
     """Lay real CTs out as nnU-Net does."""
-    data = DataSet("Head and neck (OpenKBP)", folder, "Dataset301_HeadNeck", (3.0, 4.0, 4.0), ("0", "1"))
+    data = DataSet("Head and neck (OpenKBP)", folder, "Dataset301_HeadNeck", (3.0, 4.0, 4.0), ("0", "1"), "NoAug")
     raw = folder / "nnUNet_raw" / data.name
     splits = json.loads((source / "splits.json").read_text(encoding="utf-8"))
-    for place in (raw / "imagesTr", raw / "labelsTr", data.images):
+    for place in (raw / "imagesTr", raw / "labelsTr", data.images, data.truth):
         place.mkdir(parents=True, exist_ok=True)
     for case in splits["train"]:
         shutil.copy(source / "images" / f"{case}.nii.gz", raw / "imagesTr" / f"{case}_0000.nii.gz")
         shutil.copy(source / "labels" / f"{case}.nii.gz", raw / "labelsTr" / f"{case}.nii.gz")
     for case in (case for name, cases in splits.items() if name not in ("train", "official") for case in cases):
         shutil.copy(source / "images" / f"{case}.nii.gz", data.images / f"{case}.nii.gz")
+        shutil.copy(source / "labels" / f"{case}.nii.gz", data.truth / f"{case}.nii.gz")
     description = {
         "channel_names": {"0": "CT"},
         "labels": {"background": 0, **HEAD_NECK},
@@ -174,8 +194,8 @@ def head_and_neck(folder: Path, source: Path) -> DataSet:
 
 
 def break_cases(data: DataSet, other: DataSet | None) -> dict[str, Path]:
-    """Write the broken cases and return their folders, the good ones first."""
-    folders = {"as they are": data.images}
+    """Write the broken cases and return their folders."""
+    folders = {}
     some = sorted(data.images.iterdir())[:BROKEN_CASES]
     for number, (way, change) in enumerate(WAYS.items()):
         folders[way] = data.folder / f"broken_{number}"
@@ -193,21 +213,27 @@ def break_cases(data: DataSet, other: DataSet | None) -> dict[str, Path]:
     return folders
 
 
-def flagged(data: DataSet, cases: Path, epochs: int) -> tuple[int, dict[str, list[str]]]:
-    """Predict a folder; return how many cases it has, and the flags of those that have any."""
+def flags_of(data: DataSet, cases: Path, epochs: int) -> dict[str, list[str]]:
+    """Predict a folder, and return the flags of each case."""
     output = data.folder / f"predicted_{cases.name}"
-    model = data.folder / "nnUNet_results" / data.name / f"{TRAINER.format(epochs=epochs)}__nnUNetPlans__demo"
+    model = data.folder / "nnUNet_results" / data.name / f"{data.trainer(epochs)}__nnUNetPlans__demo"
     command = ("unetr_nnunet", "predict", "-i", str(cases), "-o", str(output), "-m", str(model), "--device", "cpu")
     command += ("--fast",)
     run_once(data.folder, data.environment, {output.name: command})
     flags: dict[str, list[str]] = {}
-    names = set()
     with (output / "quality.csv").open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
-            names.add(row["case"])
-            if row["flags"]:
-                flags.setdefault(row["case"], []).append(f"{row['organ']}: {row['flags']}")
-    return len(names), flags
+            flags.setdefault(row["case"], []).extend([f"{row['organ']}: {row['flags']}"] if row["flags"] else [])
+    return flags
+
+
+def lowest_dice(data: DataSet) -> dict[str, float]:
+    """Return the lowest Dice of any organ of each case that is as it is."""
+    cases = evaluate_folder(data.folder / f"predicted_{data.images.name}", data.truth).cases
+    values = {
+        name: [score.dice for score in case.organs.values() if score.dice is not None] for name, case in cases.items()
+    }
+    return {name: float(np.nanmin(dice)) for name, dice in values.items()}
 
 
 def kinds(reasons: list[str]) -> set[str]:
@@ -218,24 +244,29 @@ def kinds(reasons: list[str]) -> set[str]:
     return {kind for kind in known if re.search(rf"\b{kind}", text)}
 
 
+def row(way: str, flags: dict[str, list[str]]) -> str:
+    """Return a line of a table: how many cases are flagged, and by what."""
+    flagged = [reasons for reasons in flags.values() if reasons]
+    tally = Counter(kind for reasons in flagged for kind in kinds(reasons))
+    shown = ", ".join(f"{kind} {number}" for kind, number in tally.most_common())
+    return f"| {way} | {len(flags)} | {len(flagged)} ({len(flagged) / max(len(flags), 1):.0%}) | {shown} |"
+
+
 def measure(data: DataSet, other: DataSet | None, epochs: int) -> tuple[list[str], bool]:
     """Return a table of one data set, and whether at most one good case in twenty is flagged."""
-    lines = [
-        f"## {data.title}, {len(data.folds)} fold{'s' * (len(data.folds) > 1)}",
-        "",
-        "| input | cases | flagged | of them by |",
-        "|---|---|---|---|",
-    ]
-    good = 0.0
-    for way, folder in break_cases(data, other).items():
-        count, flags = flagged(data, folder, epochs)
-        good = len(flags) / count if folder == data.images else good
-        tally = Counter(kind for reasons in flags.values() for kind in kinds(reasons))
-        shown = ", ".join(f"{kind} {number}" for kind, number in tally.most_common())
-        lines.append(f"| {way} | {count} | {len(flags)} ({len(flags) / count:.0%}) | {shown} |")
-        if folder == data.images:
-            examples = [f"- `{case}`: {'; '.join(reasons)}" for case, reasons in sorted(flags.items())]
-    return [*lines, "", "Good cases that are flagged:", "", *(examples or ["- none"]), ""], good <= 0.05
+    folds = f"{len(data.folds)} fold{'s' * (len(data.folds) > 1)}"
+    grid = " x ".join(f"{side:g}" for side in data.spacing_mm)
+    lines = [f"## {data.title}", "", f"`{data.trainer(epochs)}`, {folds}, voxels of {grid} mm.", ""]
+    lines += ["| input | cases | flagged | of them by |", "|---|---|---|---|"]
+    flags = flags_of(data, data.images, epochs)
+    dice = lowest_dice(data)
+    good = {case: reasons for case, reasons in flags.items() if dice[case] >= GOOD_DICE}
+    lines.append(row("as it is, good mask", good))
+    lines.append(row("as it is, poor mask", {case: reasons for case, reasons in flags.items() if case not in good}))
+    lines += [row(way, flags_of(data, folder, epochs)) for way, folder in break_cases(data, other).items()]
+    examples = [f"- lowest Dice {dice[case]:.2f}: {'; '.join(reasons)}" for case, reasons in flags.items() if reasons]
+    lines += ["", "Flags of the cases as they are:", "", *(examples or ["- none"]), ""]
+    return lines, sum(map(bool, good.values())) <= len(good) / 20
 
 
 def main() -> int:
@@ -254,16 +285,14 @@ def main() -> int:
         train(data, arguments.epochs)
         table, few = measure(data, sets[1 - number] if len(sets) > 1 else None, arguments.epochs)
         lines, fine = [*lines, *table], fine and few
-    grids = [" x ".join(f"{side:g}" for side in data.spacing_mm) for data in sets]
     heading = [
         "# Which masks to look at: what is flagged",
         "",
         f"Made by `python -m benchmarks.quality_flags` on {date.today()}: {platform.machine()}, Python "
-        f"{platform.python_version()}, torch {version('torch')}, no GPU. `{TRAINER.format(epochs=arguments.epochs)}`; "
-        f"the network's voxels have {' and '.join(grids)} mm.",
+        f"{platform.python_version()}, torch {version('torch')}, no GPU.",
         "",
-        "The broken cases are the first of the good ones; all are predicted with `--fast`. Asked for: at most 1 good "
-        "case in 20 is flagged: "
+        f"A mask is called good where no organ's Dice is below {GOOD_DICE}. The broken inputs are the first of those "
+        "as they are. All are predicted with `--fast`. Asked for: at most 1 good mask in 20 is flagged: "
         f"{'reached' if fine else 'NOT reached'}. A case can have several kinds of flags.",
         "",
     ]
