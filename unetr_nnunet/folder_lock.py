@@ -30,8 +30,12 @@ def folder_lock(folder: Path, part: str = "") -> Iterator[tuple[int, ...]]:
 
     Raises:
         BlockingIOError: another run works there.
+        OSError: the folder cannot be made or written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{folder} cannot be made ({error.strerror}): choose another output folder") from error
     descriptors = []
     with contextlib.ExitStack() as held:
         kinds = [(".lock", fcntl.LOCK_SH), (f".lock-{part}", fcntl.LOCK_EX)] if part else [(".lock", fcntl.LOCK_EX)]
@@ -60,8 +64,10 @@ def _open(path: Path) -> TextIO:
     """Open a lock's file, made if missing; one that another user's run has left for reading, which locks as well."""
     try:
         return path.open("a+", encoding="utf-8")
-    except PermissionError:
-        return path.open(encoding="utf-8")
+    except OSError as error:
+        if path.exists():
+            return path.open(encoding="utf-8")
+        raise OSError(f"{path.parent} cannot be written to ({error.strerror}): choose another output folder") from error
 
 
 def _owner(noted: str) -> str:

@@ -15,10 +15,11 @@ from scipy.spatial.transform import Rotation
 
 from tests.images.scans import write_series
 from tests.inference.small_model import write_model
-from tests.inference.test_folder import masks, write_cts
+from tests.inference.test_folder import masks, write_ct, write_cts
 from unetr_nnunet.cli.main import main
 from unetr_nnunet.folder_lock import folder_lock
 from unetr_nnunet.inference.folder import CURRENT_CASE
+from unetr_nnunet.inference.model import load_model
 from unetr_nnunet.inference.predictor import Predictor
 from unetr_nnunet.nnunet.label_learning import learn
 
@@ -163,6 +164,101 @@ def test_resume_with_other_models_is_refused(cts, model, tmp_path, capsys):
     assert "3 of 3 cases are already done" in capsys.readouterr().err
 
 
+def test_resume_after_a_step_with_another_model_in_between_is_refused(cts, model, tmp_path, capsys):
+    other = write_model(tmp_path / "other", mirror_axes=None, seed=9)
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 0
+    before = masks(tmp_path / "out")
+    assert run("-i", cts / "case0_0000.nii.gz", "-o", tmp_path / "out", "-m", other) == 1
+    message = "holds label maps of another model or other options for cases that are not in the input, such as case1"
+    assert message in capsys.readouterr().err
+    for name, mask in masks(tmp_path / "out").items():
+        np.testing.assert_array_equal(mask, before[name])
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", other) == 0
+    assert "removing 3 label map(s) of another model or other options" in capsys.readouterr().err
+
+
+def test_resume_predicts_images_that_have_changed_again(cts, model, tmp_path, capsys):
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 0
+    before = masks(tmp_path / "out")
+    write_ct(cts / "case1_0000.nii.gz", seed=77)
+    (cts / "case2_0000.nii.gz").rename(cts / "case2.nii.gz")
+    write_ct(cts / "case2_0000.nii.gz", seed=78)  # now case2 is another image
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--resume") == 0
+    assert "case1: its image is not the one that its label map was made from" in capsys.readouterr().err
+    after = masks(tmp_path / "out")
+    np.testing.assert_array_equal(after["case0.nii.gz"], before["case0.nii.gz"])
+    assert (after["case1.nii.gz"] != before["case1.nii.gz"]).any()
+    for name, stem in (("case2.nii.gz", "case2"), ("case2_0000.nii.gz", "case2_0000")):
+        image = sitk.ReadImage(str(cts / name))
+        expected = Predictor([load_model(model)]).predict([image])
+        np.testing.assert_array_equal(after[f"{stem}.nii.gz"], sitk.GetArrayFromImage(expected))
+
+
+def test_resume_with_other_plans_is_refused(cts, model, tmp_path, capsys):
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 0
+    plans = json.loads((model / "plans.json").read_text())
+    plans["foreground_intensity_properties_per_channel"]["0"]["mean"] += 50
+    (model / "plans.json").write_text(json.dumps(plans))
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--resume") == 1
+    assert "holds label maps of another model, other folds of it or other options" in capsys.readouterr().err
+
+
+def test_an_assumed_orientation_that_changes_is_noticed(cts, model, tmp_path):
+    image = sitk.ReadImage(str(cts / "case0_0000.nii.gz"))
+    untold = nibabel.Nifti1Image(sitk.GetArrayFromImage(image).T, None)
+    untold.header.set_zooms(image.GetSpacing())
+    nibabel.save(untold, cts / "case0_0000.nii.gz")
+    options = ["-i", cts, "-o", tmp_path / "out", "-m", model, "--resume"]
+    assert run(*options, "--assume-orientation", "RAS") == 0
+    stamps = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in ("case0.nii.gz", "case1.nii.gz")}
+    assert run(*options, "--assume-orientation", "LPI") == 0
+    changed = [(tmp_path / "out" / name).stat().st_mtime_ns != stamp for name, stamp in stamps.items()]
+    assert changed == [True, False]
+
+
+def test_models_and_folds_given_twice_are_all_used(cts, model, tmp_path):
+    second = write_model(tmp_path / "second", mirror_axes=None, seed=5)
+    image = cts / "case0_0000.nii.gz"
+    assert run("-i", image, "-o", tmp_path / "a", "-m", model, "-m", second, "-f", 0) == 0
+    assert run("-i", image, "-o", tmp_path / "b", "-m", model, second, "-f", 0) == 0
+    assert run("-i", image, "-o", tmp_path / "c", "-m", model, "-f", 1, "-f", 0) == 0
+    assert run("-i", image, "-o", tmp_path / "d", "-m", model) == 0
+    found = {name: masks(tmp_path / name)["case0.nii.gz"] for name in "abcd"}
+    np.testing.assert_array_equal(found["a"], found["b"])
+    np.testing.assert_array_equal(found["c"], found["d"])
+    assert (found["a"] != found["d"]).any()
+
+
+def test_a_full_disk_for_probabilities_keeps_the_label_maps(cts, model, tmp_path, monkeypatch, capsys):
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 0
+
+    def fail(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("unetr_nnunet.inference.outputs.write_probabilities", fail)
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--resume", "--save-probabilities") == 1
+    assert "the label map is written, but no probabilities: No space left on device" in capsys.readouterr().err
+    assert len(masks(tmp_path / "out")) == 3
+
+
+def test_a_whole_run_takes_over_the_tables_of_parts(cts, model, tmp_path):
+    (cts / "case1_0000.nii.gz").rename(tmp_path / "kept.nii.gz")
+    (cts / "case1_0000.nii.gz").write_text("no image")
+    assert [run("-i", cts, "-o", tmp_path / "out", "-m", model, "--part", f"{part}/2") for part in (1, 2)] == [0, 1]
+    (tmp_path / "kept.nii.gz").rename(cts / "case1_0000.nii.gz")
+    assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--resume") == 0
+    rows = (tmp_path / "out" / "volumes.csv").read_text().splitlines()[1:]
+    assert sorted({row.split(",")[0] for row in rows}) == ["case0", "case1", "case2"]
+    assert [path.name for path in (tmp_path / "out").glob("*_part*.csv")] == []
+
+
+def test_stderr_may_be_closed(cts, model, tmp_path):
+    words = ["predict", "-i", cts / "case0_0000.nii.gz", "-o", tmp_path / "out", "-m", model]
+    command = f"exec {sys.executable} -m unetr_nnunet.cli.main {' '.join(map(str, words))} 2>&-"
+    assert subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == 0
+    assert len(masks(tmp_path / "out")) == 1
+
+
 def test_parts_together_are_the_whole(cts, model, tmp_path):
     for part in ("1/2", "2/2"):
         assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--part", part) == 0
@@ -254,8 +350,8 @@ def test_a_case_that_fails_leaves_no_rows_in_tables_of_other_parts(cts, model, t
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model) == 0
     (cts / "case2_0000.nii.gz").write_text("no image")
     assert run("-i", cts, "-o", tmp_path / "out", "-m", model, "--part", "1/2") == 1
-    cases = {line.split(",")[0] for line in (tmp_path / "out" / "volumes.csv").read_text().splitlines()[1:]}
-    assert cases == {"case0", "case1"}
+    tables = [(tmp_path / "out" / f"volumes{part}.csv").read_text().splitlines()[1:] for part in ("", "_part1of2")]
+    assert [{line.split(",")[0] for line in table} for table in tables] == [{"case1"}, {"case0"}]
 
 
 def test_two_runs_into_one_folder_are_refused(cts, model, tmp_path, capsys):
@@ -321,6 +417,8 @@ def test_another_data_sets_folder_is_refused(cts, model, tmp_path, capsys):
     [
         (["-i", "CTS", "-o", "OUT"], "no model: give its folder or zip with -m"),
         (["-i", "CTS", "-o", "OUT", "-m", "EMPTY"], "is no model folder of nnU-Net"),
+        (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "-d", "17"], "give the model either with -m, or with -d and -c"),
+        (["-i", "CTS", "-o", "/proc/out", "-m", "MODEL"], "/proc/out cannot be made"),
         (["-i", "EMPTY", "-o", "OUT", "-m", "MODEL"], "holds no image"),
         (["-i", "NOWHERE", "-o", "OUT", "-m", "MODEL"], "does not exist"),
         (["-i", "CTS", "-o", "OUT", "-m", "MODEL", "-f", "7"], "has no fold 7"),
@@ -336,7 +434,7 @@ def test_wrong_words_give_one_line_and_write_nothing(words, message, cts, model,
     *remarks, error = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")
     assert message in error
-    assert all(remark.startswith("model ") for remark in remarks)
+    assert all(remark.startswith(("model ", "no label_statistics.json")) for remark in remarks)
     assert not (tmp_path / "out").exists()
 
 

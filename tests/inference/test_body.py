@@ -50,6 +50,13 @@ def test_nothing_denser_than_air_is_left_out(name, place, hu):
         assert box.stop >= span.stop, name
 
 
+def test_padding_far_below_air_hides_no_tissue():
+    image = np.full((20, 100, 200), -3024, np.int16)
+    image[10, 20:80, 30:170] = 40
+    image[3:5, 5:7, 5:11] = 40
+    assert body_box(image, (2, 1, 1)) == (slice(0, 20), slice(0, 96), slice(0, 186))
+
+
 def test_nothing_but_air_is_looked_at_whole():
     assert body_box(np.full((5, 6, 7), -1000, np.int16), SPACING) == (slice(0, 5), slice(0, 6), slice(0, 7))
 

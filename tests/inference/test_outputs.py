@@ -49,7 +49,7 @@ def test_files_of_a_case_and_of_the_folder(model, case, tmp_path):
     folder = tmp_path / "out"
     write(Outputs(folder, model, VolumesTable(folder / "volumes.csv"), preview=preview), case)
     names = {"ct.nii.gz", "volumes.csv", "quality.csv", "dataset.json", "plans.json"}
-    names |= {"labels_itksnap.txt", "labels_slicer.ctbl"}
+    names |= {"labels_itksnap.txt", "labels_slicer.ctbl", ".inputs.csv"}
     assert {path.name for path in folder.iterdir()} == names
     assert json.loads((folder / "dataset.json").read_text()) == DATASET
     mask = sitk.ReadImage(str(folder / "ct.nii.gz"))
@@ -204,9 +204,11 @@ def test_label_maps_of_other_models_are_not_mixed_with_these(model, case, tmp_pa
     with pytest.raises(ValueError, match=r"out holds label maps of another model, other folds of it or other options"):
         outputs.start(True, "two", anew=None)
     assert (folder / "plans.json").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="for cases that are not in the input, such as other: choose another output"):
+        outputs.start(True, "two", anew=[case])
+    (folder / "other.nii.gz").unlink()
     outputs.start(True, "two", anew=[case])
     assert not (folder / "ct.nii.gz").exists()
-    assert (folder / "other.nii.gz").exists()
     outputs.start(True, "two", anew=None)
 
 

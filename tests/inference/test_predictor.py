@@ -135,6 +135,49 @@ def test_models_of_other_labels_are_refused(tmp_path):
         Predictor([first, second])
 
 
+def test_region_models_with_regions_in_another_order_are_refused(tmp_path):
+    first = load_model(write_model(tmp_path / "a", dataset=DATASET | REGIONS), None)
+    labels = {"background": 0, "core": 2, "whole": [1, 2]}
+    second = load_model(write_model(tmp_path / "b", dataset=DATASET | REGIONS | {"labels": labels}), None)
+    with pytest.raises(ValueError, match=r"b and .*a differ in labels"):
+        Predictor([first, second])
+    third = load_model(write_model(tmp_path / "c", dataset=DATASET | REGIONS | {"regions_class_order": [2, 1]}), None)
+    with pytest.raises(ValueError, match=r"c and .*a differ in regions_class_order"):
+        Predictor([first, third])
+
+
+@pytest.mark.parametrize(
+    ("images", "fact"),
+    [
+        (lambda image: [image, image], r"2 image\(s\) for a model of 1 channel\(s\): CT"),
+        (lambda image: [image[:, :, 0]], "a channel is a 2-D image"),
+        (lambda image: [sitk.GetArrayFromImage(image)], "a channel is a ndarray: give a 3-D SimpleITK image"),
+    ],
+)
+def test_images_that_are_none(images, fact, tmp_path):
+    predictor = Predictor([load_model(write_model(tmp_path), None)])
+    with pytest.raises(ValueError, match=fact):
+        predictor.predict(images(ct()))
+    with pytest.raises(ValueError, match="no model to predict with"):
+        Predictor([])
+
+
+@pytest.mark.parametrize("scale", [0.001, 1000])
+def test_values_that_are_no_hounsfield_units_are_noted(scale, tmp_path):
+    predictor = Predictor([load_model(write_model(tmp_path), None)])
+    image = sitk.Cast(ct() + (1024 if scale > 1 else 0), sitk.sitkFloat32) * min(scale, 1)
+    assert "do not look like Hounsfield units" in predictor.segment([image]).notes[0]
+    assert predictor.segment([ct()]).notes == ()
+
+
+def test_memory_of_slices_is_counted_by_their_distance(tmp_path):
+    model = load_model(write_model(tmp_path, plans(patch=(32, 32), spacing=(0.75, 0.75))), None)
+    image = sitk.Image(512, 512, 100, sitk.sitkInt16)
+    image.SetSpacing((0.75, 0.75, 5.0))
+    grid = 512 * 512 * 100
+    assert Predictor([model])._needed_bytes(model, [image]) == pytest.approx(grid * (4 + 2 * 4 + 5 + 14), rel=1e-6)
+
+
 def test_stored_orientation_does_not_matter(tmp_path):
     predictor = Predictor([load_model(write_model(tmp_path), None)])
     maps = [

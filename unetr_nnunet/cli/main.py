@@ -9,9 +9,11 @@ import contextlib
 import importlib
 import io
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from unetr_nnunet import __version__
 
@@ -76,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr: a file name that is no UTF-8 ends nothing
         sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stderr is None:  # closed by who started the command
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 -- open as long as the process
     given = list(sys.argv[1:] if argv is None else argv)
     command = given[0] if given and given[0] in COMMANDS else None
     if command is None:

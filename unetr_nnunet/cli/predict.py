@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=Path,
         nargs="+",
+        action="extend",
         metavar="MODEL",
         help="model folder or zip, or the best_model of a crossval; several are averaged",
     )
@@ -48,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("-c", "--configuration", help="such as 3d_fullres")
     model.add_argument("-tr", "--trainer", default="nnUNetTrainer", help="trainer name (default: %(default)s)")
     model.add_argument("-p", "--plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
-    model.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all trained ones)")
+    model.add_argument(
+        "-f", "--folds", nargs="+", action="extend", metavar="FOLD", help="folds to average (default: all)"
+    )
     model.add_argument(
         "-chk", "--checkpoint", default=FINAL_CHECKPOINT, help="file name of the checkpoint (default: %(default)s)"
     )
@@ -139,6 +142,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _models(arguments: argparse.Namespace) -> list[Path]:
     from unetr_nnunet.nnunet.folders import find_model_folder
 
+    if arguments.model and (arguments.dataset or arguments.configuration):
+        raise ValueError("give the model either with -m, or with -d and -c")
     if arguments.model:
         return list(arguments.model)
     if not (arguments.dataset and arguments.configuration):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+AIR_HU = -1000
 AIR_BELOW_HU = -900
 """The mean of a voxel and its neighbours in air; lung is denser."""
 MARGIN_MM = 15.0
@@ -35,7 +36,8 @@ def body_box(image: npt.NDArray[np.number[Any]], spacing_mm: Sequence[float]) ->
     for start in range(0, image.shape[0], ROWS):
         stop = min(start + ROWS, image.shape[0])
         first, last = max(0, start - 1), min(image.shape[0], stop + 1)
-        smooth = ndimage.uniform_filter(image[first:last].astype(np.float32), 3, mode="nearest")
+        clipped = np.maximum(image[first:last].astype(np.float32), AIR_HU)  # padding may be far below air
+        smooth = ndimage.uniform_filter(clipped, 3, mode="nearest")
         is_dense = smooth[start - first : stop - first] >= AIR_BELOW_HU
         dense[0][start:stop] = is_dense.any(axis=(1, 2))
         plane = is_dense.any(axis=0)

@@ -169,10 +169,14 @@ class _Worker:
         return read_case(case, self.assumed_orientation)
 
     def _segment(self, case: Case, channels: list[sitk.Image]) -> Segmentation:
+        furthest = 0.0
+
         def progress(done: int, total: int) -> None:
+            nonlocal furthest
             if self.stop.is_set():
                 raise _Stopped
-            self.report(case, 0.95 * done / max(total, 1))
+            furthest = max(furthest, 0.95 * done / max(total, 1))  # a second look begins anew
+            self.report(case, furthest)
 
         CURRENT_CASE.set(in_utf8(case.name))
         orientation = None

@@ -1,6 +1,7 @@
 """A short mark that tells trained models from others, wherever their files lie."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,14 +13,15 @@ _VALUES = 1024
 
 
 def models_mark(models: Sequence[Model], settings: object = ()) -> str:
-    """Return a mark of all folds of all models, whose order does not matter, and of settings that change label maps.
+    """Return a mark of models with their folds and plans, in any order, and of settings that change label maps.
 
     Args:
         models: loaded models.
         settings: anything that its ``repr`` tells apart, such as `ModelSet.largest_only`.
     """
     folds = sorted(_digest(weights) for model in models for weights in model.parameters)
-    return hashlib.sha256(repr((folds, settings)).encode()).hexdigest()
+    described = sorted(json.dumps([model.plans.plans, model.dataset], sort_keys=True) for model in models)
+    return hashlib.sha256(repr((folds, described, settings)).encode()).hexdigest()
 
 
 def _digest(weights: Mapping[str, torch.Tensor]) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,15 +18,18 @@ from unetr_nnunet.images.dicom_seg import write_dicom_seg
 from unetr_nnunet.images.files import in_utf8
 from unetr_nnunet.images.grid import notes_of
 from unetr_nnunet.images.label_maps import write_mask
+from unetr_nnunet.inference.case_inputs import ASSUMED, CaseInputs
 from unetr_nnunet.inference.label_colours import write_label_tables
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.predictor import Segmentation
 from unetr_nnunet.inference.probabilities import reader_properties, refuse_reader, write_probabilities
 from unetr_nnunet.inference.quality import Flags, check_case
 from unetr_nnunet.inference.quality_table import QualityTable
-from unetr_nnunet.inference.volumes_table import CaseTable, VolumesTable, organ_volumes, remove_from_other_tables
+from unetr_nnunet.inference.volumes_table import CaseTable, VolumesTable, organ_volumes
 from unetr_nnunet.nnunet.label_integers import integer_labels, region_integers
 from unetr_nnunet.nnunet.label_statistics import TrainingStatistics
+
+logger = logging.getLogger(__name__)
 
 ENDING = ".nii.gz"
 MARK_FILE = ".models"
@@ -58,6 +62,7 @@ class Outputs:
         dicom_seg: also write DICOM-SEG for DICOM input.
         preview: draws a PNG of each case; None for none.
         statistics: of the training labels, which each case is compared with; None where they are unknown.
+        assumed_orientation: of images whose header does not tell it; None where they are refused.
 
     Raises:
         ValueError: probabilities cannot be saved for this model.
@@ -70,6 +75,7 @@ class Outputs:
     dicom_seg: bool = False
     preview: Preview | None = None
     statistics: TrainingStatistics | None = None
+    assumed_orientation: str | None = None
 
     def __post_init__(self) -> None:
         if self.save_probabilities:
@@ -78,6 +84,8 @@ class Outputs:
         path = self.volumes.path
         self.notes = CaseTable(path.with_name(path.name.replace("volumes", "notes")), ("case", "note"))
         self.quality = QualityTable(path.with_name(path.name.replace("volumes", "quality")))
+        self.inputs = CaseInputs(path.with_name(path.name.replace("volumes", ".inputs")))
+        self._tables: tuple[CaseTable, ...] = (self.volumes, self.notes, self.quality, self.inputs)
 
     def mask_path(self, case: Case) -> Path:
         """Return where a case's label map goes."""
@@ -98,13 +106,15 @@ class Outputs:
             )
 
     def is_done(self, case: Case) -> bool:
-        """Whether a case has its label map and all that is wanted beside it."""
+        """Whether a case has its label map, made from the files that it has now, and all that is wanted beside it."""
         endings = [ENDING]
         endings += [".dcm"] if self.dicom_seg and case.is_dicom else []
         endings += [".png"] if self.preview else []
         endings += [".npz", ".pkl"] if self.save_probabilities else []
         try:
-            return all((self.folder / (case.name + ending)).is_file() for ending in endings)
+            return not self.inputs.differ(case, self.assumed_orientation) and all(
+                (self.folder / (case.name + ending)).is_file() for ending in endings
+            )
         except OSError:  # a name too long
             return False
 
@@ -114,9 +124,8 @@ class Outputs:
             with contextlib.suppress(OSError):  # such as a name too long
                 if path.parent == self.folder:
                     path.unlink(missing_ok=True)
-        for table in (self.volumes, self.notes, self.quality):
-            table.remove(case.name)
-            remove_from_other_tables(table, case.name)
+        for table in self._tables:
+            table.forget(case.name)
 
     def paths(self, case: Case) -> list[Path]:
         """Return every file that may be written for a case."""
@@ -148,6 +157,10 @@ class Outputs:
             raise OSError(f"{self.folder} cannot be made ({error.strerror}): choose another output folder") from error
         if whole_folder:
             remove_leftovers(self.folder)
+            for table in self._tables:
+                table.take_over_parts()
+            for failed in self.folder.glob("failed_part*of*.csv"):
+                failed.unlink()
         write_label_tables(self.folder, self.labels)
         for name, content in (("dataset.json", self.model.dataset), ("plans.json", self.model.plans.plans)):
             with atomic_path(self.folder / name) as temporary:
@@ -164,6 +177,17 @@ class Outputs:
             raise ValueError(
                 f"{self.folder} holds label maps of another model, other folds of it or other options, such as --fast: "
                 "choose another output folder, or predict all cases again without --resume and --part"
+            )
+        names = {case.name for case in anew}
+        masks = {mask.name.removesuffix(ENDING) for mask in self.folder.glob(f"[!.]*{ENDING}")}
+        if others := sorted(masks - names):
+            raise ValueError(
+                f"{self.folder} holds label maps of another model or other options for cases that are not in the "
+                f"input, such as {others[0]}: choose another output folder"
+            )
+        if masks:
+            logger.warning(
+                "removing %d label map(s) of another model or other options from %s", len(masks), self.folder
             )
         for case in anew:
             self.discard(case)
@@ -195,10 +219,6 @@ class Outputs:
         Raises:
             ExtraFailed: the label map is written, something beside it could not be.
         """
-        if segmentation.probabilities is not None:
-            reader = self.model.plans.image_reader_writer_class
-            properties = reader_properties(reader, channels[0])
-            write_probabilities(self.folder / case.name, segmentation.probabilities, properties)
         mask = segmentation.mask
         array = sitk.GetArrayViewFromImage(mask)
         image = sitk.GetArrayViewFromImage(channels[0])
@@ -208,6 +228,12 @@ class Outputs:
             extras["DICOM-SEG"] = (
                 target,
                 lambda: write_dicom_seg(mask, case.channels[0], self.labels, target, self.regions),
+            )
+        if (probabilities := segmentation.probabilities) is not None:
+            properties = reader_properties(self.model.plans.image_reader_writer_class, channels[0])
+            extras["probabilities"] = (
+                self.folder / f"{case.name}.npz",
+                lambda: write_probabilities(self.folder / case.name, probabilities, properties),
             )
         if (preview := self.preview) is not None:
             picture = self.folder / f"{case.name}.png"
@@ -232,6 +258,10 @@ class Outputs:
             self.notes.replace_rows(case.name, [(note,) for note in notes])
         else:
             self.notes.remove(case.name)
+        assumed = any(ASSUMED in note for channel in channels for note in notes_of(channel))
+        self.inputs.note(case, self.assumed_orientation if assumed else None)
+        for table in self._tables:
+            table.forget_elsewhere(case.name)
         write_mask(mask, self.mask_path(case))
         if errors:
             missing = "; ".join(f"no {name}: {error or type(error).__name__}" for name, error in errors.items())

@@ -66,6 +66,15 @@ class PredictionSettings:
     dicom_seg: bool = False
     save_probabilities: bool = False
 
+    def __post_init__(self) -> None:
+        number, count = self.part
+        if not 1 <= number <= count:
+            raise ValueError(f"part {self.part}: give (k, n) for the k-th of n shares, k from 1 to n")
+        folds = (self.folds,) if isinstance(self.folds, int | str) else self.folds
+        object.__setattr__(self, "folds", None if folds is None else tuple(folds))
+        object.__setattr__(self, "fidelity", Fidelity(self.fidelity))
+        object.__setattr__(self, "device", None if self.device is None else str(self.device))
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -85,7 +94,7 @@ class Summary:
 def predict_folder(
     source: Path | str,
     output: Path | str,
-    models: Sequence[Path | str],
+    models: Sequence[Path | str] | Path | str,
     settings: PredictionSettings | None = None,
     report: Callable[[Sequence[Case]], Report] | None = None,
 ) -> Summary:
@@ -104,6 +113,9 @@ def predict_folder(
         BlockingIOError: another run writes to ``output``.
     """
     source, output, settings = Path(source), Path(output), settings or PredictionSettings()
+    models = [models] if isinstance(models, str | Path) else list(models)
+    if not models:
+        raise ValueError("no model to predict with: give a model folder or zip file")
     number, count = settings.part
     part = f"{number}of{count}" if count > 1 else ""
     suffix = f"_part{part}" if part else ""
@@ -126,6 +138,7 @@ def predict_folder(
             dicom_seg=settings.dicom_seg,
             preview=_preview(model.is_ct) if settings.preview else None,
             statistics=_statistics(model),
+            assumed_orientation=settings.assumed_orientation,
         )
         _refuse_overwriting(source, cases, outputs)
         cases = cases[number - 1 :: count]
@@ -175,6 +188,11 @@ def _todo(cases: Sequence[Case], outputs: Outputs, resume: bool) -> list[Case]:
     todo = [case for case in cases if not (resume and outputs.is_done(case))]
     if len(todo) < len(cases):
         logger.info("%d of %d cases are already done", len(cases) - len(todo), len(cases))
+    for case in todo:
+        if resume and outputs.inputs.differ(case, outputs.assumed_orientation):
+            logger.warning(
+                "%s: its image is not the one that its label map was made from: predicting it again", case.name
+            )
     killed = [case for case in todo if outputs.was_interrupted(case)]
     for case in killed:
         logger.warning("%s: an earlier run was killed while it predicted this case, so it comes last", case.name)
@@ -195,7 +213,12 @@ def _devices(wanted: str | None) -> list[str]:
 
 def _predictor(sets: Sequence[ModelSet], device: str, settings: PredictionSettings, scratch: Path) -> Predictor:
     models = [
-        load_model(path, settings.folds or model_set.folds, settings.checkpoint, settings.trust_checkpoint)
+        load_model(
+            path,
+            model_set.folds if settings.folds is None else settings.folds,
+            settings.checkpoint,
+            settings.trust_checkpoint,
+        )
         for model_set in sets
         for path in model_set.models
     ]
@@ -219,7 +242,7 @@ def _predictor(sets: Sequence[ModelSet], device: str, settings: PredictionSettin
 
 def _model_files(model_set: ModelSet, settings: PredictionSettings) -> list[Path]:
     """Return the files that make up the models: plans, data set, and the checkpoints of the folds."""
-    folds = settings.folds or model_set.folds
+    folds = model_set.folds if settings.folds is None else settings.folds
     files = []
     for folder in model_set.models:
         files += [folder / "plans.json", folder / "dataset.json"]

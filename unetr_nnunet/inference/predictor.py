@@ -28,6 +28,9 @@ from unetr_nnunet.inference.sliding_window import Placement, Progress, SlidingWi
 
 logger = logging.getLogger(__name__)
 
+LEAST_RANGE_HU = 100
+"""Of a CT: from air or fat to soft tissue and bone it is many times as much."""
+
 IMAGE_BYTES_PER_VOXEL = 14
 """Memory for a voxel of the image itself, its oriented copy, the label map and what is made on the way."""
 
@@ -80,10 +83,12 @@ class Predictor:
     ) -> None:
         self.models, self.device, self.fidelity = list(models), torch.device(device), Fidelity(fidelity)
         self.mirroring, self.scratch, self._postprocess = mirroring, scratch, postprocess
+        if not self.models:
+            raise ValueError("no model to predict with: give at least one")
         first = self.models[0]
         for model in self.models[1:]:
-            for what in ("labels", "channel_names"):
-                if model.dataset.get(what) != first.dataset.get(what):
+            for what, facts in _output_facts(model).items():
+                if facts != _output_facts(first)[what]:
                     raise ValueError(
                         f"{model.folder} and {first.folder} differ in {what}: only models of the same labels and "
                         "channels can be averaged"
@@ -204,11 +209,20 @@ class Predictor:
         return like_input(self._postprocess(mask), to_orientation(image, code), image)
 
     def _check_values(self, channels: Sequence[sitk.Image]) -> tuple[str, ...]:
-        """Refuse what is not finite; return a note where a CT holds neither air nor fat."""
+        """Refuse what the models cannot take; return a note where a CT's values are not those of a CT."""
+        images, names = list(channels), self.models[0].channel_names
+        if len(images) != len(names):
+            raise ValueError(f"{len(images)} image(s) for a model of {len(names)} channel(s): {', '.join(names)}")
+        for image in images:
+            if not isinstance(image, sitk.Image) or image.GetDimension() != 3:
+                kind = f"{image.GetDimension()}-D image" if isinstance(image, sitk.Image) else type(image).__name__
+                raise ValueError(f"a channel is a {kind}: give a 3-D SimpleITK image a channel, or use predict_array")
+            if image.GetSize() != images[0].GetSize():
+                raise ValueError(f"channels of {images[0].GetSize()} and {image.GetSize()} voxels: resample them first")
         notes = []
         for number, image in enumerate(map(sitk.GetArrayViewFromImage, channels)):
             refuse_not_finite(image, f"channel {number}")
-            if self.models[0].is_ct and image.min() >= 0:
+            if self.models[0].is_ct and (image.min() >= 0 or image.max() - image.min() < LEAST_RANGE_HU):
                 notes.append(
                     f"voxel values {image.min()} to {image.max()} do not look like Hounsfield units; the segmentation "
                     "is probably meaningless"
@@ -265,9 +279,19 @@ class Predictor:
         target = model.configuration.spacing
         millimetres = prod(length * spacing for length, spacing in zip(*sizes, strict=True))
         flat = len(target) == 2
-        voxel = prod(target) * (sizes[1][model.plans.transpose_forward.index(0)] if flat else 1)
+        voxel = prod(target) * (sizes[1][2 - model.plans.transpose_forward[0]] if flat else 1)
         per_voxel = 4 * len(channels) + 2 * int(model.labels.num_segmentation_heads) + 5
         return int(millimetres / voxel * per_voxel + IMAGE_BYTES_PER_VOXEL * prod(sizes[0]))
+
+
+def _output_facts(model: Model) -> dict[str, object]:
+    """Return what models that are averaged must have in common; the order of regions is that of their outputs."""
+    labels = model.dataset.get("labels", {})
+    return {
+        "labels": list(labels.items()) if model.labels.has_regions else labels,
+        "regions_class_order": model.dataset.get("regions_class_order"),
+        "channel_names": model.dataset.get("channel_names"),
+    }
 
 
 def _probability_bytes(model: Model, channels: Sequence[sitk.Image]) -> int:

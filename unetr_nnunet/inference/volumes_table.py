@@ -112,6 +112,37 @@ class CaseTable:
             if self._text.pop(case, None) is not None:
                 self._write()
 
+    def forget(self, case: str) -> None:
+        """Take a case's rows out of this table and of those that runs with other parts have left beside it."""
+        self.remove(case)
+        self.forget_elsewhere(case)
+
+    def forget_elsewhere(self, case: str) -> None:
+        """Take a case's rows out of the tables that runs with other parts have left beside this one."""
+        for table in self._other_parts():
+            table.remove(case)
+
+    def take_over_parts(self) -> None:
+        """Put the rows of the tables that runs with other parts have left into this one, and remove those tables."""
+        for table in self._other_parts():
+            with self._lock:
+                self._text = table._text | self._text
+                self._write()
+            table.path.unlink()
+
+    def rows_with_parts(self) -> list[list[str]]:
+        """Return the rows of this table and of those that runs with other parts have left beside it."""
+        return [row for table in (*self._other_parts(), self) for row in table.rows()]
+
+    def _other_parts(self) -> "list[CaseTable]":
+        """Return the tables of the same kind for other parts, or for the whole; somebody else's files are left out."""
+        kind, tables = re.sub(r"_part\d+of\d+$", "", self.path.stem), []
+        for path in sorted(self.path.parent.glob(f"{kind}*.csv")):
+            if path != self.path and re.fullmatch(rf"{re.escape(kind)}(_part\d+of\d+)?", path.stem):
+                with contextlib.suppress(ValueError):
+                    tables.append(CaseTable(path, self.columns))
+        return tables
+
     def _write(self) -> None:
         with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             stream.write(_format([self.columns]))
@@ -150,20 +181,6 @@ class VolumesTable(CaseTable):
             for row in volumes
         ]
         self.replace_rows(case, rows)
-
-
-def remove_from_other_tables(table: CaseTable, case: str) -> None:
-    """Take a case's rows out of the tables that runs with other parts left beside this one.
-
-    Args:
-        table: the table of this run; a table of the same folder and kind has the same name but for its part.
-        case: name of the case.
-    """
-    kind = table.path.stem.split("_part")[0]
-    for path in table.path.parent.glob(f"{kind}*.csv"):
-        if path != table.path and re.fullmatch(rf"{kind}(_part\d+of\d+)?", path.stem):
-            with contextlib.suppress(ValueError):  # somebody else's file
-                CaseTable(path, table.columns).remove(case)
 
 
 def _read(path: Path, columns: Sequence[str]) -> dict[str, list[Sequence[str]]]:
