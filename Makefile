@@ -3,8 +3,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 DEMO_DIR ?= demo_workdir
-# Continuous integration sets CI=true; then the slow tests run too.
+# Continuous integration sets CI=true; then the slow tests run too, and coverage is measured.
 MARKERS := $(if $(CI),not long,not slow and not long)
+COVERAGE := $(if $(CI),--cov --cov-report=term)
+# torch and nnU-Net are imported in many processes, and take three times as long without their bytecode.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-long gpu lint fmt
 
@@ -12,7 +15,7 @@ demo: $(VENV)/.installed
 	$(BIN)/unetr_nnunet demo $(DEMO_DIR)
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term -m "$(MARKERS)"
+	$(BIN)/pytest -n 2 --dist loadgroup --durations=25 $(COVERAGE) -m "$(MARKERS)"
 
 # The tutorial, from a download to its table, and torch.compile: some twenty minutes on two cores.
 test-long: $(VENV)/.installed-dev

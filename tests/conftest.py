@@ -1,6 +1,9 @@
 """Fixtures that several rooms' tests share."""
 
+import fcntl
 import json
+import multiprocessing
+import multiprocessing.dummy
 import os
 import shutil
 import subprocess
@@ -87,14 +90,37 @@ def set_nnunet_folders(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(scope="session")
-def _preprocessed_blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("blobs")
+def use_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make nnU-Net's pools threads: processes take seconds to start, for milliseconds of work on small volumes."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: multiprocessing.dummy)
+    monkeypatch.setattr("nnunetv2.utilities.utils.Pool", multiprocessing.dummy.Pool)
+
+
+def preprocess_blobs(root: Path) -> None:
+    """Do to the blobs what nnUNetv2_plan_and_preprocess does, in this process."""
+    from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
+
     with pytest.MonkeyPatch.context() as monkeypatch:
         set_nnunet_folders(monkeypatch, root)
+        use_threads(monkeypatch)
         write_blob_dataset(root / "nnUNet_raw")
-        nnunet_command("nnUNetv2_plan_and_preprocess", "-d", "917", "-c", "3d_fullres", "-np", "1", "-npfp", "1")
-    return root
+        nnunet.extract_fingerprints([917], num_processes=1)
+        nnunet.plan_experiments([917])
+        nnunet.preprocess([917], configurations=["3d_fullres"], num_processes=[1])
+
+
+@pytest.fixture(scope="session")
+def _preprocessed_blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The blobs, planned and preprocessed once for all processes that run tests side by side."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / "blobs.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "blobs").exists():
+            root = tmp_path_factory.mktemp("blobs")
+            preprocess_blobs(root)
+            root.rename(shared / "blobs")
+    return shared / "blobs"
 
 
 @pytest.fixture

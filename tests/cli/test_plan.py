@@ -4,13 +4,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.planning.conftest import instant_memory, make_dataset
+from tests.planning.conftest import instant_memory, make_dataset, nnunet_plans
 from unetr_nnunet.cli import plan
 from unetr_nnunet.cli.main import main
 from unetr_nnunet.planning.measured import Measurement
 from unetr_nnunet.trainers.names import parse_trainer_name
 
-__all__ = ["instant_memory", "make_dataset"]
+__all__ = ["instant_memory", "make_dataset", "nnunet_plans"]
 
 
 @pytest.fixture

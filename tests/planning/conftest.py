@@ -6,13 +6,15 @@ import json
 from functools import partial
 from math import prod
 
+import numpy as np
 import pytest
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
-from tests.conftest import set_nnunet_folders
+from tests.conftest import set_nnunet_folders, use_threads
 from unetr_nnunet.planning.measured import Training
 from unetr_nnunet.planning.memory import MemoryEstimate
+from unetr_nnunet.planning.nnunet_plan import NNUNetPlan, NNUNetPlanner
 from unetr_nnunet.trainers.step import optimisation_step
 
 MIB = 2**20
@@ -69,10 +71,26 @@ def instant_memory(monkeypatch):
     return asked
 
 
+@pytest.fixture(scope="session")
+def nnunet_plans() -> dict[str, NNUNetPlan]:
+    """What nnU-Net's planner has answered so far, by the question; an answer takes it seconds."""
+    return {}
+
+
 @pytest.fixture
-def make_dataset(tmp_path, monkeypatch):
+def make_dataset(tmp_path, monkeypatch, nnunet_plans):
     """Write data set 17, shaped like BTCV unless told otherwise; returns its raw and its preprocessed folder."""
     set_nnunet_folders(monkeypatch, tmp_path)
+    use_threads(monkeypatch)
+    plan = NNUNetPlanner.plan
+
+    def plan_once(planner, *image):
+        question = repr((planner._planner.dataset_json, [np.array(value).tolist() for value in image]))
+        if question not in nnunet_plans:
+            nnunet_plans[question] = plan(planner, *image)
+        return nnunet_plans[question]
+
+    monkeypatch.setattr(NNUNetPlanner, "plan", plan_once)
 
     def make(*, shape=(130, 512, 512), spacing_mm=(3.0, 0.76, 0.76), cases=30, **dataset):
         raw, preprocessed = (tmp_path / kind / "Dataset017_Abdomen" for kind in ("nnUNet_raw", "nnUNet_preprocessed"))
