@@ -2,8 +2,8 @@
 
 import fcntl
 import json
-import multiprocessing
 import multiprocessing.dummy
+import multiprocessing.pool  # whose own get_context stays
 import os
 import shutil
 import subprocess
@@ -27,6 +27,13 @@ def real_ct() -> Path:
     if not REAL_CT.is_dir():
         pytest.skip("the two real CTs are not on this machine")
     return REAL_CT
+
+
+def shorten_epochs(monkeypatch: pytest.MonkeyPatch, iterations: int) -> None:
+    """Make nnU-Net's epochs shorter in all processes that start from now on; see tests/short_epochs."""
+    folders = [str(Path(__file__).parent / "short_epochs"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
+    monkeypatch.setenv("TEST_ITERATIONS_PER_EPOCH", str(iterations))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import DATASET, nnunet_command, set_nnunet_folders, write_blob_dataset
+from tests.conftest import DATASET, nnunet_command, set_nnunet_folders, shorten_epochs, write_blob_dataset
 from unetr_nnunet.trainers.resumable import MINUTES_VARIABLE
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stock")]
@@ -30,6 +30,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_nnunet_folders(monkeypatch, root)
+    shorten_epochs(monkeypatch, 100)
 
 
 def masks(folder: Path) -> dict[str, np.ndarray]:
