@@ -9,15 +9,16 @@ COVERAGE := $(if $(CI),--cov --cov-report=term)
 # torch and nnU-Net are imported in many processes, and take three times as long without their bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long gpu lint fmt
+.PHONY: demo test test-long gpu lint style types fmt
 
 demo: $(VENV)/.installed
 	$(BIN)/unetr_nnunet demo $(DEMO_DIR)
 
-test: lint
-	$(BIN)/pytest -n 2 --dist loadgroup --durations=25 $(COVERAGE) -m "$(MARKERS)"
+test: $(VENV)/.installed-dev
+	$(MAKE) --jobs=2 --output-sync lint
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=25 $(COVERAGE) -m "$(MARKERS)"
 
-# The tutorial, from a download to its table, and torch.compile: some twenty minutes on two cores.
+# The tutorial, from a download to its table: some twenty minutes on two cores.
 test-long: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2 --dist loadgroup -m long
 
@@ -25,12 +26,16 @@ test-long: $(VENV)/.installed-dev
 gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(GPU_OPTIONS)
 
-lint: $(VENV)/.installed-dev
+lint: style types
+
+style: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pylint unetr_nnunet benchmarks tests
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
 
 fmt: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

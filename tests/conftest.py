@@ -21,6 +21,16 @@ DATASET = "Dataset917_Blobs"
 REAL_CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_ct"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Begin with the slow tests, and run those in one process that share a fixture of their module."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        fixtures = [definitions[-1] for definitions in item._fixtureinfo.name2fixturedefs.values()]
+        if any(fixture.scope == "module" for fixture in fixtures):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @pytest.fixture
 def real_ct() -> Path:
     """The folder of the two real CTs; a test that asks for it is skipped where they are absent."""
@@ -142,8 +152,9 @@ Loader = Callable[[str], dict[str, object]]
 
 
 @pytest.fixture
-def make_trainer(blobs: Path) -> Callable[..., object]:
-    """Build a trainer by name on the blobs, with a few small iterations per epoch."""
+def make_trainer(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
+    """Build a trainer by name on the blobs, with a few small iterations per epoch and no processes for augmentation."""
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
 
     def make(name: str, fold: int | str = 0, **plan_changes: object) -> object:
         import torch

@@ -133,7 +133,6 @@ def test_how_busy_a_gpu_is() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("gpu")
 def test_every_stage_ends_with_a_result(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--tiny", "--study", "--output", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import shorten_epochs
 from unetr_nnunet.experiments import demo
 from unetr_nnunet.experiments.crossval import dry_run
 from unetr_nnunet.experiments.demo import PHANTOM_LABELS, run_demo
@@ -43,10 +44,10 @@ def test_everything_goes_into_one_folder(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("demo")
 def test_a_small_demo_runs_from_download_to_masks_and_is_not_run_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_epochs(monkeypatch, 40)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})  # one thread: other tests run beside this one
     whole = read_study_file(demo.STUDY_FILE)
     phantom, convert = whole.data

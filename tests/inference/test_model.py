@@ -406,7 +406,6 @@ def test_plans_cannot_import_what_is_no_network_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("blobs")
 @pytest.mark.parametrize("name", ["nnUNetTrainer", "nnUNetTrainerUNETR_Tiny_1epochs"])
 def test_what_a_training_writes_loads(make_trainer: Callable[..., Any], name: str) -> None:
     trainer = make_trainer("nnUNetTrainerUNETR_Tiny_1epochs")

@@ -15,13 +15,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.conftest import DATASET, nnunet_command, set_nnunet_folders, write_blob_dataset
+from tests.conftest import DATASET, nnunet_command, set_nnunet_folders, shorten_epochs, write_blob_dataset
 from unetr_nnunet.experiments import slurm
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("crossval")]
+pytestmark = pytest.mark.slow
 
 TRAINERS = ("nnUNetTrainerUNETR_Tiny_NoAug_1epochs_seed0", "nnUNetTrainerUNETR_Modified_Tiny_NoAug_1epochs_seed0")
 WORDS = ("-d", "917", "-tr", *TRAINERS, "--folds", "0", "--device", "cpu", "--cores", "1")
+ITERATIONS = 160  # enough seconds to disturb a training twice
 
 
 def has_slurm() -> bool:
@@ -35,6 +36,7 @@ def local_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("local")
     with pytest.MonkeyPatch.context() as monkeypatch:
         set_nnunet_folders(monkeypatch, root)
+        shorten_epochs(monkeypatch, ITERATIONS)
         write_blob_dataset(root / "nnUNet_raw")
         nnunet_command("unetr_nnunet", "crossval", *WORDS, "-o", str(root / "study"))
     return root
@@ -124,7 +126,8 @@ def test_on_slurm_with_a_preempted_and_then_cancelled_training(
     local_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_nnunet_folders(monkeypatch, tmp_path)
-    monkeypatch.setenv("UNETR_NNUNET_CHECKPOINT_MINUTES", "0.05")
+    shorten_epochs(monkeypatch, ITERATIONS)
+    monkeypatch.setenv("UNETR_NNUNET_CHECKPOINT_MINUTES", "0.02")
     write_blob_dataset(tmp_path / "nnUNet_raw")
     study = tmp_path / "study"
     command = [str(Path(sys.executable).parent / "unetr_nnunet"), "crossval", *WORDS, "-o", str(study)]
@@ -138,7 +141,7 @@ def test_on_slurm_with_a_preempted_and_then_cancelled_training(
         while not (log.is_file() and log.read_text().count("checkpoint written within epoch") >= checkpoints):
             assert running.poll() is None, running.communicate()[0]
             assert time.monotonic() < until
-            time.sleep(1)
+            time.sleep(0.2)
         words = ["squeue", "-h", "-t", "running", "-o", "%i %j %k"]
         listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         jobs = [line.split()[0] for line in listed.splitlines() if slurm.prefix(study) in line and TRAINERS[0] in line]
@@ -152,7 +155,7 @@ def test_on_slurm_with_a_preempted_and_then_cancelled_training(
     while log.read_text().count("continuing this epoch after iteration") < 1:
         assert running.poll() is None, running.communicate()[0]
         assert time.monotonic() < until, "the preempted job has not come back"
-        time.sleep(1)
+        time.sleep(0.2)
     assert job_that_has_a_checkpoint(log.read_text().count("checkpoint written within epoch") + 1) == first, "requeued"
     subprocess.run(["scancel", first], check=True)
     printed, _ = running.communicate(timeout=1200)

@@ -1,7 +1,4 @@
-"""Every architecture, each with another set of tokens, trains two epochs and predicts in fresh processes.
-
-The epochs are short; test_stock_commands.py has whole ones.
-"""
+"""Every architecture, each with another set of tokens, trains two epochs and predicts in fresh processes."""
 
 from pathlib import Path
 
@@ -11,7 +8,7 @@ import pytest
 
 from tests.conftest import DATASET, nnunet_command, shorten_epochs
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("blobs")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from unetr_nnunet.phantom.case import generate_case
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("imported"),
     pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader"),  # MONAI's, of a reader that is not used
 ]
 

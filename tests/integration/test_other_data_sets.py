@@ -53,7 +53,7 @@ def test_train_on_one_and_evaluate_on_another(tmp_path: Path, monkeypatch: pytes
     choice = ("-d", "51", "-c", "3d_fullres", "-tr", TRAINER, "-f", "0", "-device", "cpu")
     images, predictions = str(other / "imagesTs"), tmp_path / "predictions"
     nnunet_command(
-        "nnUNetv2_predict", *choice, "-i", images, "-o", str(predictions), "-npp", "1", "-nps", "1", "--disable_tta"
+        "nnUNetv2_predict", *choice, "-i", images, "-o", str(predictions), "-npp", "0", "-nps", "0", "--disable_tta"
     )
     printed = nnunet_command("unetr_nnunet", "evaluate", str(predictions), str(other / "labelsTs"))
     assert "not scored, as they are not annotated there: portal_and_splenic_veins" in printed

@@ -9,7 +9,6 @@ from benchmarks.real_ct import CASE, DEFAULT_DATA, SLAB, geometry_differences, r
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("real_ct")
 @pytest.mark.skipif(not DEFAULT_DATA.is_dir(), reason="the two real CTs are not on this machine")
 def test_masks_come_back_in_the_geometry_of_real_images(tmp_path: Path) -> None:
     run_chain(DEFAULT_DATA, tmp_path, "nnUNetTrainerUNETR_Modified_Tiny_NoAug_1epochs_seed0", (32, 32, 32))

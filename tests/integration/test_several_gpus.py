@@ -13,7 +13,7 @@ import torch
 from tests import gloo
 from tests.conftest import DATASET
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("blobs")]
+pytestmark = pytest.mark.slow
 NAME = "nnUNetTrainerUNETR_Modified_Tiny_2epochs_seed1"
 FATAL_STEP = "FATAL_STEP"
 PROGRAM = """

@@ -16,7 +16,7 @@ import torch
 from tests.conftest import DATASET, nnunet_command, set_nnunet_folders, shorten_epochs, write_blob_dataset
 from unetr_nnunet.trainers.resumable import MINUTES_VARIABLE
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stock")]
+pytestmark = pytest.mark.slow
 TRAINER = "nnUNetTrainerUNETR_Tiny_2epochs"
 MODEL = f"{TRAINER}__nnUNetPlans__3d_fullres"
 CHOICE = ("-d", "917", "-c", "3d_fullres", "-tr", TRAINER)
@@ -120,7 +120,7 @@ def test_prediction_and_ensemble(root: Path) -> None:
             "cpu",
             "--save_probabilities",
         )
-        nnunet_command("nnUNetv2_predict", *CHOICE, *words, "-npp", "1", "-nps", "1")
+        nnunet_command("nnUNetv2_predict", *CHOICE, *words, "-npp", fold, "-nps", fold)  # in processes or without
     folders = [str(root / "fold_0"), str(root / "fold_1")]
     nnunet_command("nnUNetv2_ensemble", "-i", *folders, "-o", str(root / "ensemble"), "-np", "1")
     mask = masks(root / "ensemble")["case_5.nii.gz"]
@@ -138,7 +138,7 @@ def test_a_model_travels_as_a_zip(root: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("nnUNet_results", str(root / "elsewhere"))
     nnunet_command("nnUNetv2_install_pretrained_model_from_zip", str(archive))
     images = root / "nnUNet_raw" / DATASET / "imagesTs"
-    words = ("-i", str(images), "-o", str(root / "travelled"), "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1")
+    words = ("-i", str(images), "-o", str(root / "travelled"), "-f", "0", "-device", "cpu", "-npp", "0", "-nps", "0")
     nnunet_command("nnUNetv2_predict", *CHOICE, *words)
     assert np.array_equal(masks(root / "travelled")["case_5.nii.gz"], masks(root / "fold_0")["case_5.nii.gz"])
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("crossval")]
+from tests.conftest import shorten_epochs
+
+pytestmark = pytest.mark.slow
 
 TRAINER = "nnUNetTrainerUNETR_Modified_Tiny_NoAug_1epochs_seed0"
 # a file system of its own, in a namespace that ends with the shell: DATA, its size in MiB, where it lies, a command
@@ -33,14 +35,17 @@ def can_mount() -> bool:
 
 
 @pytest.mark.skipif(not can_mount(), reason="may not mount a file system here")
-def test_disk_full_in_a_training(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_disk_full_in_a_training(
+    blobs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_epochs(monkeypatch, 40)
     disk = tmp_path_factory.mktemp("full") / "disk"
     disk.mkdir()
     used = sum(path.stat().st_size for path in blobs.rglob("*") if path.is_file()) / 2**20
     command = [str(Path(sys.executable).parent / "unetr_nnunet"), "crossval", "-d", "917", "-tr", TRAINER]
     command += ["--folds", "0", "--device", "cpu", "--cores", "1"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("nnUNet_")}
-    environment |= {"UNETR_NNUNET_CHECKPOINT_MINUTES": "0.05", "OMP_NUM_THREADS": "1"}
+    environment |= {"UNETR_NNUNET_CHECKPOINT_MINUTES": "0.01", "OMP_NUM_THREADS": "1"}
     for name in ("raw", "preprocessed", "results"):
         environment[f"nnUNet_{name}"] = str(disk / f"nnUNet_{name}")
     words = ["unshare", "-m", "sh", "-c", SCRIPT, "sh", str(blobs), str(round(used + 12)), str(disk), *command]

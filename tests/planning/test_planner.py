@@ -276,6 +276,6 @@ def test_stock_commands_preprocess_train_and_predict_with_the_plans(blobs):
     folder = Path(trainer.output_folder)
     assert folder.parent.name == f"{trainer_name}__{name}__3d_fullres"
     images = blobs / "nnUNet_raw" / DATASET / "imagesTs"
-    words = ("-i", str(images), "-o", str(blobs / "out"), "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1")
+    words = ("-i", str(images), "-o", str(blobs / "out"), "-f", "0", "-device", "cpu", "-npp", "0", "-nps", "0")
     nnunet_command("nnUNetv2_predict", "-d", "917", "-c", "3d_fullres", "-p", name, "-tr", trainer_name, *words)
     assert [path.name for path in (blobs / "out").glob("*.nii.gz")] == ["case_5.nii.gz"]

@@ -49,12 +49,10 @@ def test_two_dimensional_patches_lie_in_the_last_two_axes() -> None:
     assert spatial_axes_without(0, (0, 1), 2) == (0, 1)
 
 
-@pytest.mark.xdist_group("blobs")
 @pytest.mark.parametrize(("token", "axes"), [("", (0, 1, 2)), ("_NoLRFlip", (0, 1))])
 def test_the_trainer_mirrors_accordingly_in_training_and_prediction(
-    make_trainer: Callable[..., Any], token: str, axes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    make_trainer: Callable[..., Any], token: str, axes: tuple[int, ...]
 ) -> None:
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")  # no processes that would have to start and be ended
     trainer = make_trainer(f"nnUNetTrainerUNETR_Tiny{token}_seed0")
     trainer.initialize()
     training, _ = trainer.get_dataloaders()

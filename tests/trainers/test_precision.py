@@ -10,10 +10,17 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="reads the processor's flags from /proc/cpuinfo")
-def test_bfloat16_is_claimed_only_where_the_processor_lists_it() -> None:
+def test_a_cpu_has_bfloat16_where_the_processor_lists_it() -> None:
     flags = set(Path("/proc/cpuinfo").read_text().split())
-    if precision.cpu_has_bfloat16():
-        assert flags & {"avx512_bf16", "amx_bf16", "amx_tile"}
+    assert precision.cpu_has_bfloat16() == bool(flags & {"avx512_bf16", "amx_tile"})
+
+
+@pytest.mark.parametrize("has", [True, False])
+@pytest.mark.parametrize("check", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_either_kind_of_bfloat16_is_enough(monkeypatch: pytest.MonkeyPatch, check: str, has: bool) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: has and name == check, raising=False)
+    assert precision.cpu_has_bfloat16() is has
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from batchgenerators.utilities.file_and_folder_operations import load_pickle, wr
 
 from unetr_nnunet.trainers.resumable import EXIT_CODE_SIGTERM, MINUTES_VARIABLE
 
-pytestmark = pytest.mark.xdist_group("blobs")
 Make = Callable[..., Any]
 NAME = "nnUNetTrainerUNETR_Tiny_2epochs_seed1"
 
@@ -35,8 +34,11 @@ def latest(trainer: Any) -> Path:
     return Path(trainer.output_folder) / "checkpoint_latest.pth"
 
 
-@pytest.mark.parametrize("step", [2, 5])
-def test_sigterm_saves_and_the_run_goes_on_as_if_undisturbed(make_trainer: Make, step: int) -> None:
+@pytest.mark.parametrize(("step", "processes"), [(2, "0"), (5, "1")])
+def test_sigterm_saves_and_the_run_goes_on_as_if_undisturbed(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch, step: int, processes: str
+) -> None:
+    monkeypatch.setenv("nnUNet_n_proc_DA", processes)
     undisturbed = make_trainer(NAME)
     expected = record(undisturbed)
     undisturbed.run_training()

@@ -17,7 +17,7 @@ from tests.conftest import DATASET, set_nnunet_folders
 from unetr_nnunet.architectures.presets import ARCHITECTURES
 from unetr_nnunet.trainers.factory import trainer_class
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("blobs")]
+pytestmark = pytest.mark.slow
 Batch = dict[str, Any]
 TOKENS = [*ARCHITECTURES, "NoTransformer", "Modified_NoTransformer", "batch_dice", "compiled"]
 STEPS = 3

@@ -11,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from unetr_nnunet.architectures.build import PLANNED_NETWORK
 from unetr_nnunet.trainers import unetr_trainer
 
-pytestmark = pytest.mark.xdist_group("blobs")
 Make = Callable[..., Any]
 NAME = "nnUNetTrainerUNETR_Tiny_2epochs"
 
@@ -205,7 +204,6 @@ def test_weights_that_are_not_finite_stop_at_once_and_are_not_saved(make_trainer
     assert not list(Path(trainer.output_folder).glob("*.pth"))
 
 
-@pytest.mark.usefixtures("no_workers")
 def test_a_seed_leaves_the_speed_of_cudnn_alone(make_trainer: Make) -> None:
     """Deterministic convolutions are slower and make no run on a GPU repeat: attention and interpolation do not."""
     trainer = make_trainer(NAME + "_seed0")
@@ -239,12 +237,6 @@ def test_the_network_learns_the_blobs(make_trainer: Make) -> None:
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
 
 
-@pytest.fixture
-def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-
-
-@pytest.mark.usefixtures("no_workers")
 @pytest.mark.parametrize("architecture", ["original", "FPN", "Modified"])
 def test_outputs_and_targets_have_the_same_scales(make_trainer: Make, architecture: str) -> None:
     token = "" if architecture == "original" else f"_{architecture}"
@@ -265,7 +257,6 @@ def test_outputs_and_targets_have_the_same_scales(make_trainer: Make, architectu
     assert trainer.network(batch["data"]).shape == (2, 3, 16, 32, 32)
 
 
-@pytest.mark.usefixtures("no_workers")
 def test_a_policy_takes_the_place_of_nnunets_augmentation(make_trainer: Make) -> None:
     trainer = make_trainer("nnUNetTrainerUNETR_Tiny_StrongAug_NoLRFlip")
     trainer.initialize()
@@ -284,7 +275,6 @@ def test_a_policy_takes_the_place_of_nnunets_augmentation(make_trainer: Make) ->
     assert trainer.inference_allowed_mirroring_axes == (0, 1)
 
 
-@pytest.mark.usefixtures("no_workers")
 def test_without_augmentation_nothing_is_mirrored(make_trainer: Make) -> None:
     trainer = make_trainer("nnUNetTrainerUNETR_Tiny_NoAug")
     trainer.initialize()
