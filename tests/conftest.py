@@ -109,7 +109,7 @@ def set_nnunet_folders(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
 
 def use_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make nnU-Net's pools threads: processes take seconds to start, for milliseconds of work on small volumes."""
-    monkeypatch.setattr(multiprocessing, "get_context", lambda method: multiprocessing.dummy)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: multiprocessing.dummy)
     monkeypatch.setattr("nnunetv2.utilities.utils.Pool", multiprocessing.dummy.Pool)
 
 

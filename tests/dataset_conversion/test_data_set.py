@@ -1,14 +1,13 @@
 """What all converters have in common, on the layout of each data set."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.conftest import use_threads
 from tests.dataset_conversion.conversions import conversion_of
 from tests.dataset_conversion.other_trees import TREES
 from unetr_nnunet.dataset_conversion.conversion import convert
@@ -109,16 +108,13 @@ def test_a_zip_and_any_level_of_the_folder_give_the_same_files(tree_and_report, 
         assert contents(convert(replace(other, link="auto")).folder) == expected
 
 
-def test_nnunet_accepts_the_data_sets(converted, conversion):
+def test_nnunet_accepts_the_data_sets(converted, conversion, monkeypatch, capsys):
+    from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+
+    use_threads(monkeypatch)
     folders = [str(report.folder) for _, report in converted.values()] + [str(convert(conversion).folder)]
-    code = (  # forked instead of spawned, because a spawned worker would import torch once more
-        "import multiprocessing\n"
-        "forking = multiprocessing.get_context('fork')\n"
-        "multiprocessing.get_context = lambda method: forking\n"
-        "from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity as verify\n"
-        f"for folder in {folders!r}: verify(folder, 1)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("verify_dataset_integrity Done") == len(TREES) + 1
-    assert "mismatch" not in done.stdout.lower()
+    for folder in folders:
+        verify_dataset_integrity(folder, 1)
+    printed = capsys.readouterr().out
+    assert printed.count("verify_dataset_integrity Done") == len(TREES) + 1
+    assert "mismatch" not in printed.lower()

@@ -2,11 +2,9 @@ import errno
 import json
 import logging
 import math
-import multiprocessing
 import os
 import pickle
 from collections.abc import Mapping
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from nnunetv2.evaluation import accumulate_cv_results as cv_module
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
 
+from tests.conftest import use_threads
 from tests.inference.small_model import plans
 from unetr_nnunet.experiments import best_model
 from unetr_nnunet.experiments.best_model import choose_best, ensemble_name, rank_by_validation
@@ -146,12 +145,7 @@ def read_mask(path: Path) -> list[int]:
 
 @pytest.fixture
 def threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Threads:
-        """In place of nnU-Net's pools of processes, which take seconds to start."""
-
-        Pool = ThreadPool
-
-    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: Threads)
+    use_threads(monkeypatch)
     monkeypatch.setattr(cv_module, "nnUNet_raw", str(tmp_path / "raw"))
     monkeypatch.setattr(cv_module, "nnUNet_preprocessed", str(tmp_path / "preprocessed"))
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 TRAINERS = ("nnUNetTrainerUNETR_Tiny_NoAug_1epochs_seed0", "nnUNetTrainerUNETR_Modified_Tiny_NoAug_1epochs_seed0")
 WORDS = ("-d", "917", "-tr", *TRAINERS, "--folds", "0", "--device", "cpu", "--cores", "1")
-ITERATIONS = 160  # enough seconds to disturb a training twice
+ITERATIONS = 200  # enough seconds to disturb a training twice
 
 
 def has_slurm() -> bool:
