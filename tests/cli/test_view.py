@@ -24,7 +24,8 @@ def study(tmp_path: Path) -> Path:
 
 
 def test_serves_until_ctrl_c(study: Path) -> None:
-    command = [sys.executable, "-m", "unetr_nnunet.cli.main", "view", str(study / "ct")]
+    command = ["env", "--default-signal=INT"]  # which a shell makes its background jobs ignore
+    command += [sys.executable, "-m", "unetr_nnunet.cli.main", "view", str(study / "ct")]
     command += ["--masks", str(study / "masks"), "--labels", str(study / "labels")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
