@@ -73,7 +73,7 @@ def write_case(folder: Path, channels: int) -> list[Path]:
     folder.mkdir()
     paths = []
     for channel in range(channels):
-        image = ct("RAS", shape=(20, 70, 64), seed=channel)
+        image = ct("RAS", shape=(20, 62, 58), seed=channel)
         paths.append(folder / f"case_{channel:04d}.nii.gz")
         sitk.WriteImage(image, str(paths[-1]))
     return paths
