@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import settings
 
 from tests.chromium import chromium, watched_page  # noqa: F401 -- fixtures of pages' tests
 
+settings.register_profile("any speed", settings.default, deadline=None)
+settings.load_profile("any speed")
 DATASET = "Dataset917_Blobs"
 REAL_CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_ct"
 
@@ -28,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         fixtures = [definitions[-1] for definitions in item._fixtureinfo.name2fixturedefs.values()]
         if any(fixture.scope == "module" for fixture in fixtures):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture

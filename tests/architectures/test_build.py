@@ -30,7 +30,7 @@ def test_logits_have_the_patchs_shape(patch_size, in_channels):
 
 
 @given(st.lists(st.builds(lambda k, pools: k * 2**pools, st.integers(4, 7), st.integers(0, 3)), min_size=2, max_size=3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_every_planned_patch_size_builds_and_runs(patch_size):
     presets.SIZES["small"] = SMALL
     with torch.inference_mode():

@@ -173,7 +173,7 @@ def test_refuses_what_it_cannot_score(truth: object, prediction: object, message
         organ_overlap(np.array(truth), np.array(prediction), {"spleen": 1, "liver": 3})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(LABEL_MAPS, LABEL_MAPS)
 def test_symmetric_bounded_and_equal_to_set_arithmetic(left: LabelMap, right: LabelMap) -> None:
     there = organ_overlap(left, right, ORGANS)

@@ -91,7 +91,7 @@ def test_infinite_values_are_refused() -> None:
         describe([math.inf] * LEAST_CASES)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(0, 1) | st.just(NAN), max_size=8), st.randoms())
 def test_the_order_of_cases_does_not_matter(values: list[float], random: object) -> None:
     shuffled = list(values)
