@@ -117,7 +117,6 @@ def test_a_second_training_measures_nothing_unless_the_cases_have_changed(
 Make = Callable[..., Any]
 
 
-@pytest.mark.xdist_group("blobs")
 def test_a_training_leaves_the_file_in_the_model_folder(make_trainer: Make) -> None:
     trainer = make_trainer("nnUNetTrainerUNETR_Tiny_1epochs")
     trainer.on_train_start()
@@ -130,7 +129,6 @@ def test_a_training_leaves_the_file_in_the_model_folder(make_trainer: Make) -> N
     make_trainer("nnUNetTrainerUNETR_Tiny_1epochs", fold=1).on_train_start()  # nnU-Net accepts the folder as it is
 
 
-@pytest.mark.xdist_group("blobs")
 def test_a_training_goes_on_where_the_labels_cannot_be_measured(
     make_trainer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
