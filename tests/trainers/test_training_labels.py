@@ -135,7 +135,7 @@ def test_a_training_goes_on_where_the_labels_cannot_be_measured(
     def broken(*arguments: object) -> str:
         raise OSError("disk full")
 
-    monkeypatch.setattr("unetr_nnunet.trainers.resumable.write_training_statistics", broken)
+    monkeypatch.setattr("unetr_nnunet.trainers.training_labels.write_training_statistics", broken)
     trainer = make_trainer("nnUNetTrainerUNETR_Tiny_1epochs")
     lines: list[str] = []
     trainer.print_to_log_file = lambda *words, **_: lines.append(" ".join(map(str, words)))

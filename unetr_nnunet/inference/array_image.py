@@ -1,4 +1,4 @@
-"""Take a NumPy array as an image, and refuse with a reason what is not one scan of the model's kind."""
+"""Check what Python code hands over: images, and NumPy arrays, which become images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -61,3 +61,24 @@ def _native(channel: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return a channel in this machine's byte order, float16 as float32, which image libraries know."""
     kind = np.dtype(np.float32) if channel.dtype == np.float16 else channel.dtype.newbyteorder("=")
     return channel.astype(kind, copy=False)
+
+
+def refuse_other_images(channels: Sequence[sitk.Image], channel_names: Sequence[str]) -> None:
+    """Refuse images that are not one 3-D image for each channel of a model, all of one size.
+
+    Args:
+        channels: what a caller gives.
+        channel_names: of the model.
+
+    Raises:
+        ValueError: with what is given and what is needed.
+    """
+    if len(channels) != len(channel_names):
+        needed = f"{len(channel_names)} channel(s): {', '.join(channel_names)}"
+        raise ValueError(f"{len(channels)} image(s) for a model of {needed}")
+    for image in channels:
+        if not isinstance(image, sitk.Image) or image.GetDimension() != 3:
+            kind = f"{image.GetDimension()}-D image" if isinstance(image, sitk.Image) else type(image).__name__
+            raise ValueError(f"a channel is a {kind}: give a 3-D SimpleITK image a channel, or use predict_array")
+        if image.GetSize() != channels[0].GetSize():
+            raise ValueError(f"channels of {channels[0].GetSize()} and {image.GetSize()} voxels: resample them first")

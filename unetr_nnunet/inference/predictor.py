@@ -15,7 +15,7 @@ from nibabel import orientations
 
 from unetr_nnunet.images.orientation import like_input, to_orientation
 from unetr_nnunet.images.read import refuse_not_finite
-from unetr_nnunet.inference.array_image import array_as_images
+from unetr_nnunet.inference.array_image import array_as_images, refuse_other_images
 from unetr_nnunet.inference.case_measures import measure_case
 from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.label_map import LogitsOnImage
@@ -210,15 +210,7 @@ class Predictor:
 
     def _check_values(self, channels: Sequence[sitk.Image]) -> tuple[str, ...]:
         """Refuse what the models cannot take; return a note where a CT's values are not those of a CT."""
-        images, names = list(channels), self.models[0].channel_names
-        if len(images) != len(names):
-            raise ValueError(f"{len(images)} image(s) for a model of {len(names)} channel(s): {', '.join(names)}")
-        for image in images:
-            if not isinstance(image, sitk.Image) or image.GetDimension() != 3:
-                kind = f"{image.GetDimension()}-D image" if isinstance(image, sitk.Image) else type(image).__name__
-                raise ValueError(f"a channel is a {kind}: give a 3-D SimpleITK image a channel, or use predict_array")
-            if image.GetSize() != images[0].GetSize():
-                raise ValueError(f"channels of {images[0].GetSize()} and {image.GetSize()} voxels: resample them first")
+        refuse_other_images(channels, self.models[0].channel_names)
         notes = []
         for number, image in enumerate(map(sitk.GetArrayViewFromImage, channels)):
             refuse_not_finite(image, f"channel {number}")

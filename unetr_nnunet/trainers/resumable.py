@@ -24,7 +24,7 @@ from torch._dynamo import OptimizedModule
 
 from unetr_nnunet.atomic import atomic_path, remove_leftovers
 from unetr_nnunet.images.orientation import common_orientation
-from unetr_nnunet.trainers.training_labels import PreprocessedCases, write_training_statistics
+from unetr_nnunet.trainers.training_labels import measure_training_labels
 
 MINUTES_VARIABLE = "UNETR_NNUNET_CHECKPOINT_MINUTES"
 DEFAULT_MINUTES = 10.0
@@ -128,26 +128,7 @@ class ResumableTrainer(nnUNetTrainer):
         super().on_train_start()
         if self.local_rank == 0:
             self.array_orientation = common_orientation(self.preprocessed_properties())
-            self._measure_training_labels()
-
-    def _measure_training_labels(self) -> None:
-        """Leave in the model folder what predictions are compared with; no training fails for it."""
-        try:
-            folder, configuration = self.preprocessed_dataset_folder, self.configuration_manager
-            cases = PreprocessedCases(
-                folder=Path(self.preprocessed_dataset_folder_base),
-                identifier=configuration.data_identifier,
-                names=self.dataset_class.get_identifiers(folder),
-                load=self.dataset_class(folder).load_case,
-                plans=self.plans_manager.plans,
-                spacing_mm=configuration.spacing,
-                scheme=configuration.normalization_schemes[0],
-                dataset=self.dataset_json,
-                orientation=self.array_orientation,
-            )
-            self.print_to_log_file(write_training_statistics(cases, Path(self.output_folder_base)))
-        except Exception as error:
-            self.print_to_log_file(f"The training labels could not be measured: {error or type(error).__name__}")
+            self.print_to_log_file(measure_training_labels(self, self.array_orientation))
 
     def preprocessed_properties(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield name and properties of each preprocessed case, as the image reader and the preprocessor left them."""
