@@ -1,16 +1,16 @@
 """What share of broken inputs `unetr_nnunet predict` flags, and what share of good ones: phantoms and real CTs.
 
-A Tiny modified UNETR is trained for some minutes on one fold of the phantoms and on two of the real CTs, then predicts
-test cases as they are, and the same cases broken on purpose: a header that mirrors them or turns them upside down, half
-of the slices cut off, HU shifted, and another body part. A case is flagged where ``quality.csv`` has a flag of any of
-its organs or of itself.
+A Tiny modified UNETR is trained for some minutes, twice on one fold of the phantoms, and on two folds of the real CTs,
+then predicts test cases as they are, and the same cases broken on purpose: a header that mirrors them or turns them
+upside down, half of the slices cut off, HU shifted, and another body part. A case is flagged where ``quality.csv`` has
+a flag of any of its organs or of itself.
 
     python -m benchmarks.quality_flags WORK --openkbp openkbp        WORK can be given again to continue
 
 The phantoms are those of `unetr_nnunet phantom`, of two seeds. The real CTs are OpenKBP's
 (github.com/ababier/open-kbp) as NIfTI: ``images/*.nii.gz``, ``labels/*.nii.gz`` and ``splits.json`` with "train" and
-further lists of cases. The networks of the phantoms learn mirrored images and are averaged over mirrored views, as in
-nnU-Net; those of the real CTs learn from each parotid on its own side only.
+further lists of cases. A network with "FlipOnly" in its trainer's name learns from mirrored images and is averaged over
+mirrored views, as in nnU-Net; one with "NoAug" knows every organ on its own side only.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -144,7 +144,7 @@ def train(data: DataSet, epochs: int) -> None:
     run_once(data.folder, run, {"preprocess": ("nnUNetv2_preprocess", "-d", data.number, "-c", "demo", "-np", "1")})
     for fold in data.folds:
         options = (data.number, "demo", fold, "-tr", data.trainer(epochs), "-device", "cpu", "--c")
-        run_once(data.folder, run, {f"train_{fold}": ("nnUNetv2_train", *options)})
+        run_once(data.folder, run, {f"train_{data.augmentation}_{fold}": ("nnUNetv2_train", *options)})
 
 
 def phantoms(folder: Path) -> DataSet:
@@ -215,7 +215,7 @@ def break_cases(data: DataSet, other: DataSet | None) -> dict[str, Path]:
 
 def flags_of(data: DataSet, cases: Path, epochs: int) -> dict[str, list[str]]:
     """Predict a folder, and return the flags of each case."""
-    output = data.folder / f"predicted_{cases.name}"
+    output = data.folder / f"predicted_{data.augmentation}_{cases.name}"
     model = data.folder / "nnUNet_results" / data.name / f"{data.trainer(epochs)}__nnUNetPlans__demo"
     command = ("unetr_nnunet", "predict", "-i", str(cases), "-o", str(output), "-m", str(model), "--device", "cpu")
     command += ("--fast",)
@@ -229,19 +229,19 @@ def flags_of(data: DataSet, cases: Path, epochs: int) -> dict[str, list[str]]:
 
 def lowest_dice(data: DataSet) -> dict[str, float]:
     """Return the lowest Dice of any organ of each case that is as it is."""
-    cases = evaluate_folder(data.folder / f"predicted_{data.images.name}", data.truth).cases
+    cases = evaluate_folder(data.folder / f"predicted_{data.augmentation}_{data.images.name}", data.truth).cases
     values = {
         name: [score.dice for score in case.organs.values() if score.dice is not None] for name, case in cases.items()
     }
     return {name: float(np.nanmin(dice)) for name, dice in values.items()}
 
 
-def kinds(reasons: list[str]) -> set[str]:
+def kinds(reasons: list[str]) -> list[str]:
     """Return the kinds of flags among a case's reasons, numbers and names left out."""
     known = ("mirrored", "upside down", "front and back", "nothing was found", "empty", "border", "volume", "HU")
     known += ("part", "probability", "folds disagree", "lies")
     text = " ".join(reasons)
-    return {kind for kind in known if re.search(rf"\b{kind}", text)}
+    return [kind for kind in known if re.search(rf"\b{kind}", text)]
 
 
 def row(way: str, flags: dict[str, list[str]]) -> str:
@@ -278,12 +278,14 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    sets = [phantoms(work / "phantom")]
-    sets += [head_and_neck(work / "headneck", arguments.openkbp.resolve())] if arguments.openkbp else []
+    abdomen = phantoms(work / "phantom")
+    head = head_and_neck(work / "headneck", arguments.openkbp.resolve()) if arguments.openkbp else None
+    sets = [(abdomen, head), (replace(abdomen, augmentation="NoAug"), head)]
+    sets += [(head, abdomen)] if head else []
     lines, fine = [], True
-    for number, data in enumerate(sets):
+    for data, other in sets:
         train(data, arguments.epochs)
-        table, few = measure(data, sets[1 - number] if len(sets) > 1 else None, arguments.epochs)
+        table, few = measure(data, other, arguments.epochs)
         lines, fine = [*lines, *table], fine and few
     heading = [
         "# Which masks to look at: what is flagged",
