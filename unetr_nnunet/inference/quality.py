@@ -12,10 +12,11 @@ from unetr_nnunet.nnunet.label_statistics import AXES, Figure, Order, TrainingSt
 from unetr_nnunet.nnunet.organ_measures import OrganMeasures
 from unetr_nnunet.organs import ORGAN_ORDER, RUNS_ON, find_organ
 
-LEAST_PROBABILITY = 0.6
-"""Mean probability of an organ's voxels below which it is flagged."""
-LEAST_FOLD_DICE = 0.5
-"""Mean Dice between folds below which an organ is flagged."""
+LEAST_PROBABILITY = 0.7
+"""Mean probability of an organ's voxels below which it is flagged. Of 1202 organs of the benchmark with a Dice of at
+least 0.5, the lowest has 0.73."""
+LEAST_FOLD_DICE = 0.6
+"""Mean Dice between folds below which an organ is flagged; of 226 such organs the lowest has 0.78."""
 REVERSED_SHARE = 0.5
 """Share of an axis's pairs of organs that must lie the wrong way round for the image to be called mirrored."""
 FEWEST_PAIRS = 3
