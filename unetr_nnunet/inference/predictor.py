@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 import torch
-from nibabel import orientations
 
 from unetr_nnunet.images.orientation import like_input, to_orientation
 from unetr_nnunet.images.read import refuse_not_finite
@@ -23,6 +22,7 @@ from unetr_nnunet.inference.memory import GIB, Arrays, free_bytes
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.out_of_memory import is_out_of_memory, until_it_fits
 from unetr_nnunet.inference.preparation import Prepared, prepare
+from unetr_nnunet.inference.probabilities import reoriented
 from unetr_nnunet.inference.quality import CaseMeasures
 from unetr_nnunet.inference.sliding_window import Placement, Progress, SlidingWindow
 
@@ -200,7 +200,7 @@ class Predictor:
         transposed = own.transpose(0, *(axis + 1 for axis in model.plans.transpose_forward))  # a view
         for row, values in on_image.probabilities():
             transposed[:, row] = values / len(self.models)
-        return own if model.orientation == code else _reoriented(own, model.orientation, code)
+        return own if model.orientation == code else reoriented(own, model.orientation, code)
 
     def _decide(self, probabilities: npt.NDArray[np.float16], code: str, image: sitk.Image) -> sitk.Image:
         """Return the label map of probabilities (K, Z, Y, X) with axes of this orientation, in an image's geometry."""
@@ -288,10 +288,3 @@ def _output_facts(model: Model) -> dict[str, object]:
 
 def _probability_bytes(model: Model, channels: Sequence[sitk.Image]) -> int:
     return 2 * int(model.labels.num_segmentation_heads) * prod(channels[0].GetSize())
-
-
-def _reoriented(values: npt.NDArray[np.float16], code: str, wanted: str) -> npt.NDArray[np.float16]:
-    """Return (K, Z, Y, X) with its axes turned from one orientation to another."""
-    turn = orientations.ornt_transform(orientations.axcodes2ornt(code), orientations.axcodes2ornt(wanted))
-    by_axes = values.transpose(3, 2, 1, 0)  # (X, Y, Z, K)
-    return np.asarray(orientations.apply_orientation(by_axes, turn)).transpose(3, 2, 1, 0)

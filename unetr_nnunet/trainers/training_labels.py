@@ -101,6 +101,34 @@ class PreprocessedCases:
         return statistics if same else None
 
 
+def measure_training_labels(trainer: nnUNetTrainer, orientation: str | None) -> str:
+    """Leave in a model folder what predictions are compared with; no training fails for it.
+
+    Args:
+        trainer: whose training starts.
+        orientation: see `PreprocessedCases`.
+
+    Returns:
+        A line for the log.
+    """
+    try:
+        folder, configuration = trainer.preprocessed_dataset_folder, trainer.configuration_manager
+        cases = PreprocessedCases(
+            folder=Path(trainer.preprocessed_dataset_folder_base),
+            identifier=configuration.data_identifier,
+            names=trainer.dataset_class.get_identifiers(folder),
+            load=trainer.dataset_class(folder).load_case,
+            plans=trainer.plans_manager.plans,
+            spacing_mm=configuration.spacing,
+            scheme=configuration.normalization_schemes[0],
+            dataset=trainer.dataset_json,
+            orientation=orientation,
+        )
+        return write_training_statistics(cases, Path(trainer.output_folder_base))
+    except Exception as error:
+        return f"The training labels could not be measured: {error or type(error).__name__}"
+
+
 def write_training_statistics(cases: PreprocessedCases, model: Path) -> str:
     """Write the file into a model folder, measuring the cases only where no other training has done so.
 
