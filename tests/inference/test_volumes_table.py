@@ -114,6 +114,14 @@ def test_a_table_is_continued_and_rows_are_replaced(tmp_path: Path) -> None:
     assert [(row["case"], row["ml"]) for row in rows(path)] == [("a", "1.000"), ("a", "0.000"), ("b", "5.000")]
 
 
+def test_a_table_of_an_older_version_is_continued(tmp_path: Path) -> None:
+    """It has no column of flags."""
+    path = tmp_path / "volumes.csv"
+    path.write_text("case,organ,ml,mean_hu\na,liver,1.000,61.24\n")
+    VolumesTable(path).replace("b", entries(1)[:1], {})
+    assert [(row["case"], row["ml"], row["flags"]) for row in rows(path)] == [("a", "1.000", ""), ("b", "1.000", "")]
+
+
 def test_rows_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "volumes.csv"
     table = VolumesTable(path)

@@ -190,10 +190,11 @@ def _read(path: Path, columns: Sequence[str]) -> dict[str, list[Sequence[str]]]:
             rows = list(csv.reader(stream, strict=True))
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no table of cases: {error}; remove it or name another output") from error
-    if not rows or tuple(rows[0]) != columns or any(len(row) != len(columns) for row in rows):
+    width = len(rows[0]) if rows else 0  # an older version's table may lack the last columns
+    if width < 2 or tuple(rows[0]) != columns[:width] or any(len(row) != width for row in rows):
         raise ValueError(f"{path} is no table with the columns {', '.join(columns)}; remove it or name another output")
     for row in rows[1:]:
-        cases[row[0]].append(row)
+        cases[row[0]].append([*row, *[""] * (len(columns) - width)])
     return cases
 
 

@@ -146,31 +146,3 @@ def write_training_statistics(cases: PreprocessedCases, model: Path) -> str:
     with atomic_path(model / FILE) as temporary:
         shutil.copyfile(cases.cache, temporary)
     return f"Measured the labels of {len(names)} training cases for {FILE} ({source})."
-
-
-def measure_training_labels(trainer: nnUNetTrainer, orientation: str | None) -> str:
-    """Leave in the model folder what predictions are compared with; no training fails for it.
-
-    Args:
-        trainer: whose training cases are preprocessed.
-        orientation: of all training cases' arrays, such as "RAS"; None where they differ.
-
-    Returns:
-        A line for the log.
-    """
-    try:
-        folder, configuration = trainer.preprocessed_dataset_folder, trainer.configuration_manager
-        cases = PreprocessedCases(
-            folder=Path(trainer.preprocessed_dataset_folder_base),
-            identifier=configuration.data_identifier,
-            names=trainer.dataset_class.get_identifiers(folder),
-            load=trainer.dataset_class(folder).load_case,
-            plans=trainer.plans_manager.plans,
-            spacing_mm=configuration.spacing,
-            scheme=configuration.normalization_schemes[0],
-            dataset=trainer.dataset_json,
-            orientation=orientation,
-        )
-        return write_training_statistics(cases, Path(trainer.output_folder_base))
-    except Exception as error:
-        return f"The training labels could not be measured: {error or type(error).__name__}"
