@@ -255,10 +255,10 @@ class SlidingWindow:
                 with self.batches.take(len(runs) - start) as size:
                     batch = runs[start : start + size]
                     for (window, view), output in zip(batch, self._outputs(network, batch), strict=True):
-                        seen = torch.flip(output, view_dims(view)).float()
+                        seen = (torch.flip(output, view_dims(view)) if view else output).float()
                         mean = seen if mean is None else mean.add_(seen)
                         if view == window.views[-1]:
-                            finite.append(self._add_window(window, mean / len(window.views)))
+                            finite.append(self._add_window(window, mean.div_(len(window.views))))
                             mean = None
                 start += size
                 self.done += size
@@ -266,13 +266,12 @@ class SlidingWindow:
         return torch.stack(finite).tolist() if finite else []
 
     def _add_window(self, window: Window, logits: torch.Tensor) -> torch.Tensor:
-        """Add up a window's logits if all are finite; return whether they are, without waiting for the device."""
+        """Add up a window's logits, overwritten, if all are finite; return whether, without waiting for the device."""
         box = self._box(window)
         largest = torch.stack(torch.aminmax(logits)).abs().amax()
         finite = torch.isfinite(largest)
-        nothing = torch.zeros((), device=logits.device)
-        self.largest = torch.maximum(self.largest, torch.where(finite, largest, nothing))
-        self.logits[box] += torch.where(finite, logits * self.importance, nothing)
+        self.largest = torch.maximum(self.largest, torch.where(finite, largest, 0))
+        self.logits[box] += logits.mul_(self.importance).masked_fill_(~finite, 0)
         self.weights[box[1:]] += self.importance * finite
         return finite
 
