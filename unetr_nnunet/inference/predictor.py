@@ -159,7 +159,7 @@ class Predictor:
                 raise
             needed = max(self._needed_bytes(model, channels) for model in self.models)
             raise MemoryError(
-                f"it needs about {needed / GIB:.2g} GiB of memory and {free_bytes() / GIB:.2g} GiB are free: give the "
+                f"it needs about {needed / GIB:.2f} GiB of memory and {free_bytes() / GIB:.2f} GiB are free: give the "
                 "process more, or close other programs"
             ) from error
         return Segmentation(mask, probabilities if probabilities_in else None, notes, measures)
