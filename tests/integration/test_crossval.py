@@ -3,6 +3,7 @@
 Both studies end with the same table and the same choice, and the choice is that of nnUNetv2_find_best_configuration.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -135,30 +136,40 @@ def test_on_slurm_with_a_preempted_and_then_cancelled_training(
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     log = study / "logs" / "train" / f"{TRAINERS[0]}__nnUNetPlans__3d_fullres" / "fold_0.log"
 
+    def logged(line: str) -> int:
+        """Return how often the training's log has a line; the log is gone while a job begins again."""
+        with contextlib.suppress(FileNotFoundError):
+            return log.read_text().count(line)
+        return 0
+
+    def wait_for(line: str, count: int, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while logged(line) < count:
+            assert running.poll() is None, running.communicate()[0]
+            assert time.monotonic() < until, f"no {line!r} for the {count}. time"
+            time.sleep(0.2)
+
     def job_that_has_a_checkpoint(checkpoints: int) -> str:
         """Wait until the training has written so many in all; return its job."""
-        until = time.monotonic() + 900
-        while not (log.is_file() and log.read_text().count("checkpoint written within epoch") >= checkpoints):
-            assert running.poll() is None, running.communicate()[0]
-            assert time.monotonic() < until
-            time.sleep(0.2)
+        wait_for("checkpoint written within epoch", checkpoints, 900)
         words = ["squeue", "-h", "-t", "running", "-o", "%i %j %k"]
         listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         jobs = [line.split()[0] for line in listed.splitlines() if slurm.prefix(study) in line and TRAINERS[0] in line]
         assert len(jobs) == 1, listed
         return jobs[0]
 
-    first = job_that_has_a_checkpoint(1)
-    urgent = ["sbatch", "--partition", "urgent", "--exclusive", "--output", "/dev/null", "--wrap", "sleep 1"]
-    subprocess.run(urgent, check=True, capture_output=True)
-    until = time.monotonic() + 300
-    while log.read_text().count("continuing this epoch after iteration") < 1:
-        assert running.poll() is None, running.communicate()[0]
-        assert time.monotonic() < until, "the preempted job has not come back"
-        time.sleep(0.2)
-    assert job_that_has_a_checkpoint(log.read_text().count("checkpoint written within epoch") + 1) == first, "requeued"
-    subprocess.run(["scancel", first], check=True)
-    printed, _ = running.communicate(timeout=1200)
+    try:
+        first = job_that_has_a_checkpoint(1)
+        urgent = ["sbatch", "--partition", "urgent", "--exclusive", "--output", "/dev/null", "--wrap", "sleep 1"]
+        subprocess.run(urgent, check=True, capture_output=True)
+        wait_for("continuing this epoch after iteration", 1, 300)
+        assert job_that_has_a_checkpoint(logged("checkpoint written within epoch") + 1) == first, "requeued"
+        subprocess.run(["scancel", first], check=True)
+        printed, _ = running.communicate(timeout=1200)
+    finally:
+        if running.poll() is None:
+            running.kill()
+            running.communicate()
     assert running.returncode == 0, printed
     assert "continuing this epoch after iteration" in log.read_text(), "it went on from its checkpoint"
     assert (study / "tables.md").read_text() == (local_study / "study" / "tables.md").read_text()
