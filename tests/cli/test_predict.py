@@ -438,6 +438,7 @@ def test_wrong_words_give_one_line_and_write_nothing(words, message, cts, model,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_dicom_seg_of_a_real_series(model, tmp_path):
     pydicom = pytest.importorskip("pydicom")
     series = Path(__file__).resolve().parents[3] / "shared" / "data" / "real_ct" / "upper_abdomen_slab" / "dicom"

@@ -79,6 +79,7 @@ def test_exact_is_nnunets_label_map(plan, dataset, code, tmp_path):
     assert mask.GetOrigin() == image.GetOrigin()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["nnUNetTrainerUNETR_Tiny", "nnUNetTrainerUNETR_Modified_Tiny"])
 def test_our_networks_too(trainer, tmp_path, monkeypatch):
     monkeypatch.setenv(EXTERNAL_TRAINERS, str(trainer_folder()))

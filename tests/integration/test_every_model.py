@@ -24,6 +24,8 @@ from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, trainer_fold
 from unetr_nnunet.weights.imported_model import write_model_folder
 from unetr_nnunet.weights.released_unetr import recognise
 
+pytestmark = pytest.mark.slow
+
 OURS = "nnUNetTrainerUNETR_Modified_Tiny"
 
 

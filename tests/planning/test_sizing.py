@@ -190,6 +190,7 @@ def test_equal_networks_are_predicted_once(instant_memory):
     assert len(set(instant_memory)) == count
 
 
+@pytest.mark.slow
 def test_with_the_real_prediction_the_memory_is_filled():
     choice = sizing(2.5).choose(*BTCV)
     assert choice.patch_limit == "memory"

@@ -25,6 +25,7 @@ def test_a_wrong_name_lists_the_right_tokens() -> None:
         trainer_class("nnUNetTrainerUNETR_Smal")
 
 
+@pytest.mark.slow
 def test_classes_and_instances_are_pickled_into_another_process() -> None:
     names = ["nnUNetTrainerUNETR", "nnUNetTrainerUNETR_Modified_Tiny_2epochs_seed1"]
     pickled = pickle.dumps([(made, made.__new__(made)) for made in map(trainer_class, names)])

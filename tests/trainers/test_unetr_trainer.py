@@ -230,6 +230,7 @@ def test_a_fold_beyond_a_split_file_is_refused(make_trainer: Make, blobs: Path) 
         make_trainer(NAME, fold=1).do_split()
 
 
+@pytest.mark.slow
 def test_the_network_learns_the_blobs(make_trainer: Make) -> None:
     trainer = make_trainer("nnUNetTrainerUNETR_Tiny_4epochs_seed0")
     trainer.num_iterations_per_epoch = 20
