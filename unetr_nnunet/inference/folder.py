@@ -175,7 +175,7 @@ class _Worker:
             nonlocal furthest
             if self.stop.is_set():
                 raise _Stopped
-            furthest = max(furthest, 0.95 * done / max(total, 1))  # a second look begins anew
+            furthest = max(furthest, 0.95 * done / max(total, 1))  # a second look starts at 0
             self.report(case, furthest)
 
         CURRENT_CASE.set(in_utf8(case.name))
