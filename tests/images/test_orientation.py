@@ -20,6 +20,7 @@ from unetr_nnunet.images.orientation import (
     orientation_code,
     ras_affine,
     to_orientation,
+    turn_axes,
 )
 
 CODES = [
@@ -164,3 +165,9 @@ def test_the_lps_view_is_dicomorient_s(tmp_path: Path) -> None:
         view, spacing_mm = lps_view(image)
         assert np.array_equal(view, sitk.GetArrayFromImage(expected))
         assert spacing_mm == expected.GetSpacing()[::-1]
+
+
+def test_probabilities_turn_with_their_axes() -> None:
+    values = np.arange(2 * 3 * 4 * 5, dtype=np.float16).reshape(2, 3, 4, 5)
+    assert np.array_equal(turn_axes(values, "RAS", "LAS"), values[..., ::-1])
+    assert np.array_equal(turn_axes(values, "RAS", "SAR"), values.transpose(0, 3, 2, 1))

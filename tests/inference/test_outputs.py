@@ -195,21 +195,21 @@ def test_a_failed_extra_leaves_no_older_one(model, case, tmp_path):
 def test_label_maps_of_other_models_are_not_mixed_with_these(model, case, tmp_path):
     folder = tmp_path / "out"
     outputs = Outputs(folder, model, VolumesTable(folder / "volumes.csv"))
-    outputs.start(True, "one", anew=None)
+    outputs.start(True, "one", repeated=None)
     (folder / "ct.nii.gz").touch()
     (folder / "other.nii.gz").touch()
-    outputs.start(True, "one", anew=None)
+    outputs.start(True, "one", repeated=None)
     assert (folder / "ct.nii.gz").exists()
     before = (folder / "plans.json").stat().st_mtime_ns
     with pytest.raises(ValueError, match=r"out holds label maps of another model, other folds of it or other options"):
-        outputs.start(True, "two", anew=None)
+        outputs.start(True, "two", repeated=None)
     assert (folder / "plans.json").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="for cases that are not in the input, such as other: choose another output"):
-        outputs.start(True, "two", anew=[case])
+        outputs.start(True, "two", repeated=[case])
     (folder / "other.nii.gz").unlink()
-    outputs.start(True, "two", anew=[case])
+    outputs.start(True, "two", repeated=[case])
     assert not (folder / "ct.nii.gz").exists()
-    outputs.start(True, "two", anew=None)
+    outputs.start(True, "two", repeated=None)
 
 
 def test_leftovers_of_a_killed_run_go_unless_others_write_there(model, tmp_path):

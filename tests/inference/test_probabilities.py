@@ -14,7 +14,7 @@ from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReori
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWithReorient
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from unetr_nnunet.inference.probabilities import reader_orientation, reader_properties, reoriented, write_probabilities
+from unetr_nnunet.inference.probabilities import reader_orientation, reader_properties, write_probabilities
 
 READERS = [SimpleITKIO, SimpleITKIOWithReorient, NibabelIO, NibabelIOWithReorient]
 ORIENTATIONS = ["LPS", "RAS", "LAI", "PIR", "SAL", "oblique"]
@@ -153,9 +153,3 @@ def test_an_image_of_another_format_has_the_same_place(tmp_path: Path) -> None:
     assert np.allclose(
         (affine @ (3, 2, 1, 1))[:3] * (-1, -1, 1), image.TransformIndexToPhysicalPoint((3, 2, 1)), atol=1e-3
     )
-
-
-def test_probabilities_turn_with_their_axes() -> None:
-    values = np.arange(2 * 3 * 4 * 5, dtype=np.float16).reshape(2, 3, 4, 5)
-    assert np.array_equal(reoriented(values, "RAS", "LAS"), values[..., ::-1])
-    assert np.array_equal(reoriented(values, "RAS", "SAR"), values.transpose(0, 3, 2, 1))

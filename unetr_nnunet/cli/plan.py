@@ -167,7 +167,7 @@ def _verify(planner: "UNETRPlanner") -> bool:
 
 
 def _training() -> "Training":
-    """Return how our trainer runs a step on this machine's GPU, or on the CPU if there is none."""
+    """Return how our trainer runs a step on this machine's GPU, or on the CPU without one."""
     import os
     from functools import partial
 

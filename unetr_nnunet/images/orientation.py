@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 from nibabel.affines import from_matvec
-from nibabel.orientations import aff2axcodes, apply_orientation, io_orientation
+from nibabel.orientations import aff2axcodes, apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 from unetr_nnunet.images.grid import LPS_TO_RAS, copy_place, own_grid
 
@@ -133,3 +133,16 @@ def lps_view(image: sitk.Image) -> tuple[npt.NDArray[Any], tuple[float, ...]]:
     view = apply_orientation(sitk.GetArrayViewFromImage(image).T, orientation).T
     spacing_mm = dict(zip(orientation[:, 0], image.GetSpacing(), strict=True))
     return view, (spacing_mm[2], spacing_mm[1], spacing_mm[0])
+
+
+def turn_axes(values: npt.NDArray[Any], code: str, wanted: str) -> npt.NDArray[Any]:
+    """Return (K, Z, Y, X) with its axes turned from one orientation to another, a view.
+
+    Args:
+        values: one array of voxels for each of K outputs.
+        code: orientation of its axes, such as "RAS".
+        wanted: that of the result.
+    """
+    turn = ornt_transform(axcodes2ornt(code), axcodes2ornt(wanted))
+    by_axes = values.transpose(3, 2, 1, 0)  # (X, Y, Z, K)
+    return np.asarray(apply_orientation(by_axes, turn)).transpose(3, 2, 1, 0)

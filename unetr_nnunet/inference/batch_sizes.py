@@ -40,7 +40,7 @@ class BatchSizes:
         """
         if self.size:
             size = min(self.size, left)
-            # cuDNN searches anew for every new shape: powers of two keep them few
+            # cuDNN searches again for every new shape: powers of two keep them few
             yield _power_of_two(size) if self.device.type == "cuda" else size
             return
         size = min(1 if len(self._peaks[1]) < 2 else 2, left)

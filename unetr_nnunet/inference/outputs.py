@@ -131,14 +131,14 @@ class Outputs:
         """Return every file that may be written for a case."""
         return [self.folder / (case.name + ending) for ending in (ENDING, ".dcm", ".png", ".npz", ".pkl")]
 
-    def start(self, whole_folder: bool, mark: str = "", anew: Sequence[Case] | None = None) -> None:
+    def start(self, whole_folder: bool, mark: str = "", repeated: Sequence[Case] | None = None) -> None:
         """Write what belongs to the folder: labels, colours, and the model's plans and data set, as nnU-Net does.
 
         Args:
             whole_folder: nobody else writes there now, so that what a killed run left can be removed.
             mark: of the models, see `models_mark`; "" where nothing is known of them.
-            anew: cases that are all predicted again, so that what other models left of them can be removed; None where
-                older label maps are to stay.
+            repeated: cases that are predicted again, so that what other models left of them can be removed; None to
+                keep older label maps.
 
         Raises:
             ValueError: the folder belongs to other labels, holds label maps of other models that are to stay, or has a
@@ -150,7 +150,7 @@ class Outputs:
         path = self.folder / "dataset.json"
         if path.exists() and path.read_text(encoding="utf-8") != json.dumps(self.model.dataset, indent=4):
             raise ValueError(f"{path} is of another data set or model: choose another output folder")
-        self._part_from_other_models(mark, anew)
+        self._part_from_other_models(mark, repeated)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -169,16 +169,16 @@ class Outputs:
             with atomic_path(self.folder / MARK_FILE) as temporary:
                 temporary.write_text(mark, encoding="utf-8")
 
-    def _part_from_other_models(self, mark: str, anew: Sequence[Case] | None) -> None:
+    def _part_from_other_models(self, mark: str, repeated: Sequence[Case] | None) -> None:
         path = self.folder / MARK_FILE
         if not mark or not path.is_file() or path.read_text(encoding="utf-8") == mark:
             return
-        if anew is None:
+        if repeated is None:
             raise ValueError(
                 f"{self.folder} holds label maps of another model, other folds of it or other options, such as --fast: "
                 "choose another output folder, or predict all cases again without --resume and --part"
             )
-        names = {case.name for case in anew}
+        names = {case.name for case in repeated}
         masks = {mask.name.removesuffix(ENDING) for mask in self.folder.glob(f"[!.]*{ENDING}")}
         if others := sorted(masks - names):
             raise ValueError(
@@ -189,7 +189,7 @@ class Outputs:
             logger.warning(
                 "removing %d label map(s) of another model or other options from %s", len(masks), self.folder
             )
-        for case in anew:
+        for case in repeated:
             self.discard(case)
 
     @contextlib.contextmanager

@@ -42,7 +42,7 @@ class PredictionSettings:
         folds: folds to average; None for all that are trained.
         checkpoint: file name of the checkpoint in each fold.
         trust_checkpoint: also load checkpoints that can run code.
-        device: "cpu", "cuda" (all GPUs) or "cuda:N"; None for all GPUs, or the CPU where there is none.
+        device: "cpu", "cuda" (all GPUs) or "cuda:N"; None for all GPUs, or the CPU without a GPU.
         fidelity: what may differ from nnU-Net's own prediction, see `Fidelity`.
         mirroring: average mirrored views where the model was trained for them.
         assumed_orientation: of NIfTI files whose header does not tell it, such as "RAS"; None to refuse them.
@@ -147,7 +147,7 @@ def predict_folder(
             predictors[0].models,
             (sets[0].largest_only if len(sets) == 1 else (), settings.fidelity.value, settings.mirroring),
         )
-        outputs.start(count == 1, mark, anew=None if settings.resume or count > 1 else cases)
+        outputs.start(count == 1, mark, repeated=None if settings.resume or count > 1 else cases)
         todo = _todo(cases, outputs, settings.resume)
         record = RunRecord(
             output / f"run{suffix}.json",

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 import torch
 
-from unetr_nnunet.images.orientation import like_input, to_orientation
+from unetr_nnunet.images.orientation import like_input, to_orientation, turn_axes
 from unetr_nnunet.images.read import refuse_not_finite
 from unetr_nnunet.inference.array_image import array_as_images, refuse_other_images
 from unetr_nnunet.inference.case_measures import measure_case
@@ -22,7 +22,6 @@ from unetr_nnunet.inference.memory import GIB, Arrays, free_bytes
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.inference.out_of_memory import is_out_of_memory, until_it_fits
 from unetr_nnunet.inference.preparation import Prepared, prepare
-from unetr_nnunet.inference.probabilities import reoriented
 from unetr_nnunet.inference.quality import CaseMeasures
 from unetr_nnunet.inference.sliding_window import Placement, Progress, SlidingWindow
 
@@ -200,7 +199,7 @@ class Predictor:
         transposed = own.transpose(0, *(axis + 1 for axis in model.plans.transpose_forward))  # a view
         for row, values in on_image.probabilities():
             transposed[:, row] = values / len(self.models)
-        return own if model.orientation == code else reoriented(own, model.orientation, code)
+        return own if model.orientation == code else turn_axes(own, model.orientation, code)
 
     def _decide(self, probabilities: npt.NDArray[np.float16], code: str, image: sitk.Image) -> sitk.Image:
         """Return the label map of probabilities (K, Z, Y, X) with axes of this orientation, in an image's geometry."""

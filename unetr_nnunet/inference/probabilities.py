@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
-from nibabel import orientations
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import inv_ornt_aff, io_orientation
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReorient
@@ -126,10 +125,3 @@ def _reoriented_sitk_properties(original: sitk.Image) -> dict[str, Any]:
 def _spacing(affine: npt.NDArray[np.float64]) -> list[float]:
     """Return the voxel size (z, y, x), mm, rounded as a NIfTI header does."""
     return [float(np.float32(size)) for size in voxel_sizes(affine)[::-1]]
-
-
-def reoriented(values: npt.NDArray[np.float16], code: str, wanted: str) -> npt.NDArray[np.float16]:
-    """Return (K, Z, Y, X) with its axes turned from one orientation to another."""
-    turn = orientations.ornt_transform(orientations.axcodes2ornt(code), orientations.axcodes2ornt(wanted))
-    by_axes = values.transpose(3, 2, 1, 0)  # (X, Y, Z, K)
-    return np.asarray(orientations.apply_orientation(by_axes, turn)).transpose(3, 2, 1, 0)
