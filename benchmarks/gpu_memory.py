@@ -19,8 +19,9 @@ from benchmarks.gpu_predict import Models, prepare_models, quarter
 from benchmarks.gpu_stage import GIB, NOT_ON_A_CPU, Stage, run_stage
 from unetr_nnunet.inference.label_map import LogitsOnImage, Room
 from unetr_nnunet.inference.model import Model, load_model
+from unetr_nnunet.inference.placement import Placement
 from unetr_nnunet.inference.predictor import Predictor
-from unetr_nnunet.inference.sliding_window import Placement, SlidingWindow
+from unetr_nnunet.inference.sliding_window import SlidingWindow
 
 SHARES = (0.9, 0.3, 0.1, 0.03, 0.005)
 """Of the memory that a prediction takes when it may take what it likes."""

@@ -29,7 +29,7 @@ def compare(work: Path, name: str, model: Path, cts: Path, labels: Path, count: 
     cases = sorted(path.name.removesuffix("_0000.nii.gz") for path in cts.glob("*_0000.nii.gz"))[:count]
     bench = Bench(work, rounds=1)
     files = {f"{case}_0000.nii.gz": lambda path: shutil.copy(cts / path.name, path) for case in cases}
-    folders = {way: found[2] for way, found in bench.measure(WAYS, model, bench.input_folder(name, files)).items()}
+    folders = {way: found[2] for way, found in bench.measure(model, bench.input_folder(name, files)).items()}
     trainer = json.loads((model / "dataset.json").read_text(encoding="utf-8"))
     organs = len(trainer["labels"]) - 1
     lines = [f"## {name}: {organs} organs, {len(list(model.glob('fold_*')))} fold(s)", ""]

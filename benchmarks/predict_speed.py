@@ -5,11 +5,13 @@ for reading and one for writing, as fits the machine), and ours by default, with
 take turns, and medians over the rounds are given. Memory is the largest sum over a command's processes, sampled every
 50 ms. The split is measured once more inside one process each. The table is written after every row.
 
-Models of the sizes that people use are made on the spot, with random weights, which are as fast as trained ones: their
-label maps are noise, so that ``--fast`` finds something everywhere and runs its second pass in full, and the agreement
-says little. `--model` takes trained ones instead; with a label, Dice is given too.
+Models of the sizes that people use are made on the spot, with random weights, which are as fast as trained ones. Their
+label maps are noise: `--fast` finds something everywhere and runs its second pass in full, every organ has to be
+resampled over the whole image, and the agreement says little. They would also find something in the air around the
+patient, where `predict` then looks again, so the CT is cropped to what is not air. `--model` takes trained models
+instead, for the whole CT; with a label map, Dice is given too.
 
-    python benchmarks/predict_speed.py --case phantom=CT.nii.gz --network modified --patch 48x192x192 --rounds 3
+    python benchmarks/predict_speed.py --case phantom=CT.nii.gz --network modified --patch 48x192x192
     python benchmarks/predict_speed.py --case phantom=CT.nii.gz=LABEL.nii.gz --model UNETR=MODEL_FOLDER
 """
 
@@ -27,6 +29,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import product
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,7 @@ import torch
 
 from benchmarks.untrained_models import NETWORKS, SPACINGS_MM, write_untrained
 from unetr_nnunet.experiments.steps import program
+from unetr_nnunet.inference.body import MARGIN_MM, body_box
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, trainer_folder
 from unetr_nnunet.trainers.precision import cpu_has_bfloat16
 
@@ -151,8 +155,8 @@ def split(way: str, model: Path, image: Path, work: Path, environment: dict[str,
 class Bench:
     """Runs the commands in a work folder."""
 
-    def __init__(self, work: Path, rounds: int) -> None:
-        self.work, self.rounds = work, rounds
+    def __init__(self, work: Path, rounds: int, ways: Sequence[str] = WAYS) -> None:
+        self.work, self.rounds, self.ways = work, rounds, ways
         self.environment = {EXTERNAL_TRAINERS: str(trainer_folder()), "nnUNet_compile": "f"}
 
     def input_folder(self, name: str, files: dict[str, Callable[[Path], object]]) -> Path:
@@ -164,11 +168,11 @@ class Bench:
             write(folder / file)
         return folder
 
-    def measure(self, ways: Sequence[str], model: Path, source: Path) -> dict[str, tuple[float, float, Path]]:
+    def measure(self, model: Path, source: Path) -> dict[str, tuple[float, float, Path]]:
         """Return median seconds, GiB and output folder of each way, run in turn."""
-        found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+        found: dict[str, list[tuple[float, float]]] = {way: [] for way in self.ways}
         for _ in range(self.rounds):
-            for way in ways:
+            for way in self.ways:
                 target = self.work / "out" / way
                 shutil.rmtree(target, ignore_errors=True)
                 found[way].append(run(command(way, model, source, target), self.environment))
@@ -182,7 +186,7 @@ class Bench:
 def compare(bench: Bench, model_name: str, model: Path, case: str, image: Path, truth: Path | None) -> list[str]:
     """Return the lines on one model and one image."""
     source = bench.input_folder(case, {"case_0000.nii.gz": lambda path: shutil.copy(image, path)})
-    measured = bench.measure(WAYS, model, source)
+    measured = bench.measure(model, source)
     masks = {way: folder / "case.nii.gz" for way, (_, _, folder) in measured.items()}
     voxels = {way: sitk.GetArrayFromImage(sitk.ReadImage(str(mask))) for way, mask in masks.items()}
     scores = {way: dice(mask, truth) if truth else {} for way, mask in masks.items()}
@@ -196,6 +200,7 @@ def compare(bench: Bench, model_name: str, model: Path, case: str, image: Path, 
         "mean Dice",
         "largest difference",
         *STAGES,
+        "other",
     ]
     lines = [f"## {model_name}, {case}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for way, (seconds, gib, _) in measured.items():
@@ -212,9 +217,26 @@ def compare(bench: Bench, model_name: str, model: Path, case: str, image: Path, 
             f"{statistics.fmean(own.values()):.4f}" if own else "",
             f"{max((own[label] - base[label] for label in own), key=abs):+.4f}" if own else "",
             *(f"{stages.get(stage, 0):.1f}" for stage in STAGES),
+            f"{max(0.0, seconds - sum(stages.values())):.1f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def without_air(image: Path, target: Path) -> Path:
+    """Write an image cropped to what is not air, without the margin of `body_box`; return its path."""
+    ct = sitk.ReadImage(str(image))
+    spacing_mm = ct.GetSpacing()[::-1]
+    box = []
+    for span, length, spacing in zip(
+        body_box(sitk.GetArrayViewFromImage(ct), spacing_mm), ct.GetSize()[::-1], spacing_mm, strict=True
+    ):
+        margin = ceil(MARGIN_MM / spacing)
+        box.append(
+            slice(span.start + margin if span.start else 0, span.stop - margin if span.stop < length else length)
+        )
+    sitk.WriteImage(ct[tuple(box[::-1])], str(target))
+    return target
 
 
 def machine() -> str:
@@ -237,6 +259,7 @@ def main() -> None:
     parser.add_argument("--mirroring", action="append", choices=("with", "without"))
     parser.add_argument("--folds", action="append", type=int)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--way", action="append", choices=WAYS, help="besides stock; all without")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     cases = [text.split("=") for text in arguments.case]
@@ -249,11 +272,13 @@ def main() -> None:
         "",
         f"Written by `benchmarks/predict_speed.py`, whose docstring says how, on {datetime.date.today()}: {machine()}, "
         f"nnunetv2 {version('nnunetv2')}, {arguments.rounds} rounds. Seconds of read to write are of one run in one "
-        "process; what is missing to the whole is start-up and imports.",
+        "process; the rest is other: start-up, imports, quality of the masks.",
         "",
     ]
     with tempfile.TemporaryDirectory() as work:
-        bench = Bench(Path(work), arguments.rounds)
+        ways = WAYS if not arguments.way else ("stock", *(way for way in WAYS[1:] if way in arguments.way))
+        bench = Bench(Path(work), arguments.rounds, ways)
+        untrained: dict[str, Path] = {}
         sizes = product(
             arguments.network,
             arguments.patch or SPACINGS_MM,
@@ -263,10 +288,13 @@ def main() -> None:
         for network, patch, mirroring, folds in sizes:
             name = f"{NETWORKS[network].title}, {'x'.join(map(str, patch))}, {mirroring} mirroring, {folds} fold(s)"
             folder = Path(work) / "models" / f"{network} {patch} {mirroring} {folds}"
-            models[name] = write_untrained(folder, NETWORKS[network], patch, mirroring == "with", folds)
-        for model_name, model in models.items():
+            untrained[name] = write_untrained(folder, NETWORKS[network], patch, mirroring == "with", folds)
+        cropped = {name: without_air(Path(image), Path(work) / f"{name}.nii.gz") for name, image, *_ in cases}
+        for model_name, model in (untrained | models).items():
             for name, image, *truth in cases:
-                lines += compare(bench, model_name, model, name, Path(image), Path(truth[0]) if truth else None)
+                is_trained = model_name not in untrained
+                label = Path(truth[0]) if truth and is_trained else None
+                lines += compare(bench, model_name, model, name, Path(image) if is_trained else cropped[name], label)
                 arguments.output.write_text("\n".join(lines), encoding="utf-8")
 
 

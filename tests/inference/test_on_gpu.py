@@ -21,8 +21,9 @@ from unetr_nnunet.inference.device import to_device
 from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.memory import Arrays, free_on
 from unetr_nnunet.inference.model import load_model
+from unetr_nnunet.inference.placement import Placement
 from unetr_nnunet.inference.predictor import Predictor
-from unetr_nnunet.inference.sliding_window import Placement, SlidingWindow
+from unetr_nnunet.inference.sliding_window import SlidingWindow
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, trainer_folder
 
 pytestmark = [

@@ -13,8 +13,9 @@ from scipy import ndimage
 from tests.inference.small_model import DATASET, REGIONS, RESIDUAL, plans, write_model
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import load_model
+from unetr_nnunet.inference.placement import Placement
 from unetr_nnunet.inference.predictor import Predictor
-from unetr_nnunet.inference.sliding_window import Placement, SlidingWindow
+from unetr_nnunet.inference.sliding_window import SlidingWindow
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, trainer_folder
 
 SPACING = (0.9, 0.8, 3.0)
@@ -169,14 +170,6 @@ def test_values_that_are_no_hounsfield_units_are_noted(scale, tmp_path):
     image = sitk.Cast(ct() + (1024 if scale > 1 else 0), sitk.sitkFloat32) * min(scale, 1)
     assert "do not look like Hounsfield units" in predictor.segment([image]).notes[0]
     assert predictor.segment([ct()]).notes == ()
-
-
-def test_memory_of_slices_is_counted_by_their_distance(tmp_path):
-    model = load_model(write_model(tmp_path, plans(patch=(32, 32), spacing=(0.75, 0.75))), None)
-    image = sitk.Image(512, 512, 100, sitk.sitkInt16)
-    image.SetSpacing((0.75, 0.75, 5.0))
-    grid = 512 * 512 * 100
-    assert Predictor([model])._needed_bytes(model, [image]) == pytest.approx(grid * (4 + 2 * 4 + 5 + 14), rel=1e-6)
 
 
 def test_stored_orientation_does_not_matter(tmp_path):

@@ -12,7 +12,8 @@ from unetr_nnunet.inference.batch_sizes import BatchSizes
 from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import load_model
-from unetr_nnunet.inference.sliding_window import Placement, SlidingWindow
+from unetr_nnunet.inference.placement import Placement
+from unetr_nnunet.inference.sliding_window import SlidingWindow
 
 CPU = Placement(torch.device("cpu"), torch.device("cpu"))
 
@@ -165,21 +166,6 @@ def test_regions_are_suspicious_above_zero(tmp_path):
     model.network = _Counting(outputs=2)
     model.network.forward = lambda x: torch.full((len(x), 2, *x.shape[2:]), -5.0)
     assert run(model, torch.zeros(1, 64, 64, 64)).shape == (2, 64, 64, 64)
-
-
-def test_smaller_placements_end_on_the_cpu():
-    placement, words = Placement.on(torch.device("cuda")), []
-    assert placement.results.type == "cuda"
-    while (smaller := placement.smaller()) is not None:
-        placement = smaller[0]
-        words.append(smaller[1])
-    assert placement == Placement.on(torch.device("cpu"))
-    assert words == ["keeping the logits in main memory", "running one window at a time", "running on the CPU"]
-
-
-def test_windows_that_run_one_by_one_skip_that_step():
-    in_main_memory, _ = Placement.on(torch.device("cuda"), one_by_one=True).smaller()
-    assert in_main_memory.smaller()[1] == "running on the CPU"
 
 
 @pytest.mark.parametrize("flat", [False, True])

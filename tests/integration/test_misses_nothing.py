@@ -43,9 +43,18 @@ def nnunets(image, model, folds=(0,)):
     return sitk.GetArrayFromImage(sitk.DICOMOrient(mask, "RAS"))
 
 
+@pytest.fixture(autouse=True, params=["PyTorch", pytest.param("OpenVINO", marks=pytest.mark.slow)])
+def engine(request, monkeypatch):
+    """What runs the network, whatever the size of the image."""
+    monkeypatch.setattr(
+        "unetr_nnunet.inference.openvino_networks.LEAST_VOXELS", 1 if request.param == "OpenVINO" else 2**62
+    )
+
+
 @pytest.fixture
 def float32(monkeypatch):
     """No bfloat16, for tests of where the network looks whose logits are close."""
+    monkeypatch.setattr("unetr_nnunet.inference.openvino_networks.cpu_has_bfloat16", lambda: False)
     monkeypatch.setattr("unetr_nnunet.inference.sliding_window.cpu_has_bfloat16", lambda: False)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from unetr_nnunet.architectures.instance_norm import instance_norm
+from unetr_nnunet.architectures.instance_norm import instance_norm, runs_cpu_kernels
 
 NEGATIVE_SLOPE = 0.01
 
@@ -52,7 +52,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, in, *S) to (B, out, *(S / stride))."""
-        if self.weight[0, 0].numel() == 1 and x.device.type == "cpu":
+        if self.weight[0, 0].numel() == 1 and runs_cpu_kernels(x):
             return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
         convolve = F.conv2d if x.dim() == 4 else F.conv3d
         return convolve(x, _fast_layout(self.weight), self.bias, self.stride, self.padding)
@@ -105,6 +105,6 @@ class ResidualBlock(nn.Module):
 
 def _fast_layout(weight: torch.Tensor) -> torch.Tensor:
     """Return the weight channels-last on a CPU, which makes the output of its convolution channels-last too."""
-    if weight.device.type != "cpu":
+    if not runs_cpu_kernels(weight):
         return weight
     return weight.contiguous(memory_format=torch.channels_last if weight.dim() == 4 else torch.channels_last_3d)

@@ -13,6 +13,13 @@ from torch.nn import functional as F  # noqa: N812
 
 EPSILON = 1e-5
 
+_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)  # from torch 2.7 on
+
+
+def runs_cpu_kernels(x: torch.Tensor) -> bool:
+    """Whether layers choose the layouts and kernels that are fast on a CPU: not in an export to another engine."""
+    return x.device.type == "cpu" and not _is_exporting()
+
 
 def instance_norm(x: torch.Tensor) -> torch.Tensor:
     """Normalise each channel of each sample of (B, C, *S) to zero mean and unit variance over S.
@@ -23,7 +30,7 @@ def instance_norm(x: torch.Tensor) -> torch.Tensor:
     Returns:
         A tensor of the same shape, and on a CPU the same memory layout.
     """
-    if x.device.type != "cpu":
+    if not runs_cpu_kernels(x):
         return F.instance_norm(x, eps=EPSILON)
     samples = [_normalise_sample(sample) for sample in x.split(1)]  # B x (1, C, *S)
     return samples[0] if len(samples) == 1 else torch.cat(samples)

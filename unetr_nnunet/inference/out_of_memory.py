@@ -13,7 +13,14 @@ logger = logging.getLogger(__name__)
 SHORT_BYTES = 2**30
 """If less than this is free on the GPU, a CUDA library that fails without a reason is taken to lack memory."""
 
-_SURE = ("out of memory", "alloc_failed", "allocation_failed", "can't allocate memory", "not enough memory")
+_SURE = (
+    "out of memory",
+    "alloc_failed",
+    "allocation_failed",
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+)
 _PROBABLE = ("unable to find a valid cudnn algorithm", "unable to find an engine")
 """PyTorch tries cuDNN's algorithms in turn, and passes over those whose workspace does not fit."""
 _WHEN_SHORT = (

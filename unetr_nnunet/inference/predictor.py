@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,22 @@ from unetr_nnunet.images.orientation import like_input, to_orientation, turn_axe
 from unetr_nnunet.images.read import refuse_not_finite
 from unetr_nnunet.inference.array_image import array_as_images, refuse_other_images
 from unetr_nnunet.inference.case_measures import measure_case
+from unetr_nnunet.inference.case_size import grid_voxels, needed_bytes, probability_bytes
 from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.label_map import LogitsOnImage
 from unetr_nnunet.inference.memory import GIB, Arrays, free_bytes
 from unetr_nnunet.inference.model import Model
+from unetr_nnunet.inference.openvino_networks import OpenVINONetworks, openvino_is_installed
 from unetr_nnunet.inference.out_of_memory import is_out_of_memory, until_it_fits
+from unetr_nnunet.inference.placement import Placement
 from unetr_nnunet.inference.preparation import Prepared, prepare
 from unetr_nnunet.inference.quality import CaseMeasures
-from unetr_nnunet.inference.sliding_window import Placement, Progress, SlidingWindow
+from unetr_nnunet.inference.sliding_window import Progress, SlidingWindow
 
 logger = logging.getLogger(__name__)
 
 LEAST_RANGE_HU = 100
 """Of a CT: from air or fat to soft tissue and bone it is many times as much."""
-
-IMAGE_BYTES_PER_VOXEL = 14
-"""Memory for a voxel of the image itself, its oriented copy, the label map and what is made on the way."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,8 @@ class Predictor:
     ) -> None:
         self.models, self.device, self.fidelity = list(models), torch.device(device), Fidelity(fidelity)
         self.mirroring, self.scratch, self._postprocess = mirroring, scratch, postprocess
+        on_cpu = self.device.type == "cpu" and self.fidelity is not Fidelity.EXACT and openvino_is_installed()
+        self._openvino = [OpenVINONetworks(model) if on_cpu else None for model in self.models]
         if not self.models:
             raise ValueError("no model to predict with: give at least one")
         first = self.models[0]
@@ -156,7 +157,7 @@ class Predictor:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error, torch.device("cpu")):
                 raise
-            needed = max(self._needed_bytes(model, channels) for model in self.models)
+            needed = max(needed_bytes(model, channels) for model in self.models)
             raise MemoryError(
                 f"it needs about {needed / GIB:.2f} GiB of memory and {free_bytes() / GIB:.2f} GiB are free: give the "
                 "process more, or close other programs"
@@ -167,8 +168,8 @@ class Predictor:
         self, channels: Sequence[sitk.Image], progress: Progress | None, code: str | None
     ) -> tuple[sitk.Image, npt.NDArray[np.float16] | None, CaseMeasures]:
         model = self.models[0]
-        kept = 0 if code is None else _probability_bytes(model, channels)
-        on_image, fold_maps, oriented, arrays = self._logits(model, channels, progress, kept)
+        kept = 0 if code is None else probability_bytes(model, channels)
+        on_image, fold_maps, oriented, arrays = self._logits(0, channels, progress, kept)
         measures = measure_case(on_image, model, fold_maps, self._postprocess)
         mask = on_image.label_map().transpose(model.plans.transpose_backward)
         image = like_input(self._postprocess(mask), oriented, channels[0])
@@ -182,8 +183,8 @@ class Predictor:
         measures: CaseMeasures | None = None
         total: npt.NDArray[np.float16] | None = None
         for number, model in enumerate(self.models):
-            kept = 2 * _probability_bytes(model, channels)
-            on_image, fold_maps, oriented, arrays = self._logits(model, channels, self._share(progress, number), kept)
+            kept = 2 * probability_bytes(model, channels)
+            on_image, fold_maps, oriented, arrays = self._logits(number, channels, self._share(progress, number), kept)
             measures = measures or measure_case(on_image, model, fold_maps, self._postprocess)
             own = self._probabilities(model, on_image, oriented, arrays, code)
             del on_image  # the next model's logits take its place
@@ -229,19 +230,22 @@ class Predictor:
         return lambda done, total: report(number * total + done, count * total)
 
     def _logits(
-        self, model: Model, channels: Sequence[sitk.Image], progress: Progress | None, kept_bytes: int = 0
+        self, number: int, channels: Sequence[sitk.Image], progress: Progress | None, kept_bytes: int = 0
     ) -> tuple[LogitsOnImage, list[torch.Tensor], sitk.Image, Arrays]:
-        """Return the mean logits, the label map of each fold where there are several, the turned image, and arrays."""
+        """Return a model's mean logits, each fold's label map where there are several, the turned image, and arrays."""
+        model = self.models[number]
         oriented = [to_orientation(channel, model.orientation) for channel in channels]
         images = [sitk.GetArrayViewFromImage(channel) for channel in oriented]
-        arrays = Arrays(self._needed_bytes(model, oriented) + kept_bytes, self.scratch)
+        arrays = Arrays(needed_bytes(model, oriented) + kept_bytes, self.scratch)
         if arrays.in_files:
             logger.warning("needs more memory than is free: works in a file, which is slower")
         spacing_mm = oriented[0].GetSpacing()[::-1]
+        if openvino := self._openvino[number]:
+            openvino.expect(int(grid_voxels(model, oriented)) << len(model.mirror_axes) * self.mirroring)
 
         def attempt(whole: bool) -> tuple[LogitsOnImage, list[torch.Tensor]]:
             prepared = prepare(images, spacing_mm, model, arrays, whole)
-            logits, fold_maps = self._run(prepared, model, arrays, progress)
+            logits, fold_maps = self._run(prepared, number, arrays, progress)
             return LogitsOnImage(logits, prepared, model.resampling, model.labels, arrays), fold_maps
 
         on_image, fold_maps = attempt(self.fidelity is Fidelity.EXACT)
@@ -252,27 +256,26 @@ class Predictor:
         return on_image, fold_maps, oriented[0], arrays
 
     def _run(
-        self, prepared: Prepared, model: Model, arrays: Arrays, progress: Progress | None
+        self, prepared: Prepared, number: int, arrays: Arrays, progress: Progress | None
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        model, openvino = self.models[number], self._openvino[number]
+
         def run(placement: Placement) -> tuple[torch.Tensor, list[torch.Tensor]]:
             windows = SlidingWindow(
-                prepared.data, prepared.part, model, placement, arrays, self.fidelity, self.mirroring, progress
+                prepared.data,
+                prepared.part,
+                model,
+                placement,
+                arrays,
+                self.fidelity,
+                self.mirroring,
+                progress,
+                openvino,
             )
             logits = windows.run(model.parameters)
             return logits, windows.fold_maps
 
         return until_it_fits(run, Placement.on(self.device, self.fidelity is Fidelity.EXACT))
-
-    @staticmethod
-    def _needed_bytes(model: Model, channels: Sequence[sitk.Image]) -> int:
-        """Return about what a case takes: the network's input, the logits, and the image with its label map."""
-        sizes = channels[0].GetSize(), channels[0].GetSpacing()
-        target = model.configuration.spacing
-        millimetres = prod(length * spacing for length, spacing in zip(*sizes, strict=True))
-        flat = len(target) == 2
-        voxel = prod(target) * (sizes[1][2 - model.plans.transpose_forward[0]] if flat else 1)
-        per_voxel = 4 * len(channels) + 2 * int(model.labels.num_segmentation_heads) + 5
-        return int(millimetres / voxel * per_voxel + IMAGE_BYTES_PER_VOXEL * prod(sizes[0]))
 
 
 def _output_facts(model: Model) -> dict[str, object]:
@@ -283,7 +286,3 @@ def _output_facts(model: Model) -> dict[str, object]:
         "regions_class_order": model.dataset.get("regions_class_order"),
         "channel_names": model.dataset.get("channel_names"),
     }
-
-
-def _probability_bytes(model: Model, channels: Sequence[sitk.Image]) -> int:
-    return 2 * int(model.labels.num_segmentation_heads) * prod(channels[0].GetSize())

@@ -1,5 +1,6 @@
 """``run.json``: what it takes to tell, and to repeat, how label maps were made."""
 
+import contextlib
 import datetime
 import json
 import platform
@@ -7,7 +8,7 @@ import resource
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.images.files import hash_file, in_utf8
 from unetr_nnunet.inference.memory import GIB
 
-PACKAGES = ("unetr_nnunet", "nnunetv2", "torch", "numpy", "SimpleITK")
+PACKAGES = ("unetr_nnunet", "nnunetv2", "torch", "numpy", "SimpleITK", "openvino")
+"""Whose versions are noted, of those that are installed."""
 
 
 class RunRecord:
@@ -38,7 +40,7 @@ class RunRecord:
         self._run: dict[str, Any] = {
             "started": _now(),
             "command": [in_utf8(word) for word in sys.argv],
-            "versions": {"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "versions": {"Python": platform.python_version(), **_versions()},
             "models": [
                 {"given": in_utf8(name), "sha256": {in_utf8(str(file)): hash_file(file) for file in files}}
                 for name, files in models.items()
@@ -80,6 +82,14 @@ class RunRecord:
     def _write(self) -> None:
         with atomic_path(self.path) as temporary:
             temporary.write_text(json.dumps({"runs": [*self._earlier, self._run]}, indent=1), encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _runs(path: Path) -> list[dict[str, Any]]:

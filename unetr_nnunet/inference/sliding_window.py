@@ -4,7 +4,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
@@ -17,14 +16,10 @@ from unetr_nnunet.inference.device import fastest_convolutions, to_device
 from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import Model
+from unetr_nnunet.inference.openvino_networks import STREAMS, Forward, OpenVINONetworks
+from unetr_nnunet.inference.placement import Placement
 from unetr_nnunet.inference.windows import Window, place_windows
 from unetr_nnunet.trainers.precision import cpu_has_bfloat16
-
-BATCH_VOXELS = 2**20
-"""Windows are run together up to about this many voxels; on a CPU larger batches gain nothing."""
-
-GPU_BATCH_VOXELS = 2**24
-"""The same on a GPU. Up to 127 feature maps of such a batch stay within 2**31 elements, the limit of many kernels."""
 
 SUSPICION = 2.0
 """With `Fidelity.FAST`, a voxel is worth a second look where an organ's logit comes this near to the background's."""
@@ -47,44 +42,6 @@ def autocast(device: torch.device, fidelity: Fidelity) -> AbstractContextManager
     return contextlib.nullcontext()
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where the work is done.
-
-    Attributes:
-        device: of the network.
-        results: of the logits, and of the image while the network runs.
-        batch_voxels: most voxels in one batch; a window is always run.
-    """
-
-    device: torch.device
-    results: torch.device
-    batch_voxels: int = BATCH_VOXELS
-
-    @classmethod
-    def on(cls, device: torch.device, one_by_one: bool = False) -> "Placement":
-        """Return the placement to try first, with everything on the device.
-
-        Args:
-            device: where.
-            one_by_one: whether every window is run by itself.
-        """
-        if one_by_one:
-            return cls(device, device, 1)
-        return cls(device, device, GPU_BATCH_VOXELS) if device.type == "cuda" else cls(device, device)
-
-    def smaller(self) -> tuple["Placement", str] | None:
-        """Return what to try when a GPU's memory is not enough, with a description; None if nothing is left."""
-        if self.device.type == "cpu":
-            return None
-        if self.results.type != "cpu":
-            cpu = torch.device("cpu")
-            return Placement(self.device, cpu, self.batch_voxels), "keeping the logits in main memory"
-        if self.batch_voxels > 1:
-            return Placement(self.device, self.results, 1), "running one window at a time"
-        return Placement(torch.device("cpu"), self.results), "running on the CPU"
-
-
 class SlidingWindow:
     """The windows of one image, run by each fold of a model.
 
@@ -103,6 +60,7 @@ class SlidingWindow:
         fidelity: see `Fidelity`.
         mirroring: whether to use the mirrored views that the model was trained for.
         progress: called with the number of views that are done (on a GPU: under way), and of all.
+        openvino: the folds in OpenVINO, run where the image is large enough; None for PyTorch.
     """
 
     def __init__(
@@ -115,6 +73,7 @@ class SlidingWindow:
         fidelity: Fidelity = Fidelity.DEFAULT,
         mirroring: bool = True,
         progress: Progress | None = None,
+        openvino: OpenVINONetworks | None = None,
     ) -> None:
         self.model, self.placement, self.arrays, self.fidelity = model, placement, arrays, fidelity
         self.progress = progress or (lambda done, total: None)
@@ -130,8 +89,9 @@ class SlidingWindow:
         self.windows = [w for w in self._place(axes) if all(map(_overlap, self._box(w)[1:], self.part))]
         importance = compute_gaussian(patch, sigma_scale=1 / 8, value_scaling_factor=10, device=torch.device("cpu"))
         self.importance = importance.view(self.patch).to(placement.results)
-        one_by_one = fidelity is Fidelity.EXACT
-        most = 1 if one_by_one else max(1, placement.batch_voxels // self.importance.numel())
+        self.openvino = openvino if openvino and openvino.pays(_views(self.windows)) else None
+        most = 1 if fidelity is Fidelity.EXACT else max(1, placement.batch_voxels // self.importance.numel())
+        most = STREAMS if self.openvino is not None else most
         self.batches = BatchSizes(placement.device, most)
 
     def _place(self, mirror_axes: Sequence[int]) -> list[Window]:
@@ -179,8 +139,9 @@ class SlidingWindow:
         self.done, self.total = 0, _views(self.windows) * len(parameters)
         self.fold_maps: list[torch.Tensor] = []  # label map of each fold, (*part), where there are several
         mean: torch.Tensor | None = None
-        for weights in parameters:
+        for fold, weights in enumerate(parameters):
             network.load_state_dict(weights)
+            self.forward = self._forward(network, fold)
             if self.fidelity is Fidelity.FAST:
                 self._run_where_something_may_be(network)
             else:
@@ -198,6 +159,14 @@ class SlidingWindow:
             self.logits.zero_()
             self.weights.zero_()
         return mean
+
+    def _forward(self, network: nn.Module, fold: int) -> Forward:
+        """Return what runs windows of a fold: OpenVINO, or else the network; begin to compile the next fold."""
+        if self.openvino is None:
+            return network
+        compiled = self.openvino.start(fold).result()
+        self.openvino.start(fold + 1)
+        return compiled or network
 
     def _too_large(self, largest_weight: float) -> bool:
         """Whether sums of the logits so far may exceed what their type holds."""
@@ -230,7 +199,7 @@ class SlidingWindow:
 
     def _add(self, network: nn.Module, windows: Sequence[Window]) -> None:
         """Run windows and add up their logits; again in float32 where these are not finite."""
-        finite = self._add_once(network, windows, autocast(self.placement.device, self.fidelity))
+        finite = self._add_once(self.forward, windows, autocast(self.placement.device, self.fidelity))
         again = [window for window, is_finite in zip(windows, finite, strict=True) if not is_finite]
         if not again:
             return
@@ -243,7 +212,7 @@ class SlidingWindow:
             )
 
     def _add_once(
-        self, network: nn.Module, windows: Sequence[Window], arithmetic: AbstractContextManager[object]
+        self, forward: Forward, windows: Sequence[Window], arithmetic: AbstractContextManager[object]
     ) -> list[bool]:
         """Run windows and add up the logits of those whose logits are finite; return which are."""
         runs = [(window, view) for window in windows for view in window.views]
@@ -254,7 +223,7 @@ class SlidingWindow:
             while start < len(runs):
                 with self.batches.take(len(runs) - start) as size:
                     batch = runs[start : start + size]
-                    for (window, view), output in zip(batch, self._outputs(network, batch), strict=True):
+                    for (window, view), output in zip(batch, self._outputs(forward, batch), strict=True):
                         seen = (torch.flip(output, view_dims(view)) if view else output).float()
                         mean = seen if mean is None else mean.add_(seen)
                         if view == window.views[-1]:
@@ -271,15 +240,18 @@ class SlidingWindow:
         largest = torch.stack(torch.aminmax(logits)).abs().amax()
         finite = torch.isfinite(largest)
         self.largest = torch.maximum(self.largest, torch.where(finite, largest, 0))
-        self.logits[box] += logits.mul_(self.importance).masked_fill_(~finite, 0)
+        weighted = logits.mul_(self.importance).masked_fill_(~finite, 0)
+        if self.fidelity is not Fidelity.EXACT:
+            weighted = weighted.to(self.logits.dtype)  # a sum of two types takes three times as long on a CPU
+        self.logits[box] += weighted
         self.weights[box[1:]] += self.importance * finite
         return finite
 
-    def _outputs(self, network: nn.Module, batch: Sequence[Run]) -> torch.Tensor:
+    def _outputs(self, forward: Forward, batch: Sequence[Run]) -> torch.Tensor:
         """Return the logits of each mirrored window, (B, K, *patch)."""
         inputs = torch.stack([torch.flip(self.data[self._box(window)], view_dims(view)) for window, view in batch])
         inputs = to_device(inputs.squeeze(2) if self.is_flat else inputs, self.placement.device)
-        outputs: torch.Tensor = network(inputs).to(self.placement.results)
+        outputs = forward(inputs).to(self.placement.results)
         return outputs.unsqueeze(2) if self.is_flat else outputs
 
 

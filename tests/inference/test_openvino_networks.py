@@ -1,0 +1,127 @@
+"""OpenVINO beside PyTorch: on networks of every kind, and where it must not be used."""
+
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.inference.small_model import RESIDUAL, plans, write_model
+from tests.inference.test_sliding_window import noise, run
+from unetr_nnunet.inference import openvino_networks
+from unetr_nnunet.inference.fidelity import Fidelity
+from unetr_nnunet.inference.model import load_model
+from unetr_nnunet.inference.openvino_networks import LARGEST_ERROR, OpenVINONetworks, openvino_is_installed
+from unetr_nnunet.inference.predictor import Predictor
+from unetr_nnunet.trainers.precision import cpu_has_bfloat16
+
+pytestmark = pytest.mark.skipif(not openvino_is_installed(), reason="openvino is optional")
+
+FLAT = {"patch": (32, 32), "spacing": (1.5, 1.5)}
+
+
+@pytest.fixture
+def float32(monkeypatch):
+    monkeypatch.setattr(openvino_networks, "cpu_has_bfloat16", lambda: False)
+
+
+@pytest.mark.usefixtures("float32")
+@pytest.mark.parametrize(
+    ("trainer", "plan"),
+    [
+        ("nnUNetTrainer", {}),
+        ("nnUNetTrainer", {"network_class": RESIDUAL}),
+        ("nnUNetTrainer", FLAT),
+        ("nnUNetTrainerUNETR_Tiny", {}),
+        ("nnUNetTrainerUNETR_Modified_Tiny", {}),
+        ("nnUNetTrainerUNETR_Modified_Tiny", FLAT),
+        ("nnUNetTrainerUNETR_FPN_NoTransformer_Tiny", {}),
+    ],
+)
+def test_logits_are_pytorchs(trainer, plan, tmp_path):
+    model = load_model(write_model(tmp_path, plans(**plan), trainer=trainer, folds=2))
+    networks = OpenVINONetworks(model)
+    windows = noise(3, 1, *model.configuration.patch_size)
+    for fold, weights in enumerate(model.parameters):
+        forward = networks.start(fold).result()
+        model.network.load_state_dict(weights)
+        with torch.no_grad():
+            expected = model.network(windows)
+        found = forward(windows)
+        assert float((found - expected).square().mean().sqrt() / expected.square().mean().sqrt()) < 1e-3
+
+
+def test_a_case_runs_in_it_only_where_it_is_large(tmp_path, monkeypatch):
+    model = load_model(write_model(tmp_path, folds=2, mirror_axes=None))
+    data, networks = noise(1, 16, 32, 64), OpenVINONetworks(model)  # three windows
+    by_pytorch = run(model, data)
+    np.testing.assert_array_equal(run(model, data, openvino=networks), by_pytorch)
+    assert not networks._compiled
+    monkeypatch.setattr(openvino_networks, "LEAST_VOXELS", 3 * 16 * 32 * 32)
+    by_openvino = run(model, data, openvino=networks)
+    assert sorted(networks._compiled) == [0, 1]
+    assert 0 < np.std(by_openvino - by_pytorch) < LARGEST_ERROR[cpu_has_bfloat16()] * np.std(by_pytorch)
+
+
+def test_weights_stay_those_of_the_model(tmp_path):
+    model = load_model(write_model(tmp_path, folds=2))
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    networks = OpenVINONetworks(model)
+    for fold in range(2):
+        assert networks.start(fold).result()
+    for name, tensor in model.network.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+class _CannotBeExported(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def load_state_dict(self, weights, **options):
+        return self.network.load_state_dict(weights, **options)
+
+    def forward(self, x):
+        return self.network(x.abs() if float(x.sum()) > 1e9 else x)
+
+
+def test_what_it_cannot_run_runs_in_pytorch(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(openvino_networks, "LEAST_VOXELS", 1)
+    model = load_model(write_model(tmp_path, mirror_axes=None))
+    data = noise(1, 16, 32, 64)
+    expected = run(model, data)
+    model.network = _CannotBeExported(model.network)
+    with caplog.at_level(logging.INFO):
+        np.testing.assert_allclose(run(model, data, openvino=OpenVINONetworks(model)), expected, atol=0.02)
+    assert "OpenVINO cannot run this network, PyTorch does" in caplog.text
+
+
+def test_what_it_gets_wrong_is_said_and_runs_in_pytorch(tmp_path, monkeypatch, caplog):
+    real = openvino_networks._compile
+    monkeypatch.setattr(openvino_networks, "LEAST_VOXELS", 1)
+    monkeypatch.setattr(openvino_networks, "_compile", lambda *words: lambda x: 1.2 * real(*words)(x))
+    model = load_model(write_model(tmp_path, mirror_axes=None))
+    data = noise(1, 16, 32, 64)
+    expected = run(model, data)
+    np.testing.assert_allclose(run(model, data, openvino=OpenVINONetworks(model)), expected, atol=0.02)
+    assert "OpenVINO's logits differ from PyTorch's" in caplog.text
+
+
+@pytest.mark.parametrize("fidelity", list(Fidelity))
+def test_exact_predictions_are_pytorchs(fidelity, tmp_path):
+    predictor = Predictor([load_model(write_model(tmp_path))], "cpu", fidelity)
+    assert (predictor._openvino[0] is None) == (fidelity is Fidelity.EXACT)
+
+
+def test_it_is_imported_without_its_telemetry():
+    code = (
+        "from unetr_nnunet.inference.openvino_networks import _import_openvino; import sys\n"
+        "_import_openvino()\n"
+        "assert not any(name.startswith('openvino_telemetry.') for name in sys.modules)\n"
+        "from openvino.tools.ovc import telemetry_utils; print(telemetry_utils.tm.__name__)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "openvino.tools.ovc.telemetry_stub"
