@@ -22,6 +22,7 @@ settings.register_profile("any speed", settings.default, deadline=None)
 settings.load_profile("any speed")
 DATASET = "Dataset917_Blobs"
 REAL_CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_ct"
+OPENKBP = REAL_CT.with_name("openkbp")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
@@ -40,6 +41,14 @@ def real_ct() -> Path:
     if not REAL_CT.is_dir():
         pytest.skip("the two real CTs are not on this machine")
     return REAL_CT
+
+
+@pytest.fixture
+def openkbp() -> Path:
+    """The folder of the head-and-neck CTs from OpenKBP; a test that asks for it is skipped where they are absent."""
+    if not OPENKBP.is_dir():
+        pytest.skip("the CTs of OpenKBP are not on this machine")
+    return OPENKBP
 
 
 def shorten_epochs(monkeypatch: pytest.MonkeyPatch, iterations: int) -> None:

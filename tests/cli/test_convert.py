@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from tests.dataset_conversion.openkbp_clone import write_patient
 from tests.dataset_conversion.other_trees import TREES, AmosTree
 from unetr_nnunet.cli.main import main
 from unetr_nnunet.dataset_conversion.sources import DATA_SETS
@@ -176,3 +177,35 @@ def test_organs_that_many_cases_lack_are_counted(amos, raw, capsys, monkeypatch)
     printed = capsys.readouterr().out
     assert "no gallbladder in 2 cases (see conversion.json)" in printed
     assert "amos_0001: no" not in printed
+
+
+@pytest.fixture
+def openkbp_clone(tmp_path):
+    for number in (1, 201, 241):
+        write_patient(tmp_path / "open-kbp", number)
+    write_patient(tmp_path / "open-kbp", 2, lacking=("Larynx",))
+    return tmp_path / "open-kbp"
+
+
+def test_openkbp_with_chosen_organs(openkbp_clone, raw, capsys):
+    assert main(["convert", "openkbp", str(openkbp_clone), "--organs", "larynx", "spinal_cord"]) == 0
+    printed = capsys.readouterr().out
+    assert f"wrote {raw / 'Dataset055_OpenKBP'}" in printed
+    assert "split own: 2 training cases, 1 test cases (1 with labels), 1 fixed fold in splits_final.json" in printed
+    assert "left out, without contours of larynx: HN_002" in printed
+    dataset = json.loads((raw / "Dataset055_OpenKBP" / "dataset.json").read_text())
+    assert dataset["labels"] == {"background": 0, "spinal_cord": 1, "larynx": 2}
+
+
+def test_openkbp_with_an_unknown_organ(openkbp_clone, raw, capsys):
+    assert main(["convert", "openkbp", str(openkbp_clone), "--organs", "liver", "larynx"]) == 1
+    assert capsys.readouterr().err.startswith("error: --organs liver: OpenKBP draws brainstem, ")
+    assert not raw.exists()
+
+
+def test_openkbp_says_where_it_is_got(capsys):
+    with pytest.raises(SystemExit):
+        main(["convert", "openkbp", "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "git clone https://github.com/ababier/open-kbp (MIT licence; cite Babier et al." in printed
+    assert "(default: brainstem spinal_cord right_parotid left_parotid mandible)" in printed

@@ -8,10 +8,12 @@ import pytest
 from tests.dataset_conversion.conversions import only_problem_of
 from unetr_nnunet.dataset_conversion.cases import Selection, SourceCase, check_case
 from unetr_nnunet.dataset_conversion.label_layers import BTCV_VALUES, LabelLayer
+from unetr_nnunet.dataset_conversion.problems import Problem, ProblemsFoundError
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
 from unetr_nnunet.organs import ORGAN_NAMES
 
 AFFINE = np.diag([0.8, 0.7, 3, 1])
+DRAWN = {organ: name for organ, name in ORGAN_NAMES.items() if organ not in (10, 12, 13)}
 
 
 @pytest.fixture
@@ -35,11 +37,23 @@ def organs(*present):
 
 def test_a_good_case_and_what_it_lacks(file):
     layer = LabelLayer(file("label.nii.gz", organs(1, 2, 4)), {0: 0, 1: 6, 2: 0, 4: 8})
-    checked = check_case(SourceCase(ct(file), (layer,)), undrawn=(10, 12, 13))
+    checked = check_case(SourceCase(ct(file), (layer,)), drawn=DRAWN)
     assert checked.problems == ()
     assert checked.image is not None
     expected = {name for organ, name in ORGAN_NAMES.items() if organ not in (6, 8, 10, 12, 13)}
     assert set(checked.absent) == expected
+
+
+def test_files_that_a_volume_cannot_be_made_from_are_named_once(file):
+    def made():
+        raise ProblemsFoundError(
+            [Problem("b.csv", "is empty", "restore it"), Problem("c.csv", "is empty", "restore it")]
+        )
+
+    image, label = (SourceFile(name, 1, 1, made=made) for name in ("ct.csv", "folder"))
+    checked = check_case(SourceCase(image, (LabelLayer(label, BTCV_VALUES),)))
+    assert [problem.file for problem in checked.problems] == ["b.csv", "c.csv"]
+    assert checked.image is None
 
 
 def test_a_case_without_labels_lacks_nothing(file):

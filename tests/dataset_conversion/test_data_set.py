@@ -58,7 +58,7 @@ def tree_and_report(request, converted):
 
 
 def test_there_is_a_tree_for_each_data_set():
-    assert {"btcv", *TREES} == set(DATA_SETS)
+    assert {"btcv", "openkbp", *TREES} == set(DATA_SETS)
     assert len({data_set.dataset_id for data_set in DATA_SETS.values()}) == len(DATA_SETS)
 
 

@@ -2,7 +2,7 @@ import zipfile
 
 import pytest
 
-from unetr_nnunet.dataset_conversion.source_files import open_source
+from unetr_nnunet.dataset_conversion.source_files import SourceFile, open_source
 
 
 @pytest.fixture
@@ -39,6 +39,13 @@ def test_a_changed_file_has_another_stamp(as_zip, folder):
         with open_source(zipped(folder) if as_zip else folder) as files:
             stamps.append(files[1].stamp)
     assert stamps[0] != stamps[1]
+
+
+def test_a_file_that_is_made(folder):
+    file = SourceFile("a.csv", 1, 1, made=lambda: b"content")
+    assert file.is_gzipped
+    with file.open() as stream:
+        assert stream.read() == b"content"
 
 
 def test_encrypted_archive(folder):

@@ -296,3 +296,13 @@ def test_what_is_written_is_what_nibabel_reads(tmp_path: Path, shape: tuple[int,
     assert np.allclose(read.get_qform(), affine)
     assert np.allclose(read.get_sform(), affine)
     assert (int(read.header["qform_code"]), read.header.get_xyzt_units()[0]) == (1, "mm")
+
+
+def test_bytes_are_those_of_a_file_and_always_the_same(tmp_path: Path) -> None:
+    voxels, affine = np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.diag([-3.0, -4, 5, 1])
+    content = nifti.nifti_bytes(voxels, affine)
+    assert content == nifti.nifti_bytes(voxels, affine)
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    image = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    assert np.array_equal(sitk.GetArrayFromImage(image), voxels)
+    assert (image.GetSpacing(), image.GetDirection()) == ((3, 4, 5), (1, 0, 0, 0, 1, 0, 0, 0, 1))

@@ -5,6 +5,7 @@ example:
   unetr_nnunet convert btcv RawData.zip
   unetr_nnunet convert btcv RawData --split transunet-18-12 --dataset-id 18 --name BTCV_18_12
   unetr_nnunet convert amos amos22.zip
+  unetr_nnunet convert openkbp open-kbp     # a clone of github.com/ababier/open-kbp; no registration
 """
 
 import argparse
@@ -47,6 +48,14 @@ def _add_data_set(kinds: Any, data_set: "DataSet") -> None:
     split.add_argument("--split", choices=names, help=f"see above (default: {names[0]})")
     if data_set.case_id:
         split.add_argument("--json-list", type=Path, metavar="FILE", help="a MONAI data list, such as dataset_0.json")
+    if data_set.organ_choice:
+        kind.add_argument(
+            "--organs",
+            nargs="+",
+            metavar="ORGAN",
+            help=f"convert the patients in whom all of these are contoured; some of {', '.join(data_set.organ_choice)} "
+            f"(default: {' '.join(data_set.labels.values())})",
+        )
     if not data_set.every_case_counts:
         kind.add_argument(
             "--skip-bad-cases",
@@ -88,6 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
     from unetr_nnunet.dataset_conversion.splits import read_monai_list
 
     data_set = DATA_SETS[arguments.data_set]
+    if data_set.with_organs and arguments.organs:
+        data_set = data_set.with_organs(arguments.organs)
     splits = {split.name: split for split in data_set.splits}
     if data_set.case_id and arguments.json_list:
         split = read_monai_list(arguments.json_list, data_set.case_id)
@@ -128,8 +139,12 @@ def _report_lines(report: "ConversionReport", conversion: "Conversion") -> list[
         + (" (continued an unfinished conversion)" if report.continued else ""),
         f"  split {report.split_name}: {len(report.training)} training cases, {len(report.test)} test cases "
         f"({report.test_label_count} with labels)"
-        + (f", {report.fold_count} fixed fold in splits_final.json" if report.fold_count else ""),
-        f"  unchanged files {how}, {report.bytes_written / 2**20:.1f} MiB to write",
+        + (
+            f", {report.fold_count} fixed fold{'s' if report.fold_count > 1 else ''} in splits_final.json"
+            if report.fold_count
+            else ""
+        ),
+        f"  unchanged files {how}, at most {report.bytes_written / 2**20:.1f} MiB to write",
     ]
     if report.undrawn_organs:
         names = ", ".join(report.undrawn_organs)

@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, default=Path("study"), metavar="FOLDER", help="of the study (default: study)"
     )
     parser.add_argument(
-        "--download", type=Path, metavar="FILE", help="the data set's download, for a study that converts one"
+        "--download",
+        type=Path,
+        metavar="SOURCE",
+        help="zip, folder or clone of the data set, for a study that converts it",
     )
     models = parser.add_argument_group("models, unless a STUDY names them")
     models.add_argument("-d", "--dataset", type=int, metavar="ID", help="number of the data set")

@@ -1,15 +1,14 @@
 """Cases of a download: which a split uses, and a check of every file of a case."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from unetr_nnunet.dataset_conversion import image_checks
 from unetr_nnunet.dataset_conversion.image_checks import Volume
 from unetr_nnunet.dataset_conversion.label_layers import LabelLayer
-from unetr_nnunet.dataset_conversion.problems import Problem
+from unetr_nnunet.dataset_conversion.problems import Problem, ProblemsFoundError
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
 from unetr_nnunet.images.compressed import DamagedFileError
-from unetr_nnunet.organs import ORGAN_NAMES
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,9 @@ class Selection:
 
     def without(self, bad: Collection[str]) -> "Selection":
         """Return the selection without some cases, and without folds that have lost all their cases of one kind."""
+        kept = self.training.keys() - set(bad)
         folds = [
-            {part: [name for name in names if name not in bad] for part, names in fold.items()} for fold in self.folds
+            {part: [name for name in names if name in kept] for part, names in fold.items()} for fold in self.folds
         ]
         return replace(
             self,
@@ -82,12 +82,14 @@ class CheckedCase:
     notes: tuple[str, ...] = ()
 
 
-def check_case(case: SourceCase, undrawn: Collection[int] = (), assumed_orientation: str | None = None) -> CheckedCase:
+def check_case(
+    case: SourceCase, drawn: Mapping[int, str] | None = None, assumed_orientation: str | None = None
+) -> CheckedCase:
     """Read every file of a case to its end and compare the files with each other.
 
     Args:
         case: the case.
-        undrawn: ids of the organs that the data set does not draw; they are not reported as absent.
+        drawn: names of the organs that the data set draws by their ids; those that do not occur are reported as absent.
         assumed_orientation: of files that do not tell their own; None refuses them.
     """
     image, problems = _read(image_checks.read_image, case.image, assumed_orientation)
@@ -106,11 +108,11 @@ def check_case(case: SourceCase, undrawn: Collection[int] = (), assumed_orientat
             reasons += image_checks.rewrite_reasons(label, image)
             notes += _notes(layer.file, label)
             present |= {layer.values[value] for value in label.values if value in layer.values}
-    problems += _summed_up(label_problems)
+    problems += _summed_up([problem for problem in label_problems if problem not in problems])
     if problems or image is None:
         return CheckedCase(tuple(problems), tuple(range_problems))
-    expected = [organ for organ in ORGAN_NAMES if organ not in undrawn] if case.labels else []
-    absent = tuple(ORGAN_NAMES[organ] for organ in expected if organ not in present)
+    expected = drawn or {} if case.labels else {}
+    absent = tuple(name for organ, name in expected.items() if organ not in present)
     return CheckedCase((), tuple(range_problems), image, tuple(dict.fromkeys(reasons)), absent, tuple(notes))
 
 
@@ -157,5 +159,7 @@ def _read(
         volume = replace(reader(file), assumed_orientation=assumed_orientation)
     except DamagedFileError as error:
         return None, [Problem(file.name, str(error), image_checks.AGAIN)]
+    except ProblemsFoundError as error:  # of the files that it is made from
+        return None, list(error.problems)
     problems = image_checks.geometry_problems(file, volume)
     return (None if problems else volume), problems

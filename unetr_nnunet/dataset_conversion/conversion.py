@@ -19,7 +19,7 @@ from unetr_nnunet.dataset_conversion.problems import ProblemsFoundError
 from unetr_nnunet.dataset_conversion.raw_dataset import LabelRewrite, LinkMode, PlannedFile
 from unetr_nnunet.dataset_conversion.source_files import SourceFile, open_source
 from unetr_nnunet.dataset_conversion.splits import Split
-from unetr_nnunet.organs import BACKGROUND, ORGAN_NAMES
+from unetr_nnunet.organs import BACKGROUND
 
 FILE_ENDING = ".nii.gz"
 
@@ -173,7 +173,7 @@ def _outside(files: list[SourceFile], source: Path, folder: Path) -> list[Source
 def _check_cases(selection: Selection, conversion: Conversion) -> dict[str, CheckedCase]:
     """Check every case, and raise all problems together, unless bad cases are to be left out."""
     cases, data_set = selection.cases(), conversion.data_set
-    check = partial(check_case, undrawn=data_set.undrawn)
+    check = partial(check_case, drawn=data_set.drawn)
     bar = {"desc": "checking", "unit": "case", "disable": None}
     results = list(thread_map(check, cases.values(), max_workers=conversion.workers, **bar))
     odd_count = sum(bool(result.range_problems) for result in results)
@@ -221,7 +221,7 @@ def _report(folder: Path, selection: Selection, data_set: DataSet, checked: dict
         test_label_count=sum(bool(case.labels) for case in selection.test.values()),
         left_out=list(selection.left_out),
         fold_count=len(selection.folds),
-        undrawn_organs=[ORGAN_NAMES[organ] for organ in data_set.undrawn],
+        undrawn_organs=[data_set.labels[organ] for organ in data_set.undrawn],
         absent_organs={name: list(result.absent) for name, result in used.items() if result.absent},
         rewritten={name: list(result.rewrite_reasons) for name, result in used.items() if result.rewrite_reasons},
         notes=[*selection.notes, *odd, *mended],
@@ -231,13 +231,13 @@ def _report(folder: Path, selection: Selection, data_set: DataSet, checked: dict
 def _dataset_json(data_set: DataSet, training_count: int) -> dict[str, Any]:
     """Return nnU-Net's ``dataset.json``.
 
-    The channel name must be CT: it chooses the normalisation. ``labels`` holds all 13 organs, because nnU-Net wants
-    consecutive numbers and models of several data sets are to be compared; ``absent_labels``, which nnU-Net passes
-    over, names those that are not annotated.
+    The channel name must be CT: it chooses the normalisation. Of the abdomen ``labels`` holds all 13 organs, because
+    nnU-Net wants consecutive numbers and models of several data sets are to be compared; ``absent_labels``, which
+    nnU-Net passes over, names those that are not annotated.
     """
     content = {
         "channel_names": {"0": "CT"},
-        "labels": {"background": BACKGROUND} | {name: organ for organ, name in ORGAN_NAMES.items()},
+        "labels": {"background": BACKGROUND} | {name: organ for organ, name in data_set.labels.items()},
         "numTraining": training_count,
         "file_ending": FILE_ENDING,
         "overwrite_image_reader_writer": "NibabelIOWithReorient",
@@ -248,7 +248,7 @@ def _dataset_json(data_set: DataSet, training_count: int) -> dict[str, Any]:
         "converted_by": f"unetr_nnunet {__version__} convert {data_set.command}",
     }
     if data_set.undrawn:
-        content["absent_labels"] = [ORGAN_NAMES[organ] for organ in data_set.undrawn]
+        content["absent_labels"] = [data_set.labels[organ] for organ in data_set.undrawn]
     return content
 
 

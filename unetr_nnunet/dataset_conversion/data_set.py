@@ -1,12 +1,13 @@
 """Description of a data set that can be converted: its origin, how its cases are found, and its help text."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetr_nnunet.dataset_conversion.source_cases import SourceCases
 from unetr_nnunet.dataset_conversion.source_files import SourceFile
 from unetr_nnunet.dataset_conversion.splits import Split
+from unetr_nnunet.organs import ORGAN_NAMES
 
 Find = Callable[[Path, Sequence[SourceFile]], SourceCases]
 """Finds the cases in a source (a folder or a zip file, and the files in it)."""
@@ -30,12 +31,16 @@ class DataSet:
         wanted: what to give as the source, for help and errors.
         example: a source, for the example in the help.
         details: further help.
-        undrawn: ids of the organs that are not annotated in it.
+        labels: names of the organs in its label maps by their ids; those of BTCV unless it shows another part of the
+            body.
+        undrawn: ids of those that are not annotated in it.
         every_case_counts: whether each case must pass every check, because published splits name the cases. Otherwise
             bad cases can be left out, and values that do not look like Hounsfield units are only reported, unless most
             cases have them: in a large data set of crops a few show no air or no bone.
         table_files: names of the files beside the images that say which cases there are.
         case_id: returns the case identifier of a number, where MONAI's data lists name the cases by number.
+        organ_choice: names of the organs that can be chosen, where not every patient has all.
+        with_organs: returns the data set with the organs of these names, and only the patients that have them all.
     """
 
     command: str
@@ -51,7 +56,15 @@ class DataSet:
     wanted: str
     example: str
     details: str = ""
+    labels: Mapping[int, str] = field(default_factory=lambda: ORGAN_NAMES)
     undrawn: tuple[int, ...] = ()
     every_case_counts: bool = False
     table_files: tuple[str, ...] = ()
     case_id: Callable[[int], str] | None = None
+    organ_choice: tuple[str, ...] = ()
+    with_organs: "Callable[[Sequence[str]], DataSet] | None" = None
+
+    @property
+    def drawn(self) -> dict[int, str]:
+        """Names of the organs that are annotated in it by their ids."""
+        return {organ: name for organ, name in self.labels.items() if organ not in self.undrawn}

@@ -22,7 +22,7 @@ HIGHEST_MINIMUM_HU = -500
 LOWEST_MINIMUM_HU = -4096
 """Scanners pad with -1024, -2048 or -3024; nothing below twelve bits is a Hounsfield unit."""
 LOWEST_MAXIMUM_HU = 100
-"""Every abdomen holds bone or contrast agent above this."""
+"""Every scan holds bone or contrast agent above this."""
 HIGHEST_MAXIMUM_HU = 32767
 
 AGAIN = "download or extract this file again"
@@ -98,7 +98,7 @@ def _scan(file: SourceFile, collect_values: bool) -> Volume:
     voxel_count = 0
     try:
         with file.open() as stream:
-            nifti = open_nifti(stream, gzipped=file.name.lower().endswith(".gz"))
+            nifti = open_nifti(stream, gzipped=file.is_gzipped)
             for chunk in nifti.values():
                 chunk_low, chunk_high = float(chunk.min()), float(chunk.max())
                 # np.fmin would hide a NaN
@@ -142,7 +142,7 @@ def hounsfield_problems(file: SourceFile, image: Volume) -> list[Problem]:
     if plausible_low and LOWEST_MAXIMUM_HU <= high <= HIGHEST_MAXIMUM_HU:
         return []
     fact = (
-        f"values from {low:g} to {high:g} are not Hounsfield units of an abdominal CT (minimum within "
+        f"values from {low:g} to {high:g} are not Hounsfield units of a CT (minimum within "
         f"{LOWEST_MINIMUM_HU}..{HIGHEST_MINIMUM_HU}, maximum within {LOWEST_MAXIMUM_HU}..{HIGHEST_MAXIMUM_HU})"
     )
     return [Problem(file.name, fact, "use the original file, not windowed, normalised or shifted to unsigned")]

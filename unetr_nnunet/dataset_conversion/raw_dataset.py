@@ -202,9 +202,10 @@ def write_dataset(
 
 
 def _is_done(file: PlannedFile, folder: Path) -> bool:
-    """Tell whether a copy is there in full; rewritten labels, whose size is not known, are made again."""
-    target = folder / file.target
-    return file.rewrite is None and target.exists() and target.stat().st_size == file.sources[0].size_bytes
+    """Tell whether a copy is there in full; what is rewritten or made, whose size is not known, is made again."""
+    target, source = folder / file.target, file.sources[0]
+    is_copy = file.rewrite is None and source.made is None
+    return is_copy and target.exists() and target.stat().st_size == source.size_bytes
 
 
 def _write_json(path: Path, content: Any) -> None:

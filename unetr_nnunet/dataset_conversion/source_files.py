@@ -1,7 +1,8 @@
 """List and open the files of a download, a folder or a zip archive (which is never unpacked as a whole)."""
 
+import io
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,8 @@ class SourceFile:
         stamp: modification time in ns (folder) or CRC-32 (zip), so that a changed file is noticed.
         path: the file on disk; None inside a zip.
         archive: the open archive; None in a folder. Several threads may read from it.
+        made: returns the bytes of a ``.nii.gz`` file that the download holds in another form; `size_bytes` is then the
+            size of what it is made from.
     """
 
     name: str
@@ -29,9 +32,17 @@ class SourceFile:
     stamp: int
     path: Path | None = None
     archive: zipfile.ZipFile | None = None
+    made: Callable[[], bytes] | None = None
+
+    @property
+    def is_gzipped(self) -> bool:
+        """Whether `open` gives the bytes of a gzip file."""
+        return self.made is not None or self.name.lower().endswith(".gz")
 
     def open(self) -> IO[bytes]:
         """Open for reading; a zip member is decompressed on the fly and its CRC checked at its end."""
+        if self.made is not None:
+            return io.BytesIO(self.made())
         if self.path is not None:
             return self.path.open("rb")
         if self.archive is None:

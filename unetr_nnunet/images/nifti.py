@@ -6,6 +6,7 @@ was cut short with zeros, reads NaN as 0, and takes whichever of the header's tw
 Format: https://nifti.nimh.nih.gov/nifti-1
 """
 
+import gzip
 import io
 import itertools
 import logging
@@ -243,6 +244,11 @@ def write_nifti(voxels: npt.NDArray[Any], affine: npt.NDArray[np.float64], path:
         header: a ``nibabel.Nifti1Header`` to take over; None for a plain one, in mm.
     """
     nibabel.save(nifti_image(voxels, affine, header), path)
+
+
+def nifti_bytes(voxels: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> bytes:
+    """Return the content of a ``.nii.gz`` file, always the same for the same voxels (Z, Y, X), see `write_nifti`."""
+    return gzip.compress(nifti_image(voxels, affine).to_bytes(), compresslevel=6, mtime=0)
 
 
 def nifti_image(voxels: npt.NDArray[Any], affine: npt.NDArray[np.float64], header: Any = None) -> Any:
