@@ -3,13 +3,13 @@
 Each command is run whole, in a fresh process, on the same model folder, folds and image: nnU-Net's (with one worker
 for reading and one for writing, as fits the machine), and ours by default, with ``--fast`` and with ``--exact``. They
 take turns, and medians over the rounds are given. Memory is the largest sum over a command's processes, sampled every
-50 ms. The split is measured once more inside one process each. The table is written after every row.
+50 ms. The split is measured once more inside one process each, for ours. The table is written after every row.
 
 Models of the sizes that people use are made on the spot, with random weights, which are as fast as trained ones. Their
-label maps are noise: `--fast` finds something everywhere and runs its second pass in full, every organ has to be
-resampled over the whole image, and the agreement says little. They would also find something in the air around the
-patient, where `predict` then looks again, so the CT is cropped to what is not air. `--model` takes trained models
-instead, for the whole CT; with a label map, Dice is given too.
+label maps are noise, most of it background: `--fast` finds something everywhere and runs its second pass in full, every
+organ has to be resampled over the whole image, and the agreement says little. They would also find something in the air
+around the patient, where `predict` then looks again, so the CT is cropped to what is not air. `--model` takes trained
+models instead, for the whole CT; with a label map, Dice is given too.
 
     python benchmarks/predict_speed.py --case phantom=CT.nii.gz --network modified --patch 48x192x192
     python benchmarks/predict_speed.py --case phantom=CT.nii.gz=LABEL.nii.gz --model UNETR=MODEL_FOLDER
@@ -102,43 +102,22 @@ def timed(owner, name, what):
         finally:
             seconds[what] = seconds.get(what, 0) + time.perf_counter() - start
     setattr(owner, name, measured)
-if way == "stock":
-    import torch
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    from nnunetv2.inference import export_prediction
-    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(model, None if not list(Path(model).glob("fold_all")) else ("all",))
-    reader = predictor.plans_manager.image_reader_writer_class
-    timed(reader, "read_images", "read")
-    timed(reader, "write_seg", "write")
-    preprocessor = predictor.configuration_manager.preprocessor_class
-    timed(preprocessor, "run_case_npy", "preprocess")
-    timed(predictor, "predict_logits_from_preprocessed_data", "network")
-    data, properties = reader().read_images([image])
-    data, _, properties = preprocessor(verbose=False).run_case_npy(
-        data, None, properties, predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json)
-    logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data))
-    timed(export_prediction, "convert_predicted_logits_to_segmentation_with_correct_shape", "resample")
-    export_prediction.export_prediction_from_logits(
-        logits, properties, predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json,
-        mask.removesuffix(".nii.gz"))
-else:
-    from unetr_nnunet.inference import folder, label_map, outputs, predictor, sliding_window
-    from unetr_nnunet.images.cases import find_cases
-    from unetr_nnunet.inference.model import load_model
-    from unetr_nnunet.images.label_maps import write_mask
-    from unetr_nnunet.images.read import read_case
-    timed(predictor, "prepare", "preprocess")
-    timed(sliding_window.SlidingWindow, "run", "network")
-    timed(label_map.LogitsOnImage, "label_map", "resample")
-    (case,), _ = find_cases(Path(image), 1, None)
-    start = time.perf_counter()
-    channels = read_case(case)
-    seconds["read"] = time.perf_counter() - start
-    found = predictor.Predictor([load_model(Path(model), None)], fidelity=way.removeprefix("--")).predict(channels)
-    start = time.perf_counter()
-    write_mask(found, Path(mask))
-    seconds["write"] = time.perf_counter() - start
+from unetr_nnunet.inference import label_map, predictor, sliding_window
+from unetr_nnunet.images.cases import find_cases
+from unetr_nnunet.inference.model import load_model
+from unetr_nnunet.images.label_maps import write_mask
+from unetr_nnunet.images.read import read_case
+timed(predictor, "prepare", "preprocess")
+timed(sliding_window.SlidingWindow, "run", "network")
+timed(label_map.LogitsOnImage, "label_map", "resample")
+(case,), _ = find_cases(Path(image), 1, None)
+start = time.perf_counter()
+channels = read_case(case)
+seconds["read"] = time.perf_counter() - start
+found = predictor.Predictor([load_model(Path(model), None)], fidelity=way.removeprefix("--")).predict(channels)
+start = time.perf_counter()
+write_mask(found, Path(mask))
+seconds["write"] = time.perf_counter() - start
 print(json.dumps(seconds))
 """
 STAGES = ("read", "preprocess", "network", "resample", "write")
@@ -205,8 +184,7 @@ def compare(bench: Bench, model_name: str, model: Path, case: str, image: Path, 
     lines = [f"## {model_name}, {case}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for way, (seconds, gib, _) in measured.items():
         own, base = scores[way], scores["stock"]
-        stages = split(way, model, source / "case_0000.nii.gz", bench.work, bench.environment)
-        stages["resample"] -= stages["write"] if way == "stock" and stages["resample"] > stages["write"] else 0
+        stages = split(way, model, source / "case_0000.nii.gz", bench.work, bench.environment) if way != "stock" else {}
         cells = [
             way,
             f"{seconds:.1f}",
@@ -216,8 +194,8 @@ def compare(bench: Bench, model_name: str, model: Path, case: str, image: Path, 
             f"{np.mean(voxels[way] == voxels['stock']):.5f}",
             f"{statistics.fmean(own.values()):.4f}" if own else "",
             f"{max((own[label] - base[label] for label in own), key=abs):+.4f}" if own else "",
-            *(f"{stages.get(stage, 0):.1f}" for stage in STAGES),
-            f"{max(0.0, seconds - sum(stages.values())):.1f}",
+            *(f"{stages[stage]:.1f}" if stages else "" for stage in STAGES),
+            f"{max(0.0, seconds - sum(stages.values())):.1f}" if stages else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
