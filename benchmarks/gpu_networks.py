@@ -145,7 +145,7 @@ def predicted_bytes(case: Case, stage: Stage) -> tuple[int, float]:
     from unetr_nnunet.planning.training_step import TrainingStep
 
     patch, spacing = case.patch
-    token = derive_token_size(patch, spacing if "CNNStem" in ARCHITECTURES[case.network] else None)
+    token = derive_token_size(patch, spacing if "CNNStem" in ARCHITECTURES[case.network].parts else None)
     step = TrainingStep(case.network, stage.sizes.network, patch, BATCH_SIZE, spacing, token, 1, 14)
     dtype = torch.bfloat16 if case.precision == "bfloat16" else torch.float16
     peak = predict_memory(step, "cuda", dtype).peak

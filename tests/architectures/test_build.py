@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetr_nnunet.architectures import presets
-from unetr_nnunet.architectures.build import build_unetr, planned_arguments
+from unetr_nnunet.architectures.build import build_unetr, size_of
 
 MODERN = presets.ModernViTSize(width=12, layers=4, heads=2, mlp_width=16, drop_path=0.0)
 SMALL = presets.UNETRSize(width=12, layers=4, heads=2, mlp_width=24, feature_size=2, fpn_channels=6, modern_vit=MODERN)
@@ -142,22 +142,22 @@ def test_presets_build(size):
         assert network(torch.empty(1, 1, 48, 192, 192)).shape == (1, 14, 48, 192, 192)
 
 
-def test_a_size_of_ones_own_and_planned_arguments():
-    fields = {"width": 24, "layers": 4, "heads": 2, "mlp_width": 24, "feature_size": 2, "fpn_channels": 6}
-    modern = {"width": 12, "layers": 4, "heads": 2, "mlp_width": 16, "drop_path": 0.0}
-    arguments = planned_arguments({"token_size": [4, 16, 16], "taps": "monai", "size": fields | {"modern_vit": modern}})
-    network = build_unetr((16, 32, 32), None, 1, 3, **arguments)
+FIELDS = {"width": 24, "layers": 4, "heads": 2, "mlp_width": 24, "feature_size": 2, "fpn_channels": 6}
+MODERN_FIELDS = {"width": 12, "layers": 4, "heads": 2, "mlp_width": 16, "drop_path": 0.0}
+
+
+def test_a_size_of_ones_own():
+    size = size_of(FIELDS | {"modern_vit": MODERN_FIELDS})
+    network = build_unetr((16, 32, 32), None, 1, 3, token_size=(4, 16, 16), taps="monai", size=size)
     assert network.stem.token_size == (4, 16, 16)
     assert network.stem.projection.weight.shape[0] == 24
     assert network.transformer.taps == (2, 3, 4)
-    with pytest.raises(ValueError, match=r"hold patch; known are token_size"):
-        planned_arguments({"patch": 3})
 
 
-@pytest.mark.parametrize("size", [{"width": 24}, {"modern_vit": {}}, 3, None])
+@pytest.mark.parametrize("size", [{"width": 24}, {"modern_vit": {}}, FIELDS | {"modern_vit": MODERN_FIELDS, "x": 1}])
 def test_an_edited_size_in_plans_is_refused(size):
     with pytest.raises(ValueError, match="the plans' size is no preset's name and not complete"):
-        planned_arguments({"size": size})
+        size_of(size)
 
 
 def test_a_patch_that_only_tiny_tokens_divide_is_refused_with_better_ones():

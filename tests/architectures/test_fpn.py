@@ -32,11 +32,6 @@ def test_one_output_or_one_a_scale(fpn, maps):
     assert [tuple(x.shape) for x in several] == [(2, 3, *size) for size in SIZES[:4]]
 
 
-def test_output_scales_are_those_of_the_outputs(fpn):
-    expected = [[small / full for small, full in zip(size, SIZES[0], strict=True)] for size in SIZES[:4]]
-    assert fpn.output_scales == expected
-
-
 def test_each_scale_is_fused_top_down(fpn, maps):
     fpn.deep_supervision = True
     before = fpn(maps)

@@ -16,9 +16,9 @@ def loss_and_network(request):
     torch.manual_seed(0)
     step = step_of(request.param)
     network = step.build_network()
-    data, target = step.make_batch(network, torch.device("cpu"))
+    data, target = step.make_batch(torch.device("cpu"))
     data.normal_()
-    return forward_and_loss(network, step.build_loss(network), data, target, None)[1], network
+    return forward_and_loss(network, step.build_loss(), data, target, None)[1], network
 
 
 def test_the_gradients_are_those_of_torchs_engine(loss_and_network):

@@ -54,9 +54,9 @@ def really_saved(step):
             sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    data, target = step.make_batch(network, torch.device("cpu"))
+    data, target = step.make_batch(torch.device("cpu"))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = forward_and_loss(network, step.build_loss(network), data, target, None)
+        result = forward_and_loss(network, step.build_loss(), data, target, None)
     assert torch.isfinite(result[1])
     return sum(sizes.values())
 
@@ -94,8 +94,8 @@ def test_operations_are_those_of_torchs_counter(architecture):
     step = replace(THICK, architecture=architecture)
     with torch.device("meta"):
         network = step.build_network()
-        loss = step.build_loss(network)
-        data, target = step.make_batch(network, torch.device("meta"))
+        loss = step.build_loss()
+        data, target = step.make_batch(torch.device("meta"))
     with FlopCounterMode(display=False) as counter:
         forward_and_loss(network, loss, data, target, None)[1].backward()
     assert predict_memory(step).flop == pytest.approx(counter.get_total_flops(), rel=0.01)

@@ -25,14 +25,14 @@ def test_the_step_is_the_trainers(make_trainer):
     network = step.build_network()
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     assert shapes == {name: tensor.shape for name, tensor in trainer.network.state_dict().items()}
-    data, target = step.make_batch(network, torch.device("cpu"))
+    data, target = step.make_batch(torch.device("cpu"))
     training, _ = trainer.get_dataloaders()
     theirs = next(training)
     assert (data.shape, data.dtype) == (theirs["data"].shape, theirs["data"].dtype)
     assert [(scale.shape, scale.dtype) for scale in target] == [
         (scale.shape, scale.dtype) for scale in theirs["target"]
     ]
-    loss = step.build_loss(network)
+    loss = step.build_loss()
     random = [torch.randn(2, 3, *scale.shape[2:]) for scale in target]
     weights = sum(loss.weight_factors)  # nnU-Net's add up to one
     assert loss(random, target).item() / weights == pytest.approx(trainer.loss(random, target).item(), rel=1e-4)
@@ -50,16 +50,16 @@ def test_the_step_is_the_trainers(make_trainer):
 def test_the_loss_follows_the_labels(changes, kind, target_channels):
     step = replace(STEP, architecture="original", **changes)
     network = step.build_network()
-    loss = step.build_loss(network)
+    loss = step.build_loss()
     assert type(loss) is kind
-    data, target = step.make_batch(network, torch.device("cpu"))
+    data, target = step.make_batch(torch.device("cpu"))
     assert target.shape == (2, target_channels, 8, 32, 32)
     assert torch.isfinite(loss(network(data), target))
 
 
 def test_the_pyramids_logits_have_a_target_each():
     network = STEP.build_network()
-    data, target = STEP.make_batch(network, torch.device("cpu"))
+    data, target = STEP.make_batch(torch.device("cpu"))
     assert [scale.shape[2:] for scale in target] == [scale.shape[2:] for scale in network(data)]
 
 

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from unetr_nnunet.trainers.names import TOKEN_GROUPS
 from unetr_nnunet.trainers.recipes import RECIPES, WarmupDecay, recipe_for
+from unetr_nnunet.trainers.tokens import token_groups
 
 
 def schedule(recipe: str, epochs: int) -> WarmupDecay:
@@ -10,7 +12,7 @@ def schedule(recipe: str, epochs: int) -> WarmupDecay:
 
 
 def test_every_recipe_token_has_a_recipe() -> None:
-    group = next(group for group in TOKEN_GROUPS if group.field == "recipe")
+    group = next(group for group in token_groups() if group.field == "recipe")
     assert {token or group.default for token in group.explanations} == set(RECIPES)
 
 
@@ -48,7 +50,7 @@ def test_step_sets_every_group() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 1e-4])
 
 
-def test_only_the_tiny_networks_recommended_rate_differs() -> None:
-    assert recipe_for("recommended", "base") == recipe_for("recommended", "Large") == RECIPES["recommended"]
-    assert recipe_for("recommended", "Tiny").learning_rate > RECIPES["recommended"].learning_rate
-    assert recipe_for("Paper", "Tiny") == RECIPES["Paper"]
+def test_only_the_recommended_rate_follows_the_network() -> None:
+    assert recipe_for("recommended") == RECIPES["recommended"]
+    assert recipe_for("recommended", 8e-3) == replace(RECIPES["recommended"], learning_rate=8e-3)
+    assert recipe_for("Paper", 8e-3) == RECIPES["Paper"]

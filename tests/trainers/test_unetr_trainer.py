@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unetr_nnunet.architectures.build import PLANNED_NETWORK
+from unetr_nnunet.architectures.planned import architecture_entry
 from unetr_nnunet.trainers import unetr_trainer
 
 Make = Callable[..., Any]
@@ -75,7 +75,7 @@ class NoValues(TorchDispatchMode):
 def test_a_training_step_never_waits_for_the_device(make_trainer: Make) -> None:
     trainer = make_trainer("nnUNetTrainerUNETR_Modified_Tiny_seed0")
     trainer.initialize()
-    scales = trainer.network.decoder.output_scales
+    scales = trainer.output_scales
     sizes = [[round(axis * part) for axis, part in zip((16, 32, 32), scale, strict=True)] for scale in scales]
     batch = {"data": torch.randn(2, 1, 16, 32, 32), "target": [torch.zeros(2, 1, *size) for size in sizes]}
     with NoValues():
@@ -284,11 +284,7 @@ def test_without_augmentation_nothing_is_mirrored(make_trainer: Make) -> None:
 
 
 def test_plans_that_name_our_network_decide_on_the_token(make_trainer: Make) -> None:
-    planned = {
-        "network_class_name": PLANNED_NETWORK,
-        "arch_kwargs": {"token_size": [2, 8, 8]},
-        "_kw_requires_import": [],
-    }
+    planned = architecture_entry("original", token_size=[2, 8, 8])
     trainer = make_trainer("nnUNetTrainerUNETR_Tiny", architecture=planned)
     trainer.initialize()
     assert trainer.network.stem.token_size == (2, 8, 8)

@@ -23,35 +23,21 @@ from unetr_nnunet.architectures.token_geometry import (
 from unetr_nnunet.architectures.transformer import Block, Transformer, tap_depths
 from unetr_nnunet.architectures.unetr import UNETR, DeconvolutionSkips, PatchStem, UNetDecoder
 
-PLANNED_NETWORK = "unetr_nnunet.architectures.build.build_unetr"
-"""Class name under which plans name our network; their ``arch_kwargs`` then are `planned_arguments`."""
-
 MAX_DERIVED_TOKENS = 2**15
 """Most tokens of a patch whose token size is derived: 16-voxel tokens of 512 x 512 x 512 voxels. Attention grows with
 their square."""
 
 
-def planned_arguments(arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of `build_unetr` from the ``arch_kwargs`` of plans that name our network.
-
-    Args:
-        arch_kwargs: from JSON; any of ``token_size`` (voxels per axis), ``taps`` ("paper" or "monai") and ``size`` (a
-            preset's name, or the fields of a `UNETRSize`).
+def size_of(fields: Mapping[str, Any]) -> UNETRSize:
+    """Return a size from its fields, as plans hold them.
 
     Raises:
-        ValueError: on another key, or a size with figures missing or unknown.
+        ValueError: if figures are missing or unknown.
     """
-    unknown = sorted(set(arch_kwargs) - {"token_size", "taps", "size"})
-    if unknown:
-        raise ValueError(f"the plans' arch_kwargs hold {', '.join(unknown)}; known are token_size, taps and size")
-    arguments = dict(arch_kwargs)
-    if "size" in arguments and not isinstance(arguments["size"], str):
-        try:
-            fields = dict(arguments["size"])
-            arguments["size"] = UNETRSize(**{**fields, "modern_vit": ModernViTSize(**fields["modern_vit"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the plans' size is no preset's name and not complete ({error}): plan again") from error
-    return arguments
+    try:
+        return UNETRSize(**{**fields, "modern_vit": ModernViTSize(**fields["modern_vit"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the plans' size is no preset's name and not complete ({error}): plan again") from error
 
 
 def build_unetr(
@@ -97,12 +83,9 @@ def build_unetr(
         raise ValueError(f"unknown size {size!r}: choose one of {', '.join(SIZES)}")
     if spacing_mm is not None and len(spacing_mm) != len(patch_size):
         raise ValueError(f"spacing_mm {tuple(spacing_mm)} does not have the axes of patch size {tuple(patch_size)}")
-    parts, preset = ARCHITECTURES[architecture], SIZES[size] if isinstance(size, str) else size
+    parts, preset = ARCHITECTURES[architecture].parts, SIZES[size] if isinstance(size, str) else size
     patch_size = tuple(int(axis) for axis in patch_size)
-    if token_size is None:
-        token_size = derive_token_size(patch_size, spacing_mm if "CNNStem" in parts else None)
-        _refuse_countless_tokens(patch_size, token_size)
-    token_size = check_token_size(patch_size, token_size)
+    token_size = resolve_token_size(architecture, patch_size, spacing_mm, token_size)
     grid = token_grid(patch_size, token_size)
     width, features = preset.width, feature_size or preset.feature_size
     strides = stage_strides(token_size)
@@ -120,6 +103,24 @@ def build_unetr(
         if "FPN" in parts
         else UNetDecoder(strides, width, features, out_channels),
     )
+
+
+def resolve_token_size(
+    architecture: str,
+    patch_size: tuple[int, ...],
+    spacing_mm: Sequence[float] | None,
+    token_size: Sequence[int] | None,
+) -> tuple[int, ...]:
+    """Return a token size as a tuple; None is derived as the architecture does.
+
+    Raises:
+        ValueError: if it does not fit the patch, or only tiny tokens divide that.
+    """
+    if token_size is None:
+        has_stem = "CNNStem" in ARCHITECTURES[architecture].parts
+        token_size = derive_token_size(patch_size, spacing_mm if has_stem else None)
+        _refuse_countless_tokens(patch_size, token_size)
+    return check_token_size(patch_size, token_size)
 
 
 def _refuse_countless_tokens(patch_size: tuple[int, ...], token_size: tuple[int, ...]) -> None:

@@ -10,7 +10,6 @@ Laplacian pyramid of Ghiasi and Fowlkes, ECCV 2016, https://arxiv.org/abs/1605.0
 """
 
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from torch import nn
@@ -33,7 +32,6 @@ class FPN(nn.Module):
 
     Attributes:
         deep_supervision: whether to return the logits of all scales; nnU-Net sets it.
-        output_scales: size of each scale's logits relative to the patch, per axis, highest resolution first.
     """
 
     def __init__(
@@ -47,10 +45,6 @@ class FPN(nn.Module):
     ) -> None:
         super().__init__()
         self.deep_supervision = False
-        self.output_scales = [
-            [1 / prod(stride[axis] for stride in strides[:scale]) for axis in range(len(strides[0]))]
-            for scale in range(len(strides))
-        ]
         point = [1] * len(strides[0])
         self.strides = [tuple(float(factor) for factor in stride) for stride in strides]
         pyramid = [feature_size // 2] + [channels] * (len(strides) - 1)

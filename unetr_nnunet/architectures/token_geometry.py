@@ -114,6 +114,19 @@ def stage_strides(token_size: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(2 if STAGES - stage <= count else 1 for count in halvings) for stage in range(STAGES))
 
 
+def stage_scales(strides: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], ...]:
+    """Return the size of each decoder stage's output relative to the patch, highest resolution first.
+
+    Args:
+        strides: see `stage_strides`.
+    """
+    axes = range(len(strides[0]))
+    return tuple(
+        tuple(1 / math.prod(stride[axis] for stride in strides[:stage]) for axis in axes)
+        for stage in range(len(strides))
+    )
+
+
 def stage_kernels(
     strides: Sequence[Sequence[int]], spacing_mm: Sequence[float] | None = None
 ) -> tuple[tuple[int, ...], ...]:

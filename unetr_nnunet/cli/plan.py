@@ -1,4 +1,6 @@
-"""Plan token, patch and batch size of a UNETR for a GPU, as a plans file for nnU-Net's own commands.
+"""Plan token, patch and batch size of a network for a GPU, as a plans file for nnU-Net's own commands.
+
+Networks are UNETR and its modifications, and those that other packages register (unetr_nnunet trainers lists them).
 
 Memory and operations are predicted from the network itself; no GPU is needed. The data set's fingerprint must be there
 (nnUNetv2_plan_and_preprocess -d ID, or nnUNetv2_extract_fingerprint -d ID).
@@ -9,28 +11,25 @@ example:
 """
 
 import argparse
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unetr_nnunet.planning.measured import Training
     from unetr_nnunet.planning.planner import UNETRPlanner
+    from unetr_nnunet.trainers.names import TrainerName
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from unetr_nnunet.architectures.presets import ARCHITECTURES, SIZES
-
     parser.add_argument("-d", "--dataset-id", type=int, required=True, metavar="ID", help="number of the data set")
     parser.add_argument(
         "--architecture",
-        type=_any_case(ARCHITECTURES),
-        choices=ARCHITECTURES,
+        metavar="NAME",
         default="Modified",
-        help="of the trainer that will use the plans (default: %(default)s)",
+        help="of the trainer that will use the plans, in any case (default: %(default)s)",
     )
     parser.add_argument(
-        "--size", type=_any_case(SIZES), choices=SIZES, default="base", help="of the network (default: %(default)s)"
+        "--size", metavar="NAME", default="", help="of the network, in any case (default: the architecture's first)"
     )
     parser.add_argument(
         "--gpu-memory", type=float, default=8, metavar="GIB", help="of the GPU that will train (default: %(default)s)"
@@ -80,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     from unetr_nnunet.dataset_conversion.check_raw import check_dataset_to_plan
     from unetr_nnunet.planning.planner import UNETRPlanner
 
+    trainer = _trainer(arguments.architecture, arguments.size)
     check_dataset_to_plan(arguments.dataset_id)
 
     with tqdm(desc="predicting memory", unit=" steps", leave=False, disable=None) as bar:
@@ -88,8 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.gpu_memory,
             plans_name=arguments.name,
             overwrite_target_spacing=arguments.spacing,
-            architecture=arguments.architecture,
-            size=arguments.size,
+            architecture=trainer.architecture,
+            size=trainer.size,
             patch_size=arguments.patch_size,
             token_size=arguments.token_size,
             batch_size=arguments.batch_size,
@@ -99,14 +99,22 @@ def run(arguments: argparse.Namespace) -> int:
         planner.plan_experiment()
     print("\n".join(_report_lines(planner, explain=arguments.explain)))
     fits = not arguments.verify or _verify(planner)
-    print("\n".join(["", "next:", *(f"  {line}" for line in _next_commands(planner))]))
+    print("\n".join(["", "next:", *(f"  {line}" for line in _next_commands(planner, trainer))]))
     return 0 if fits else 1
 
 
-def _any_case(names: Iterable[str]) -> Callable[[str], str]:
-    """Return an argument type that takes the names in any case."""
-    spelling = {name.lower(): name for name in names}
-    return lambda word: spelling.get(word.lower(), word)
+def _trainer(architecture: str, size: str) -> "TrainerName":
+    """Return the trainer whose network is planned for; the names may be in any case.
+
+    Raises:
+        ValueError: if there is no such architecture, or it has no such size, or no trainer's name can hold them.
+    """
+    from unetr_nnunet.architectures.registry import load
+    from unetr_nnunet.trainers.names import TrainerName
+
+    found = load(architecture)
+    spelling = {name.lower(): name for name in found.sizes}
+    return TrainerName(architecture=found.name, size=spelling.get(size.lower(), size))
 
 
 def _report_lines(planner: "UNETRPlanner", *, explain: bool) -> list[str]:
@@ -190,12 +198,8 @@ def _training() -> "Training":
     return Training(device, dtype, update, compiled=device.type == "cuda" and wants_compiling)
 
 
-def _next_commands(planner: "UNETRPlanner") -> list[str]:
-    from unetr_nnunet.trainers.names import TrainerName
-
-    step = planner.sizing.template
+def _next_commands(planner: "UNETRPlanner", trainer: "TrainerName") -> list[str]:
     number, configuration = int(planner.dataset_name[7:10]), planner.main_configuration
-    trainer = TrainerName(architecture=step.architecture, size=step.size)
     lines = ['eval "$(unetr_nnunet env)"']
     if not planner.is_preprocessed(configuration):
         lines.append(f"nnUNetv2_preprocess -d {number} -plans_name {planner.plans_identifier} -c {configuration}")

@@ -21,10 +21,11 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from unetr_nnunet.architectures.planned import PLANNED_NETWORKS
 from unetr_nnunet.nnunet.checkpoint import in_brief
 from unetr_nnunet.nnunet.stock_trainers import builds_from_plans
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, nnunet_variables
-from unetr_nnunet.trainers.names import BASE_NAME, parse_trainer_name
+from unetr_nnunet.trainers.names import is_parsed, parse_trainer_name
 from unetr_nnunet.trainers.network import build_named_network
 
 PACKAGES = ("dynamic_network_architectures", "torch")
@@ -57,7 +58,7 @@ def build_network(
         ValueError: if there is no such trainer or it cannot be imported, if the plans name something else than a
             network, or if building it fails.
     """
-    if not (trust or _is_ours(trainer_name)):  # ours call nothing that the plans name
+    if not (trust or is_parsed(trainer_name)):  # ours call nothing that the plans name
         _check_named_classes(configuration)
     build = _builder(trainer_name, plans, configuration)
     try:
@@ -68,13 +69,9 @@ def build_network(
     return network.eval()
 
 
-def _is_ours(trainer_name: str) -> bool:
-    return trainer_name == BASE_NAME or trainer_name.startswith(f"{BASE_NAME}_")
-
-
 def _builder(name: str, plans: PlansManager, configuration: ConfigurationManager) -> Callable[..., nn.Module]:
     """Return what a trainer builds its network with, without importing the trainer where its name tells enough."""
-    if _is_ours(name):
+    if is_parsed(name):
         return functools.partial(build_named_network, parse_trainer_name(name), configuration)
     described = (
         configuration.network_arch_class_name,
@@ -120,6 +117,8 @@ def _check_named_classes(configuration: ConfigurationManager) -> None:
 
 
 def _is_network_part(name: Any) -> bool:
+    if name in PLANNED_NETWORKS:  # which builds nothing but installed architectures
+        return True
     if not isinstance(name, str) or name.split(".")[0] not in PACKAGES:
         return False
     try:

@@ -72,9 +72,9 @@ def measure_memory(step: TrainingStep, training: Training) -> Measurement:
 def _train(step: TrainingStep, training: Training) -> None:
     with training.device:
         network = step.build_network()
-    loss = step.build_loss(network, compiled=training.compiled)
+    loss = step.build_loss(compiled=training.compiled)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
-    data, target = step.make_batch(network, training.device)
+    data, target = step.make_batch(training.device)
     if training.compiled:
         network.compile()
     for _ in range(STEPS):

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
@@ -46,6 +47,8 @@ RESERVE = f"{CONTEXT / GIB:g} GiB and {UNCERTAINTY:.0%}"
 """What plans keep free, for messages."""
 
 TFLOP = 10**12
+
+_FILLING = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_, torch.nn.init.trunc_normal_}
 
 _CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
 
@@ -131,7 +134,7 @@ def predict_memory(
         autocast_dtype: of the network's arithmetic; None for float32. nnU-Net trains in float16 on CUDA.
     """
     on_gpu = device_type == "cuda"
-    with torch.device("meta"):
+    with torch.device("cpu"), _NoRandomNumbers():
         network = step.build_network()
     tracker = _StorageTracker(convolution_copies=on_gpu)
     held: list[_Saved] = []  # by the node that is running
@@ -155,16 +158,43 @@ def predict_memory(
         tracker.label(gradient, "gradients")
 
     with FakeTensorMode(allow_non_fake_inputs=True), tracker, _FusedAttention() if on_gpu else nullcontext():
-        network.to_empty(device=device_type)
+        _put_on(network, device_type)
         for tensor in (*network.parameters(), *network.buffers()):
             tracker.label(tensor, "parameters")
         tracker.add("optimizer state", 2 * sum(weight.nbytes for weight in network.parameters()))
-        data, target = step.make_batch(network, torch.device(device_type))
+        data, target = step.make_batch(torch.device(device_type))
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-            output = forward_and_loss(network, step.build_loss(network), data, target, autocast_dtype)
+            output = forward_and_loss(network, step.build_loss(), data, target, autocast_dtype)
         saved_activations = tracker.bytes_by_kind["saved activations"]
         run_backward(output[1], finished, accumulate)
     return MemoryEstimate(saved_activations, tracker.at_peak, tracker.peak, tracker.flop)
+
+
+def _put_on(network: nn.Module, device_type: str) -> None:
+    """Replace parameters and buffers by fake ones; those that several modules share stay shared."""
+    made: dict[int, torch.Tensor] = {}
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in made:
+            empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device_type)
+            is_parameter = isinstance(tensor, nn.Parameter)
+            made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+        return made[id(tensor)]
+
+    for module in network.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    tensors[name] = fake(tensor)  # type: ignore[assignment]
+
+
+class _NoRandomNumbers(TorchFunctionMode):
+    """Leaves weights as they are allocated: only their shapes matter, and most of the time goes into filling them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _FILLING:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 class _Saved:

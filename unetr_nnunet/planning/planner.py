@@ -18,7 +18,8 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
-from unetr_nnunet.architectures.build import PLANNED_NETWORK
+from unetr_nnunet.architectures.planned import architecture_entry
+from unetr_nnunet.architectures.registry import load
 from unetr_nnunet.nnunet.plans_file import DEFAULT_PLANS, read_plans, share_preprocessed_data, write_plans
 from unetr_nnunet.planning.inputs import (
     channel_names,
@@ -44,8 +45,8 @@ class UNETRPlanner(ExperimentPlanner):
         plans_name: name of the plans file; None for ``UNETRPlans_<architecture>[_<size>]``.
         overwrite_target_spacing: of 3d_fullres in mm, in the order of the image's axes; None for nnU-Net's rule.
         suppress_transpose: keep the order of the axes, where nnU-Net puts the one of the coarsest spacing first.
-        architecture: a key of `unetr_nnunet.architectures.presets.ARCHITECTURES`.
-        size: a key of `unetr_nnunet.architectures.presets.SIZES`.
+        architecture: name of a registered architecture.
+        size: one of its sizes; empty for its default.
         patch_size: of 3d_fullres, or with two axes of 2d, in the order of the plans' axes; None to choose.
         token_size: of the same configuration; None to choose.
         batch_size: of the same configuration; None to choose.
@@ -71,7 +72,7 @@ class UNETRPlanner(ExperimentPlanner):
         suppress_transpose: bool = False,
         *,
         architecture: str = "Modified",
-        size: str = "base",
+        size: str = "",
         patch_size: Sequence[int] | None = None,
         token_size: Sequence[int] | None = None,
         batch_size: int | None = None,
@@ -85,7 +86,9 @@ class UNETRPlanner(ExperimentPlanner):
         )
         check_options(gpu_memory_target_in_gb, overwrite_target_spacing, given, tflop_per_step)
         name = check_dataset(int(dataset_name_or_id))
-        plans_name = plans_name or "_".join(["UNETRPlans", architecture, *([] if size == "base" else [size])])
+        default_size = load(architecture).default_size
+        size = size or default_size
+        plans_name = plans_name or "_".join(["UNETRPlans", architecture, *([] if size == default_size else [size])])
         self.plans_file = Path(nnUNet_preprocessed) / name / f"{plans_name}.json"
         check_plans_name(self.plans_file, type(self).__name__)
         spacing_mm = None if overwrite_target_spacing is None else [float(axis) for axis in overwrite_target_spacing]
@@ -174,11 +177,7 @@ class UNETRPlanner(ExperimentPlanner):
             "resampling_fn_seg_kwargs": seg_kwargs,
             "resampling_fn_probabilities": probabilities.__name__,
             "resampling_fn_probabilities_kwargs": probabilities_kwargs,
-            "architecture": {
-                "network_class_name": PLANNED_NETWORK,
-                "arch_kwargs": {"token_size": list(choice.step.token_size)},
-                "_kw_requires_import": [],
-            },
+            "architecture": architecture_entry(choice.step.architecture, **choice.step.planned),
         }
 
     def determine_segmentation_softmax_export_fn(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:

@@ -11,9 +11,8 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
-from unetr_nnunet.architectures.build import build_unetr
-from unetr_nnunet.architectures.presets import ARCHITECTURES
-from unetr_nnunet.architectures.unetr import UNETR
+from unetr_nnunet.architectures.architecture import TOKEN_SIZE
+from unetr_nnunet.architectures.networks import Network, network
 
 
 @dataclass(frozen=True)
@@ -21,12 +20,12 @@ class TrainingStep:
     """What a training step computes.
 
     Attributes:
-        architecture: a key of `unetr_nnunet.architectures.presets.ARCHITECTURES`.
-        size: a key of `unetr_nnunet.architectures.presets.SIZES`.
+        architecture: name of a registered architecture.
+        size: one of its sizes.
         patch_size: voxels per axis, (Z, Y, X) or (Y, X).
         batch_size: patches.
         spacing_mm: voxel spacing in mm, in the same order.
-        token_size: voxels of one token per axis.
+        token_size: voxels of one token per axis; empty where the architecture does not take it.
         in_channels: image channels.
         out_channels: logits, one for each label or region.
         regions: whether the outputs are overlapping regions, each with a sigmoid, instead of labels with a softmax.
@@ -44,25 +43,24 @@ class TrainingStep:
     regions: bool = False
     ignore_label: bool = False
 
-    def build_network(self) -> UNETR:
-        """Return the network as the trainer builds it, on torch's default device."""
-        network = build_unetr(
-            self.patch_size,
-            self.spacing_mm,
-            self.in_channels,
-            self.out_channels,
-            architecture=self.architecture,
-            size=self.size,
-            token_size=self.token_size,
-        )
-        network.decoder.deep_supervision = "FPN" in ARCHITECTURES[self.architecture]
-        return network
+    @property
+    def planned(self) -> dict[str, Any]:
+        """What plans say about the network, beside its architecture."""
+        return {TOKEN_SIZE: list(self.token_size)} if self.token_size else {}
 
-    def build_loss(self, network: UNETR, *, compiled: bool = False) -> nn.Module:
+    @property
+    def network(self) -> Network:
+        """The network that the trainer will build."""
+        return network(self.architecture, self.patch_size, self.spacing_mm, size=self.size, planned=self.planned)
+
+    def build_network(self) -> nn.Module:
+        """Return the network as the trainer builds it, on torch's default device."""
+        return self.network.build(self.in_channels, self.out_channels, deep_supervision=True)
+
+    def build_loss(self, *, compiled: bool = False) -> nn.Module:
         """Return nnU-Net's Dice and cross-entropy loss, as its trainer builds it for this kind of labels.
 
         Args:
-            network: says at which scales there are logits.
             compiled: whether the Dice loss goes through ``torch.compile``, as in nnU-Net's trainer on CUDA.
         """
         options = {"batch_dice": False, "smooth": 1e-5, "do_bg": self.regions, "ddp": False}
@@ -75,27 +73,26 @@ class TrainingStep:
             loss = DC_and_CE_loss(options, {}, ignore_label=ignored, dice_class=dice)
         if compiled:
             loss.get_submodule("dc").compile()
-        if network.decoder.deep_supervision:
-            weights = [0.5**scale for scale in range(len(network.decoder.output_scales))]
+        scales = self.network.output_scales
+        if scales is not None:
+            weights = [0.5**scale for scale in range(len(scales))]
             loss = DeepSupervisionWrapper(loss, [*weights[:-1], 0.0])
         return loss
 
-    def make_batch(self, network: UNETR, device: torch.device) -> tuple[torch.Tensor, Any]:
+    def make_batch(self, device: torch.device) -> tuple[torch.Tensor, Any]:
         """Return images (B, C, *S) and targets (B, 1, *S), a list of them with deep supervision; all zero."""
         data = torch.zeros(self.batch_size, self.in_channels, *self.patch_size, device=device)
         channels = self.out_channels + self.ignore_label if self.regions else 1
-        scales = [[1.0] * len(self.patch_size)]
-        if network.decoder.deep_supervision:
-            scales = network.decoder.output_scales
+        scales = self.network.output_scales
         targets = []
-        for scale in scales:
+        for scale in scales or [[1.0] * len(self.patch_size)]:
             size = [round(axis * factor) for axis, factor in zip(self.patch_size, scale, strict=True)]
             targets.append(torch.zeros(self.batch_size, channels, *size, device=device, dtype=torch.int16))
-        return data, targets if network.decoder.deep_supervision else targets[0]
+        return data, targets[0] if scales is None else targets
 
 
 def forward_and_loss(
-    network: UNETR, loss: nn.Module, data: torch.Tensor, target: Any, autocast_dtype: torch.dtype | None
+    network: nn.Module, loss: nn.Module, data: torch.Tensor, target: Any, autocast_dtype: torch.dtype | None
 ) -> tuple[Any, torch.Tensor]:
     """Return the network's output, which the trainer holds until the step ends, and the loss.
 
@@ -108,7 +105,8 @@ def forward_and_loss(
     """
     with autocast(data.device.type, autocast_dtype):
         output = network(data)
-    return output, loss([scale.float() for scale in output] if isinstance(output, list) else output.float(), target)
+    several = isinstance(output, list | tuple)
+    return output, loss([scale.float() for scale in output] if several else output.float(), target)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import functools
 
-from unetr_nnunet.trainers.names import BASE_NAME, TrainerName, parse_trainer_name
+from unetr_nnunet.trainers.names import TrainerName, is_parsed, parse_trainer_name
 from unetr_nnunet.trainers.unetr_trainer import nnUNetTrainerUNETR
 
 
@@ -24,7 +24,7 @@ def trainer_class(name: str) -> type[nnUNetTrainerUNETR]:
 
 def __getattr__(name: str) -> type[nnUNetTrainerUNETR]:
     """Return the trainer class of any valid name: pickle looks a class up in its module, also in another process."""
-    if name.startswith(BASE_NAME):
+    if is_parsed(name):
         try:
             return trainer_class(name)
         except ValueError as error:

@@ -41,19 +41,17 @@ RECIPES: dict[str, Recipe] = {
     "Paper": Recipe(1e-4, 1e-5, (0.9, 0.999), 50 / 300, "cosine", 300),
 }
 
-TINY_LEARNING_RATE = 8e-3
-"""Peak learning rate of the recommended recipe for the Tiny size.
 
-Narrow networks take larger steps (Yang et al., "Tensor Programs V", 2022), and runs on a CPU are short: on the demo's
-phantoms the loss after 200 iterations is 0.0 at 8e-3, 0.1 at 4e-3, and far higher at 1.2e-3, from 2.8.
-"""
+def recipe_for(name: str, learning_rate: float | None = None) -> Recipe:
+    """Return the recipe of a recipe token.
 
-
-def recipe_for(name: str, size: str) -> Recipe:
-    """Return the recipe of a recipe token for a network size token."""
+    Args:
+        name: a key of `RECIPES`.
+        learning_rate: peak learning rate of the recommended recipe for the network's size; None for the recipe's own.
+    """
     recipe = RECIPES[name]
-    if name == "recommended" and size == "Tiny":
-        return replace(recipe, learning_rate=TINY_LEARNING_RATE)
+    if name == "recommended" and learning_rate is not None:
+        return replace(recipe, learning_rate=learning_rate)
     return recipe
 
 

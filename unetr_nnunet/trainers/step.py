@@ -42,7 +42,7 @@ def optimisation_step(
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast(data.device.type, autocast_dtype) if autocast_dtype else nullcontext():
         output = network(data)
-    value = loss([scale.float() for scale in output] if isinstance(output, list) else output.float(), target)
+    value = loss(in_float32(output), target)
     # An infinite loss can have finite gradients. Times NaN they are not, on all GPUs once they are averaged.
     checked = value * (1 + 0 * value.detach())
     (checked if scaler is None else scaler.scale(checked)).backward()
@@ -55,6 +55,13 @@ def optimisation_step(
         scaler.step(optimizer)
         scaler.update()
     return value.detach(), norm
+
+
+def in_float32(output: Any) -> Any:
+    """Return a network's logits, or its list of them, in float32; what is neither stays as it is."""
+    if isinstance(output, list | tuple):
+        return [in_float32(scale) for scale in output]
+    return output.float() if isinstance(output, torch.Tensor) else output
 
 
 def _step_if_finite(optimizer: torch.optim.Optimizer, norm: torch.Tensor) -> None:

@@ -16,7 +16,8 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from unetr_nnunet.architectures.presets import ARCHITECTURES
+from unetr_nnunet.architectures.networks import set_deep_supervision
+from unetr_nnunet.architectures.planned import planned_version_note
 from unetr_nnunet.trainers.augmentation import (
     FOREGROUND_SHARE,
     POLICIES,
@@ -26,7 +27,7 @@ from unetr_nnunet.trainers.augmentation import (
 )
 from unetr_nnunet.trainers.mirroring import common_left_right_axis, spatial_axes_without
 from unetr_nnunet.trainers.names import TrainerName
-from unetr_nnunet.trainers.network import build_named_network
+from unetr_nnunet.trainers.network import CheckedLoss, build_named_network, named_network
 from unetr_nnunet.trainers.precision import training_autocast, training_dtype
 from unetr_nnunet.trainers.recipes import WarmupDecay, recipe_for
 from unetr_nnunet.trainers.resumable import ResumableTrainer
@@ -38,20 +39,23 @@ TRAINING_STREAM, VALIDATION_STREAM, NETWORK_STREAM = range(3)
 
 
 class nnUNetTrainerUNETR(ResumableTrainer):
-    """UNETR inside nnU-Net v2; the constructor's parameters are nnU-Net's."""
+    """A registered architecture inside nnU-Net v2, UNETR by default; the constructor's parameters are nnU-Net's."""
 
     settings = TrainerName()
 
     def configure(self) -> None:
         """Take recipe, length and deep supervision from the settings, and the precision from the environment."""
-        self.recipe = recipe_for(self.settings.recipe, self.settings.size)
+        self.planned_network = named_network(self.settings, self.configuration_manager)
+        learning_rate = self.planned_network.architecture.learning_rates.get(self.settings.size)
+        self.recipe = recipe_for(self.settings.recipe, learning_rate)
         self.initial_lr = self.recipe.learning_rate
         self.weight_decay = self.recipe.weight_decay
         self.num_epochs = self.settings.epochs or self.recipe.epochs
         self.policy = POLICIES.get(self.settings.augmentation)
         if self.policy is not None:
             self.oversample_foreground_percent = FOREGROUND_SHARE
-        self.enable_deep_supervision = "FPN" in ARCHITECTURES[self.settings.architecture]
+        self.output_scales = self.planned_network.output_scales
+        self.enable_deep_supervision = self.output_scales is not None
         self.autocast_dtype, self.precision = training_dtype(self.device)
         if self.autocast_dtype != torch.float16:
             self.grad_scaler = None  # the others reach as far as float32
@@ -185,6 +189,9 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         """Prepare the training as nnU-Net does, and log its precision."""
         super().on_train_start()
         self.print_to_log_file(self.precision)
+        planned = self.configuration_manager.configuration.get("architecture", {})
+        note = planned_version_note(planned.get("network_class_name", ""), planned.get("arch_kwargs", {}))
+        self.print_to_log_file(f"{self.planned_network}" + (f"; {note}" if note else ""))
 
     # ---- data ----
 
@@ -251,12 +258,17 @@ class nnUNetTrainerUNETR(ResumableTrainer):
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         """Return the scales of the network's outputs; nnU-Net takes them from a U-Net's strides in the plans."""
-        if not self.enable_deep_supervision:
-            return None
-        network = self.network.module if self.is_ddp else self.network
-        network = getattr(network, "_orig_mod", network)  # torch.compile's wrapper
-        scales: list[list[float]] = network.decoder.output_scales
-        return scales
+        return None if self.output_scales is None else [list(scale) for scale in self.output_scales]
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Switch the network between all outputs and the first, where it has several."""
+        if self.output_scales is not None:
+            network = self.network.module if self.is_ddp else self.network
+            set_deep_supervision(getattr(network, "_orig_mod", network), enabled)  # torch.compile's wrapper
+
+    def _build_loss(self) -> CheckedLoss:
+        """Return nnU-Net's loss, which refuses logits of other shapes than the architecture says."""
+        return CheckedLoss(super()._build_loss(), self.planned_network, self.label_manager.num_segmentation_heads)
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return iterators over training and validation batches; in a seeded run they repeat exactly."""

@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
-from unetr_nnunet.architectures.build import PLANNED_NETWORK
+from unetr_nnunet.architectures.planned import architecture_entry
 from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT
 from unetr_nnunet.organs import BACKGROUND, ORGAN_NAMES
 from unetr_nnunet.trainers.names import BASE_NAME
+from unetr_nnunet.trainers.tokens import ORIGINAL
 from unetr_nnunet.weights.axis_order import reorder_axes
 from unetr_nnunet.weights.released_unetr import TOKEN_LENGTH, ReleasedUNETR
 
@@ -180,8 +181,4 @@ def imported_plans(released: ReleasedUNETR, dataset_name: str) -> dict[str, Any]
 
 def planned_architecture(released: ReleasedUNETR) -> dict[str, Any]:
     """Return the ``architecture`` entry of a configuration whose network takes the released weights."""
-    return {
-        "network_class_name": PLANNED_NETWORK,
-        "arch_kwargs": {"token_size": list(TOKEN_SIZE), "taps": "monai", "size": asdict(released.size)},
-        "_kw_requires_import": [],
-    }
+    return architecture_entry(ORIGINAL, token_size=list(TOKEN_SIZE), taps="monai", size=asdict(released.size))

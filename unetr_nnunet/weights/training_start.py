@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from unetr_nnunet.architectures.build import PLANNED_NETWORK, planned_arguments
+from unetr_nnunet.architectures.planned import planned_fields
 from unetr_nnunet.architectures.token_geometry import derive_token_size, nearest_patch_sizes
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.nnunet.plans_file import read_plans
@@ -127,10 +127,8 @@ def _check_plan(
             f"{where} has {channels} image channels, and the UNETR in {source} takes {released.in_channels}: it can "
             "only start trainings on images with that many channels"
         )
-    token_size = None
-    if planned.network_arch_class_name == PLANNED_NETWORK:
-        token_size = planned_arguments(planned.network_arch_init_kwargs).get("token_size")
-    token_size = tuple(token_size or derive_token_size(patch_size))
+    fields = planned_fields(planned.network_arch_class_name, planned.network_arch_init_kwargs)
+    token_size = tuple(fields.get("token_size") or derive_token_size(patch_size))
     if token_size != TOKEN_SIZE:
         valid = dict.fromkeys(nearest_patch_sizes(patch_size, TOKEN_SIZE))  # smaller and larger, or one
         raise ValueError(

@@ -6,11 +6,11 @@ any valid name on demand. The classes live in the installed package, so their id
 
 from typing import Any
 
-from unetr_nnunet.trainers.names import BASE_NAME
+from unetr_nnunet.trainers.names import is_parsed
 
 
 def __getattr__(name: str) -> Any:
-    if name != BASE_NAME and not name.startswith(f"{BASE_NAME}_"):
+    if not is_parsed(name):
         raise AttributeError(name)
     # a wrong token raises ValueError here, which hasattr lets through: the user sees the list of valid tokens
     from unetr_nnunet.trainers.factory import trainer_class
