@@ -1,4 +1,5 @@
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,13 @@ def test_patch_token_and_network(plan):
     assert plans["plans_name"] == planner.plans_file.stem == "UNETRPlans_Modified"
     configuration = plans["configurations"]["3d_fullres"]
     assert configuration["architecture"] == {
-        "network_class_name": "unetr_nnunet.architectures.build.build_unetr",
-        "arch_kwargs": {"token_size": [4, 16, 16]},
+        "network_class_name": "unetr_nnunet.architectures.planned.build_planned",
+        "arch_kwargs": {
+            "architecture": "Modified",
+            "package": "unetr_nnunet",
+            "version": version("unetr_nnunet"),
+            "token_size": [4, 16, 16],
+        },
         "_kw_requires_import": [],
     }
     step = planner.choices["3d_fullres"].step

@@ -48,8 +48,6 @@ RESERVE = f"{CONTEXT / GIB:g} GiB and {UNCERTAINTY:.0%}"
 
 TFLOP = 10**12
 
-_FILLING = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_, torch.nn.init.trunc_normal_}
-
 _CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
 
 
@@ -189,11 +187,12 @@ def _put_on(network: nn.Module, device_type: str) -> None:
 
 
 class _NoRandomNumbers(TorchFunctionMode):
-    """Leaves weights as they are allocated: only their shapes matter, and most of the time goes into filling them."""
+    """Fills weights with one number where they are drawn at random, which takes most of the time of a building."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _FILLING:
-            return args[0]
+        if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            given = [*args[1:2], *((kwargs or {}).get(name) for name in ("mean", "from"))]
+            return args[0].fill_(next((number for number in given if number is not None), 0.0))
         return func(*args, **(kwargs or {}))
 
 
