@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +158,54 @@ def blobs(_preprocessed_blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     shutil.copytree(_preprocessed_blobs, tmp_path, dirs_exist_ok=True)
     set_nnunet_folders(monkeypatch, tmp_path)
     return tmp_path
+
+
+def install_package(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, version: str, architectures: dict[str, str]
+) -> None:
+    """Install a package's metadata, for this process and those it starts.
+
+    Args:
+        folder: where its modules are.
+        monkeypatch: undoes it.
+        name: of the package.
+        version: of the package.
+        architectures: name → "module:attribute".
+    """
+    metadata = folder / f"{name}-{version}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = [f"{entry} = {target}" for entry, target in architectures.items()]
+    (metadata / "entry_points.txt").write_text("\n".join(["[unetr_nnunet.architectures]", *lines, ""]))
+    monkeypatch.syspath_prepend(folder)
+    before = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *([before] if before else [])]))
+
+
+@pytest.fixture
+def forget_architectures() -> Iterator[None]:
+    """Look for installed architectures again, in the test and after it."""
+    from unetr_nnunet.architectures import registry
+    from unetr_nnunet.trainers import factory, tokens
+
+    def forget() -> None:
+        registry.registrations.cache_clear()
+        registry.loaded.cache_clear()
+        tokens.token_groups.cache_clear()
+        factory.trainer_class.cache_clear()
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
+def otherlab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_architectures: None) -> None:
+    """Install another package with the architectures Pyramid, Line and Opaque."""
+    folder = tmp_path / "site"
+    names = {"Pyramid": "otherlab:PYRAMID", "Line": "otherlab:LINE", "Opaque": "otherlab:OPAQUE"}
+    install_package(folder, monkeypatch, "otherlab", "1.2", names)
+    shutil.copy(Path(__file__).with_name("otherlab.py"), folder)
 
 
 Loader = Callable[[str], dict[str, object]]

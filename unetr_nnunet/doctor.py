@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
+from unetr_nnunet.architectures.registry import problems, registrations
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, nnunet_variables, trainer_folder
-from unetr_nnunet.trainers.names import parse_trainer_name
+from unetr_nnunet.trainers.names import BASE_NAME, is_parsed, parse_trainer_name
 
 PACKAGE = "unetr_nnunet"
 NOT_ALONE = {
@@ -55,6 +56,7 @@ def diagnose(trainer_name: str) -> Iterator[Finding]:
     """
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield from _check_packages()
+    yield from _check_architectures()
     yield from _check_trainer(trainer_name)
     yield from _check_folders()
     yield from _check_hardware()
@@ -81,9 +83,18 @@ def _check_packages() -> Iterator[Finding]:
             yield Finding(name, "ok", version)
 
 
+def _check_architectures() -> Iterator[Finding]:
+    for problem in problems():
+        yield Finding("architectures", "broken", problem)
+    if others := [str(one) for one in registrations() if not one.is_unetr]:
+        yield Finding("architectures", "ok", f"beside UNETR's variants: {', '.join(others)}")
+
+
 def _check_trainer(name: str) -> Iterator[Finding]:
+    """Check a name of our grammar, or a class of stock nnU-Net or of somebody's folder, as nnU-Net looks it up."""
     try:
-        parse_trainer_name(name)
+        if is_parsed(name):
+            parse_trainer_name(name)
     except ValueError as error:
         yield Finding("trainer name", "broken", str(error), "unetr_nnunet trainers lists the tokens of a name")
         return
@@ -105,7 +116,9 @@ def _look_up(name: str) -> Finding:
             warnings.simplefilter("ignore")
             find = importlib.import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name
             trainer = find(name)
-        return Finding("trainer look-up", "ok", f"nnU-Net finds {name} in {trainer.__module__}")
+        ours = any(base.__name__ == BASE_NAME for base in trainer.__mro__)
+        kind = f", with the settings of {trainer.settings}" if ours and not is_parsed(name) else ""
+        return Finding("trainer look-up", "ok", f"nnU-Net finds {name} in {trainer.__module__}{kind}")
     except Exception as error:  # a foreign trainer module may raise anything
         fact = f"nnU-Net's look-up of {name} fails with {type(error).__name__}: {error}"
         return Finding(

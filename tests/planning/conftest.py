@@ -37,7 +37,7 @@ def on_gpu():
 def linear_memory(step):
     """Return memory that grows with the voxels and operations that grow with the tokens, without seconds of tracing."""
     voxels = prod(step.patch_size) * step.batch_size
-    tokens = voxels // prod(step.token_size)
+    tokens = voxels // prod(step.token_size or (8, 16, 16))
     at_peak = {"parameters": FIXED // 3, "optimizer state": FIXED - FIXED // 3, "workspace": 50 * MIB}
     at_peak["saved activations"] = BYTES_PER_VOXEL * voxels
     return MemoryEstimate(BYTES_PER_VOXEL * voxels, at_peak, sum(at_peak.values()), flop=FLOP_PER_TOKEN * tokens)

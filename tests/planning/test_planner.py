@@ -70,7 +70,7 @@ def test_patch_token_and_network(plan):
     assert flat["patch_size"] == [512, 512]
     assert planner.choices["2d"].max_batch_size == round(30 * 130 * 0.05)
     assert flat["batch_size"] == planner.choices["2d"].step.batch_size > 12
-    assert flat["architecture"]["arch_kwargs"] == {"token_size": [16, 16]}
+    assert flat["architecture"]["arch_kwargs"]["token_size"] == [16, 16]
 
 
 def test_stock_classes_read_the_plans_and_the_trainer_obeys_them(plan):
@@ -98,7 +98,7 @@ def test_the_coarsest_axis_comes_first(plan):
     assert plans["transpose_forward"] == [1, 0, 2]
     configuration = plans["configurations"]["3d_fullres"]
     assert configuration["spacing"] == [3.0, 0.76, 0.76]
-    assert configuration["architecture"]["arch_kwargs"] == {"token_size": [4, 16, 16]}
+    assert configuration["architecture"]["arch_kwargs"]["token_size"] == [4, 16, 16]
 
 
 def test_patches_are_measured_by_nnunets_own(plan):
@@ -149,12 +149,12 @@ def test_given_patch_and_batch_are_for_3d_fullres(plan):
 
 def test_a_given_token_is_for_the_same_configuration(plan):
     plans, _ = plan(patch_size=(96, 96, 96), token_size=(16, 16, 16))
-    assert plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"] == {"token_size": [16, 16, 16]}
-    assert plans["configurations"]["2d"]["architecture"]["arch_kwargs"] == {"token_size": [16, 16]}
+    assert plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["token_size"] == [16, 16, 16]
+    assert plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["token_size"] == [16, 16]
     planner = UNETRPlanner(17, token_size=(8, 8))
     plans = planner.plan_experiment()
     assert planner.main_configuration == "2d"
-    assert plans["configurations"]["2d"]["architecture"]["arch_kwargs"] == {"token_size": [8, 8]}
+    assert plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["token_size"] == [8, 8]
 
 
 def test_a_given_patch_of_two_axes_is_for_2d(plan):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.planning.conftest import BYTES_PER_VOXEL, FIXED, FLOP_PER_TOKEN, MIB, linear_memory
 from unetr_nnunet.architectures.token_geometry import check_token_size
-from unetr_nnunet.planning.memory import GIB, with_reserve
+from unetr_nnunet.planning.memory import GIB, UntraceableError, with_reserve
 from unetr_nnunet.planning.sizing import TFLOP, Given, Sizing
 from unetr_nnunet.planning.training_step import TrainingStep
 
@@ -180,14 +180,41 @@ def test_the_smallest_patch_is_still_planned(instant_memory):
     assert sizing(smallest * 1.001).choose(*BTCV).step.patch_size == (16, 64, 64)
 
 
-def test_equal_networks_are_predicted_once(instant_memory):
+def test_equal_steps_are_predicted_once(instant_memory):
     chooser = sizing(24)
     chooser.choose(*BTCV)
-    count = len(instant_memory)
-    assert count <= 4
-    chooser.choose((3.0, 0.761, 0.761), *BTCV[1:])
-    assert len(instant_memory) == count
-    assert len(set(instant_memory)) == count
+    assert len(set(instant_memory)) == len(instant_memory) <= 4
+    chooser.choose(*BTCV)
+    assert len(set(instant_memory)) == len(instant_memory)
+
+
+def other(name, **given):
+    return Sizing(TrainingStep(name, "base", (), 0, (), (), 1, 3), 24, None, lambda step: None).choose(
+        *BTCV, Given(**given)
+    )
+
+
+def test_without_tokens_a_patch_grows_by_what_the_architecture_wants(otherlab, instant_memory):
+    step = other("Line").step
+    assert (step.token_size, step.batch_size) == ((), 2)
+    assert [axis % length for axis, length in zip(step.patch_size, (8, 16, 16), strict=True)] == [0, 0, 0]
+    assert 1.8 * prod(NNUNET.patch_size) < prod(step.patch_size) <= 2 * prod(NNUNET.patch_size)
+    assert other("Line", patch_size=(24, 64, 64)).step.patch_size == (24, 64, 64)
+
+
+def test_without_tokens_none_can_be_given(otherlab, instant_memory):
+    with pytest.raises(ValueError, match=r"--token-size: Line \(otherlab 1\.2\) does not take it: leave it out"):
+        other("Line", token_size=(8, 8, 8))
+    with pytest.raises(ValueError, match="patch 20 x 64 x 64 is no multiple of 8 x 16 x 16"):
+        other("Line", patch_size=(20, 64, 64))
+
+
+def test_what_cannot_be_traced_needs_patch_and_batch(otherlab):
+    with pytest.raises(UntraceableError, match=r"memory of Opaque .* give --patch-size and --batch-size, and --verify"):
+        other("Opaque", patch_size=(8, 16, 16))
+    choice = other("Opaque", patch_size=(8, 16, 16), batch_size=3)
+    assert choice.estimate is None
+    assert (choice.step.patch_size, choice.step.batch_size) == ((8, 16, 16), 3)
 
 
 @pytest.mark.slow

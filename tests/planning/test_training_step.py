@@ -34,7 +34,7 @@ def test_the_step_is_the_trainers(make_trainer):
     ]
     loss = step.build_loss()
     random = [torch.randn(2, 3, *scale.shape[2:]) for scale in target]
-    weights = sum(loss.weight_factors)  # nnU-Net's add up to one
+    weights = sum(loss.loss.weight_factors)  # nnU-Net's add up to one
     assert loss(random, target).item() / weights == pytest.approx(trainer.loss(random, target).item(), rel=1e-4)
 
 
@@ -51,7 +51,7 @@ def test_the_loss_follows_the_labels(changes, kind, target_channels):
     step = replace(STEP, architecture="original", **changes)
     network = step.build_network()
     loss = step.build_loss()
-    assert type(loss) is kind
+    assert type(loss.loss) is kind
     data, target = step.make_batch(torch.device("cpu"))
     assert target.shape == (2, target_channels, 8, 32, 32)
     assert torch.isfinite(loss(network(data), target))

@@ -11,6 +11,7 @@ from unetr_nnunet.trainers.names import (
     TrainerName,
     describe_tokens,
     explain,
+    is_parsed,
     parse_trainer_name,
 )
 from unetr_nnunet.trainers.recipes import recipe_for
@@ -110,3 +111,43 @@ def test_the_explained_recipes_are_those_trained_with() -> None:
 def test_names_are_known_without_torch() -> None:
     code = "import sys, unetr_nnunet.trainers.names; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_another_architectures_name_has_the_same_tokens(otherlab: None) -> None:
+    expected = TrainerName("Pyramid", size="Slim", recipe="Paper", augmentation="Baseline", epochs=5, seed=1)
+    assert parse_trainer_name("nnUNetTrainerNet_Pyramid_Slim_Paper_Baseline_5epochs_seed1") == expected
+    assert str(expected) == "nnUNetTrainerNet_Pyramid_Slim_Paper_Baseline_5epochs_seed1"
+    assert parse_trainer_name("nnUNetTrainerNet_Pyramid") == TrainerName("Pyramid", size="base")
+    assert explain(expected)[0] == ("architecture", "Pyramid", "two scales; otherlab 1.2")
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("nnUNetTrainerNet", "the name of an architecture is missing.*installed are Line, Opaque, Pyramid"),
+        ("nnUNetTrainerNet_Modified_Tiny", "Modified is a variant of UNETR: write nnUNetTrainerUNETR_Modified$"),
+        ("nnUNetTrainerNet_original", "a variant of UNETR: write nnUNetTrainerUNETR$"),
+        ("nnUNetTrainerNet_pyramid", "write nnUNetTrainerNet_Pyramid"),
+        ("nnUNetTrainerNet_Swin", "no architecture 'Swin': .*Install the package"),
+        ("nnUNetTrainerNet_Pyramid_Tiny", "unknown token 'Tiny'.*size: Slim"),
+        ("nnUNetTrainerNet_Pyramid_base", "unknown token 'base'"),
+        ("nnUNetTrainerNet_Pyramid_NoTransformer", "unknown token 'NoTransformer'"),
+        ("nnUNetTrainerNet_Pyramid_seed1_Slim", "write nnUNetTrainerNet_Pyramid_Slim_seed1"),
+    ],
+)
+def test_another_architectures_wrong_name_says_what_is_wrong(otherlab: None, name: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint) as caught:
+        parse_trainer_name(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_written_settings_are_checked() -> None:
+    with pytest.raises(ValueError, match="size 'Huge': choose one of base, Tiny, Large"):
+        TrainerName(size="Huge")
+    with pytest.raises(ValueError, match="recipe 'paper': choose one of recommended, Paper"):
+        TrainerName(recipe="paper")
+
+
+def test_only_names_of_the_grammar_are_parsed() -> None:
+    names = ["nnUNetTrainerUNETR", "nnUNetTrainerUNETR_Smal", "nnUNetTrainerNet_X", "nnUNetTrainerUNETRMine", "nnUNet"]
+    assert [is_parsed(name) for name in names] == [True, True, True, False, False]

@@ -10,6 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unetr_nnunet.architectures.planned import architecture_entry
 from unetr_nnunet.trainers import unetr_trainer
+from unetr_nnunet.trainers.names import TrainerName
+from unetr_nnunet.trainers.recipes import RECIPES
+from unetr_nnunet.trainers.unetr_trainer import nnUNetTrainerUNETR
 
 Make = Callable[..., Any]
 NAME = "nnUNetTrainerUNETR_Tiny_2epochs"
@@ -288,3 +291,55 @@ def test_plans_that_name_our_network_decide_on_the_token(make_trainer: Make) -> 
     trainer = make_trainer("nnUNetTrainerUNETR_Tiny", architecture=planned)
     trainer.initialize()
     assert trainer.network.stem.token_size == (2, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs"), [("nnUNetTrainerNet_Pyramid_Slim_Baseline_1epochs_seed1", 2), ("nnUNetTrainerNet_Line", 1)]
+)
+def test_another_packages_network_trains(otherlab: None, make_trainer: Make, name: str, outputs: int) -> None:
+    trainer = make_trainer(name)
+    trainer.initialize()
+    training, _ = trainer.get_dataloaders()
+    batch = next(training)
+    assert (len(batch["target"]) if isinstance(batch["target"], list) else 1) == outputs
+    before = trainer.train_step(batch)["loss"]
+    for _ in range(3):
+        after = trainer.train_step(batch)["loss"]
+    assert after < before
+    trainer.set_deep_supervision_enabled(False)
+    assert trainer.network(batch["data"]).shape == (2, 3, 16, 32, 32)
+    assert str(trainer.planned_network) == f"{name.split('_')[1]} (otherlab 1.2)"
+
+
+def test_an_output_that_is_not_the_architectures_stops_the_training(otherlab: None, make_trainer: Make) -> None:
+    trainer = make_trainer("nnUNetTrainerNet_Line")
+    trainer.initialize()
+    training, _ = trainer.get_dataloaders()
+    trainer.network = torch.nn.Conv3d(1, 3, 3)
+    with pytest.raises(
+        ValueError, match=r"Line \(otherlab 1\.2\) returns \(2, 3, 14, 30, 30\) for a patch of 16 x 32 x 32"
+    ):
+        trainer.train_step(next(training))
+
+
+def test_a_patch_that_does_not_suit_is_refused_before_the_training(otherlab: None, make_trainer: Make) -> None:
+    with pytest.raises(ValueError, match="patch 20 x 32 x 32 is no multiple of 8 x 16 x 16"):
+        make_trainer("nnUNetTrainerNet_Line", patch_size=[20, 32, 32])
+
+
+def test_a_subclass_may_build_a_network_of_its_own(make_trainer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    class nnUNetTrainerMine(nnUNetTrainerUNETR):  # noqa: N801 - as nnU-Net's are called
+        settings = TrainerName(recipe="Paper", seed=2)
+
+        @classmethod
+        def build_network_architecture(cls, plans_manager: Any, *others: Any) -> torch.nn.Module:
+            return torch.nn.Conv3d(1, 3, 3, padding=1)
+
+    monkeypatch.setattr("unetr_nnunet.trainers.factory.trainer_class", lambda name: nnUNetTrainerMine)
+    trainer = make_trainer("nnUNetTrainerMine")
+    trainer.initialize()
+    training, _ = trainer.get_dataloaders()
+    assert torch.isfinite(trainer.train_step(next(training))["loss"])
+    trainer.set_deep_supervision_enabled(False)
+    assert trainer.planned_network is None
+    assert trainer.recipe == RECIPES["Paper"]

@@ -1,7 +1,6 @@
 """Build a registered network for a patch and a spacing, and hold it to what its `Architecture` says."""
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +10,13 @@ from torch import nn
 
 from unetr_nnunet.architectures.architecture import Architecture
 from unetr_nnunet.architectures.registry import find, load
+from unetr_nnunet.architectures.token_geometry import nearest_patch_sizes
 
 Scales = tuple[tuple[float, ...], ...]
+
+
+class WrongOutputError(ValueError):
+    """A network returns something else than its architecture says."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,11 @@ class Network:
 
     def _check_patch(self) -> None:
         multiple = patch_multiple(self.architecture, self.spacing_mm, str(self))
-        pairs = list(zip(self.patch_size, multiple, strict=True))
-        if any(axis % step for axis, step in pairs):
-            smaller, larger = (
-                " ".join(str(max(1, math.floor(axis / step) + more) * step) for axis, step in pairs) for more in (0, 1)
-            )
+        nearest = dict.fromkeys(nearest_patch_sizes(self.patch_size, multiple))  # smaller and larger, or one
+        if self.patch_size not in nearest:
             raise ValueError(
                 f"{self}: patch {_by(self.patch_size)} is no multiple of {_by(multiple)}: plan with `unetr_nnunet plan "
-                f"--architecture {self.architecture.name}`, or take a patch such as {smaller} or {larger}"
+                f"--architecture {self.architecture.name}`, or take a patch such as {' or '.join(map(_by, nearest))}"
             )
 
     @functools.cached_property
@@ -124,7 +125,7 @@ class Network:
         """Compare what the network returns with what its architecture says.
 
         Raises:
-            ValueError: if number or shape of the outputs differ.
+            WrongOutputError: if number or shape of the outputs differ.
         """
         scales = self.output_scales if deep_supervision else None
         one = scales is None
@@ -139,7 +140,7 @@ class Network:
             found = [tuple(each.shape) for each in outputs]
         if found != expected:
             shown = found[0] if one and isinstance(found, list) else found
-            raise ValueError(
+            raise WrongOutputError(
                 f"{self} returns {shown} for a patch of {_by(self.patch_size)}, where its architecture says "
                 f"{expected[0] if one else expected}: correct the network, or its patch_multiple or output_scales"
             )

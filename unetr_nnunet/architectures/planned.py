@@ -46,14 +46,23 @@ def planned_fields(class_name: str, arch_kwargs: Mapping[str, Any]) -> dict[str,
     return {name: value for name, value in arch_kwargs.items() if name not in _ORIGIN}
 
 
-def planned_version_note(class_name: str, arch_kwargs: Mapping[str, Any]) -> str | None:
+def planned_version_note(
+    class_name: str, arch_kwargs: Mapping[str, Any], architecture: str | None = None
+) -> str | None:
     """Return one line if plans were made with another version of the architecture's package.
+
+    Args:
+        class_name: ``network_class_name`` of the plans.
+        arch_kwargs: of the plans, from JSON.
+        architecture: what is built; plans of another one say nothing about it. None for what they name.
 
     Raises:
         ValueError: if that package is not installed.
     """
     origin = [arch_kwargs.get(name) for name in _ORIGIN]
     if class_name not in PLANNED_NETWORKS or not all(isinstance(one, str) for one in origin):
+        return None
+    if architecture not in (None, origin[0]):
         return None
     return version_note(*(str(one) for one in origin))
 

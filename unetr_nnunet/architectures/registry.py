@@ -126,11 +126,12 @@ def load(name: str) -> Architecture:
     Raises:
         ValueError: see `find`; or its package cannot be imported, or holds something else under that name.
     """
-    return _load(find(name))
+    return loaded(find(name))
 
 
 @functools.cache
-def _load(one: Registration) -> Architecture:
+def loaded(one: Registration) -> Architecture:
+    """Import a registered architecture; see `load`."""
     point = importlib.metadata.EntryPoint(one.name, one.target, GROUP)
     try:
         found = point.load()

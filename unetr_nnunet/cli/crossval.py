@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetr_nnunet.trainers.names import BASE_NAME
+from unetr_nnunet.trainers.names import BASE_NAME, OPEN_NAME
 
 if TYPE_CHECKING:
     from unetr_nnunet.experiments.settings import Settings
@@ -103,7 +103,9 @@ def _study(arguments: argparse.Namespace) -> "Study":
             raise ValueError("nothing to run: name a STUDY, or a data set and trainers with -d and -tr")
         trainers = studies.with_seeds(arguments.trainers, arguments.seeds or ())
         if arguments.seeds and trainers == arguments.trainers:
-            raise ValueError(f"--seeds: only our trainers ({BASE_NAME}...) have seeds, and none is named")
+            raise ValueError(
+                f"--seeds: only our trainers ({BASE_NAME}..., {OPEN_NAME}_...) have seeds, and none is named"
+            )
         plans = arguments.plans or DEFAULT_PLANS
         configuration = arguments.configuration or studies.DEFAULT_CONFIGURATION
         models = tuple(studies.Model(trainer, plans, configuration) for trainer in trainers)

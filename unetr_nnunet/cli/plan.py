@@ -127,6 +127,7 @@ def _report_lines(planner: "UNETRPlanner", *, explain: bool) -> list[str]:
         lines.append(summary(name, choice))
         if explain:
             lines += explanation(choice, planner.spacing_source(name))
+    lines += [f"{name} is left out: {reason}" for name, reason in planner.left_out.items()]
     if planner.shared_data:
         lines.append(f"shares the preprocessed data of nnUNetPlans: {', '.join(planner.shared_data)}")
     return [*lines, NOT_MEASURED]
@@ -158,11 +159,14 @@ def _verify(planner: "UNETRPlanner") -> bool:
         ) from error
     on_gpu = training.device.type == "cuda"
     where = torch.cuda.get_device_name(training.device) if on_gpu else "this CPU"
-    difference = measured.allocated / predicted - 1
+    comparison = f"allocated {gib(measured.allocated)}"
+    if predicted is not None:
+        difference = measured.allocated / predicted - 1
+        comparison = f"predicted {gib(predicted)}, {comparison} ({difference:+.1%})"
     print(
         f"verified {planner.main_configuration} on {where} in {training.autocast_dtype or torch.float32}"
-        f"{', compiled' if training.compiled else ''}: predicted {gib(predicted)}, allocated {gib(measured.allocated)} "
-        f"({difference:+.1%})" + ("" if measured.reserved is None else f", reserved {gib(measured.reserved)}")
+        f"{', compiled' if training.compiled else ''}: {comparison}"
+        + ("" if measured.reserved is None else f", reserved {gib(measured.reserved)}")
     )
     limit = planner.sizing.gpu_memory_gib * GIB - CONTEXT
     fits = measured.reserved is None or measured.reserved <= limit

@@ -16,7 +16,8 @@ from pydantic import TypeAdapter
 from unetr_nnunet.atomic import atomic_path
 from unetr_nnunet.nnunet.json_file import read_json
 from unetr_nnunet.nnunet.plans_file import DEFAULT_PLANS, SHARED_BY_CONFIGURATION
-from unetr_nnunet.trainers.names import BASE_NAME, parse_trainer_name
+from unetr_nnunet.nnunet.stock_trainers import stock_trainers
+from unetr_nnunet.trainers.names import BASE_NAME, is_parsed, parse_trainer_name
 
 FILE = "study.json"
 CHOICE = "choice.json"
@@ -142,14 +143,19 @@ def with_seeds(trainers: Sequence[str], seeds: Sequence[int]) -> list[str]:
     """Return each trainer with each seed in its name; nnU-Net's own, whose names hold none, once.
 
     Raises:
-        ValueError: a trainer's name has a seed already.
+        ValueError: a trainer's name has a seed already, or is that of a class that somebody wrote.
     """
     named = []
+    stock = stock_trainers() if seeds else set()
     for trainer in trainers:
         if seeds and re.search(r"_seed\d+$", trainer):
             raise ValueError(f"{trainer} names a seed already: leave it out, or leave out the list of seeds")
-        own = trainer.startswith(BASE_NAME)
-        named += [f"{trainer}_seed{seed}" for seed in seeds] if seeds and own else [trainer]
+        if seeds and not is_parsed(trainer) and trainer not in stock:
+            raise ValueError(
+                f"{trainer} is a class of its own, whose name holds no seed: write one class for each seed "
+                "(settings = TrainerName(..., seed=0)) and name those, without the list of seeds"
+            )
+        named += [f"{trainer}_seed{seed}" for seed in seeds] if seeds and is_parsed(trainer) else [trainer]
     return named
 
 
@@ -174,7 +180,7 @@ def _refuse_shared_data(name: str, configuration: Mapping[str, Any]) -> None:
 
 
 def _check_trainer(trainer: str) -> None:
-    if trainer.startswith(BASE_NAME):
+    if is_parsed(trainer):
         parse_trainer_name(trainer)
     elif not re.fullmatch(r"[A-Za-z]\w*", trainer) or "__" in trainer:
         raise ValueError(f"{trainer!r} is not the name of a trainer: give a class name such as {BASE_NAME}")

@@ -19,7 +19,7 @@ from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT, DatasetFolders, datase
 from unetr_nnunet.nnunet.splits import FILE_NAME as SPLITS_FILE
 from unetr_nnunet.nnunet.stock_trainers import stock_trainers
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, trainer_folder
-from unetr_nnunet.trainers.names import BASE_NAME
+from unetr_nnunet.trainers.names import BASE_NAME, is_parsed
 
 
 def check(study: Study, settings: Settings, folder: Path) -> None:
@@ -89,7 +89,7 @@ def _refuse_unknown_trainers(study: Study) -> None:
     external = [path for path in os.environ.get(EXTERNAL_TRAINERS, "").split(os.pathsep) if path]
     if any(Path(path) != trainer_folder() for path in external):
         return
-    others = [model.trainer for model in study.models if not model.trainer.startswith(BASE_NAME)]
+    others = [model.trainer for model in study.models if not is_parsed(model.trainer)]
     known = stock_trainers() if others else set()
     for trainer in others:
         if trainer not in known:

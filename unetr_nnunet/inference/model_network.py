@@ -2,13 +2,14 @@
 
 Plans name classes by their import path, and nnU-Net calls whatever it finds there with arguments from the plans: a
 foreign ``plans.json`` could name ``torch.hub.load``, say. So only network parts are let through, of the package that
-nnU-Net takes its networks from and of torch.
+nnU-Net takes its networks from and of torch. The builder that our plans name makes installed architectures only.
 """
 
 import contextlib
 import functools
 import inspect
 import io
+import logging
 import os
 import pydoc
 import warnings
@@ -21,12 +22,14 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from unetr_nnunet.architectures.planned import PLANNED_NETWORKS
+from unetr_nnunet.architectures.planned import PLANNED_NETWORKS, planned_version_note
 from unetr_nnunet.nnunet.checkpoint import in_brief
 from unetr_nnunet.nnunet.stock_trainers import builds_from_plans
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, nnunet_variables
 from unetr_nnunet.trainers.names import is_parsed, parse_trainer_name
 from unetr_nnunet.trainers.network import build_named_network
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("dynamic_network_architectures", "torch")
 """Where the parts of nnU-Net's networks come from."""
@@ -58,7 +61,9 @@ def build_network(
         ValueError: if there is no such trainer or it cannot be imported, if the plans name something else than a
             network, or if building it fails.
     """
-    if not (trust or is_parsed(trainer_name)):  # ours call nothing that the plans name
+    if is_parsed(trainer_name):
+        _check_installed(trainer_name, configuration)
+    elif not trust:  # ours call nothing that the plans name
         _check_named_classes(configuration)
     build = _builder(trainer_name, plans, configuration)
     try:
@@ -67,6 +72,18 @@ def build_network(
     except Exception as error:  # whatever a network raises about its arguments
         raise ValueError(f"the network of {trainer_name} cannot be built from the plans ({in_brief(error)})") from error
     return network.eval()
+
+
+def _check_installed(trainer_name: str, configuration: ConfigurationManager) -> None:
+    """Name the package of the architecture where it is not installed, and warn where its version has changed."""
+    planned = configuration.network_arch_class_name, configuration.network_arch_init_kwargs
+    try:
+        architecture = parse_trainer_name(trainer_name).architecture
+    except ValueError:
+        planned_version_note(*planned)
+        raise
+    if (note := planned_version_note(*planned, architecture)) is not None:
+        logger.warning(note)
 
 
 def _builder(name: str, plans: PlansManager, configuration: ConfigurationManager) -> Callable[..., nn.Module]:

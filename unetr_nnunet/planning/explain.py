@@ -6,6 +6,7 @@ from unetr_nnunet.architectures.token_geometry import token_grid
 from unetr_nnunet.planning.memory import GIB, RESERVE, TFLOP, MemoryEstimate
 from unetr_nnunet.planning.patch_search import FINEST_TOKEN_MM, by
 from unetr_nnunet.planning.sizing import MAX_SHARE_OF_DATASET, Choice
+from unetr_nnunet.planning.training_step import TrainingStep
 
 KINDS = ("parameters", "optimizer state", "saved activations", "gradients", "workspace")
 
@@ -19,11 +20,12 @@ BUDGETS = {"memory": "--gpu-memory", "compute": "--tflop-per-step"}
 
 def summary(name: str, choice: Choice) -> str:
     """Return one line: patch, token, batch, memory and operations of a configuration."""
-    step = choice.step
-    return (
-        f"{name}: patch {by(step.patch_size)}, token {by(step.token_size)}, batch {step.batch_size}, "
-        f"{gib(choice.estimate.peak)} and {tflop(choice.estimate.flop)} a step predicted"
-    )
+    step, estimate = choice.step, choice.estimate
+    token = f", token {by(step.token_size)}" if step.token_size else ""
+    cost = "memory not predicted, as it cannot be traced"
+    if estimate is not None:
+        cost = f"{gib(estimate.peak)} and {tflop(estimate.flop)} a step predicted"
+    return f"{name}: patch {by(step.patch_size)}{token}, batch {step.batch_size}, {cost}"
 
 
 def explanation(choice: Choice, spacing_source: str) -> list[str]:
@@ -33,23 +35,45 @@ def explanation(choice: Choice, spacing_source: str) -> list[str]:
         choice: what was chosen.
         spacing_source: where the target spacing comes from.
     """
-    step, budget = choice.step, choice.budget
-    grid = token_grid(step.patch_size, step.token_size)
-    extent = [length * spacing for length, spacing in zip(step.token_size, step.spacing_mm, strict=True)]
+    step = choice.step
     patch_mm = [length * spacing for length, spacing in zip(step.patch_size, step.spacing_mm, strict=True)]
     covered = prod(step.patch_size) / prod(choice.median_shape)
     return [
         f"  spacing  {by(step.spacing_mm, 3)} mm, {spacing_source}",
-        f"  token    {by(step.token_size)} voxels = {by(extent, 1)} mm; {_why_this_token(choice)}",
+        *_token_line(choice),
         f"  patch    {by(step.patch_size)} voxels = {by(patch_mm)} mm, {min(covered, 1):.0%} of the median image "
         f"({by(choice.median_shape)})",
-        f"           {by(grid)} = {prod(grid)} tokens",
+        f"           {_in_grains(step)}",
         f"           {_why_this_patch(choice)}",
         f"  batch    {step.batch_size}; {_why_this_batch(choice)}",
-        f"  memory   {memory_parts(choice.estimate)}",
+        *_cost_lines(choice),
+    ]
+
+
+def _token_line(choice: Choice) -> list[str]:
+    step = choice.step
+    if not step.token_size:
+        return []
+    extent = [length * spacing for length, spacing in zip(step.token_size, step.spacing_mm, strict=True)]
+    return [f"  token    {by(step.token_size)} voxels = {by(extent, 1)} mm; {_why_this_token(choice)}"]
+
+
+def _in_grains(step: TrainingStep) -> str:
+    if not step.token_size:
+        return f"a multiple of {by(step.grain)}, as {step.architecture} wants it"
+    grid = token_grid(step.patch_size, step.token_size)
+    return f"{by(grid)} = {prod(grid)} tokens"
+
+
+def _cost_lines(choice: Choice) -> list[str]:
+    estimate, budget = choice.estimate, choice.budget
+    if estimate is None:
+        return ["  memory   not predicted, as the network cannot be traced; --verify measures a step on this machine"]
+    return [
+        f"  memory   {memory_parts(estimate)}",
         f"           of {gib(budget.memory)}: {budget.gpu_memory_gib:g} GiB less {RESERVE} in reserve",
-        f"           with several GPUs {gib(choice.estimate.exchange)} more on each, to exchange gradients",
-        f"  compute  {tflop(choice.estimate.flop)} a step, forward and backward, of {tflop(budget.flop)}: "
+        f"           with several GPUs {gib(estimate.exchange)} more on each, to exchange gradients",
+        f"  compute  {tflop(estimate.flop)} a step, forward and backward, of {tflop(budget.flop)}: "
         f"{budget.flop_source}",
     ]
 
@@ -89,7 +113,7 @@ def _why_this_patch(choice: Choice) -> str:
     if choice.given.patch_size:
         return "as given"
     if choice.patch_limit == "image":
-        return "it covers the median image, in whole tokens"
+        return f"it covers the median image, in whole {'tokens' if choice.step.token_size else 'steps'}"
     if choice.patch_limit == "nnU-Net":
         return (
             f"limited by nnU-Net's own patch, {by(choice.nnunet_patch)}: no more than twice its voxels are planned, "

@@ -9,7 +9,7 @@ import psutil
 import torch
 from torch import nn
 
-from unetr_nnunet.planning.memory import GIB, predict_memory
+from unetr_nnunet.planning.memory import GIB, UntraceableError, predict_memory
 from unetr_nnunet.planning.training_step import TrainingStep
 
 STEPS = 2
@@ -90,14 +90,17 @@ def _peak(events: list[tuple[int, int]]) -> int:
     return peak
 
 
-def verify(step: TrainingStep, training: Training) -> tuple[int, Measurement]:
-    """Return the predicted bytes of a training step, and those measured on a device of this machine.
+def verify(step: TrainingStep, training: Training) -> tuple[int | None, Measurement]:
+    """Return the predicted bytes of a training step, None if it cannot be traced, and those measured on this machine.
 
     Raises:
         ValueError: if the device has less memory free.
     """
     device = training.device
-    predicted = predict_memory(step, device.type, training.autocast_dtype).peak
+    try:
+        predicted = predict_memory(step, device.type, training.autocast_dtype).peak
+    except UntraceableError:
+        return None, measure_memory(step, training)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if predicted > free:
         raise ValueError(

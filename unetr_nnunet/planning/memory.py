@@ -32,7 +32,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from unetr_nnunet.architectures.networks import WrongOutputError
 from unetr_nnunet.planning.backward import run_backward
+from unetr_nnunet.planning.fake_network import NoRandomNumbers, put_on
 from unetr_nnunet.planning.training_step import TrainingStep, forward_and_loss
 
 GIB = 2**30
@@ -49,6 +51,10 @@ RESERVE = f"{CONTEXT / GIB:g} GiB and {UNCERTAINTY:.0%}"
 TFLOP = 10**12
 
 _CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
+
+
+class UntraceableError(ValueError):
+    """A network does not run on tensors without data, so its memory cannot be predicted."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +136,29 @@ def predict_memory(
         step: what is trained.
         device_type: "cuda" or "cpu"; the machine need not have it.
         autocast_dtype: of the network's arithmetic; None for float32. nnU-Net trains in float16 on CUDA.
+
+    Raises:
+        UntraceableError: if the network cannot run on fake tensors.
+        ValueError: if it cannot be built, or returns something else than its architecture says.
     """
-    on_gpu = device_type == "cuda"
-    with torch.device("cpu"), _NoRandomNumbers():
+    with torch.device("cpu"), NoRandomNumbers():
         network = step.build_network()
+    try:
+        return _trace(step, network, device_type, autocast_dtype)
+    except WrongOutputError:
+        raise
+    except Exception as error:  # custom kernels, checkpointed activations, or a mistake in the network
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UntraceableError(
+            f"the memory of {step.network} cannot be predicted, as it does not run on tensors without data ({reason}): "
+            "give --patch-size and --batch-size, and --verify to measure a step on this machine"
+        ) from error
+
+
+def _trace(
+    step: TrainingStep, network: nn.Module, device_type: str, autocast_dtype: torch.dtype | None
+) -> MemoryEstimate:
+    on_gpu = device_type == "cuda"
     tracker = _StorageTracker(convolution_copies=on_gpu)
     held: list[_Saved] = []  # by the node that is running
 
@@ -156,7 +181,7 @@ def predict_memory(
         tracker.label(gradient, "gradients")
 
     with FakeTensorMode(allow_non_fake_inputs=True), tracker, _FusedAttention() if on_gpu else nullcontext():
-        _put_on(network, device_type)
+        put_on(network, device_type)
         for tensor in (*network.parameters(), *network.buffers()):
             tracker.label(tensor, "parameters")
         tracker.add("optimizer state", 2 * sum(weight.nbytes for weight in network.parameters()))
@@ -166,34 +191,6 @@ def predict_memory(
         saved_activations = tracker.bytes_by_kind["saved activations"]
         run_backward(output[1], finished, accumulate)
     return MemoryEstimate(saved_activations, tracker.at_peak, tracker.peak, tracker.flop)
-
-
-def _put_on(network: nn.Module, device_type: str) -> None:
-    """Replace parameters and buffers by fake ones; those that several modules share stay shared."""
-    made: dict[int, torch.Tensor] = {}
-
-    def fake(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in made:
-            empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device_type)
-            is_parameter = isinstance(tensor, nn.Parameter)
-            made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
-        return made[id(tensor)]
-
-    for module in network.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    tensors[name] = fake(tensor)  # type: ignore[assignment]
-
-
-class _NoRandomNumbers(TorchFunctionMode):
-    """Fills weights with one number where they are drawn at random, which takes most of the time of a building."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
-            given = [*args[1:2], *((kwargs or {}).get(name) for name in ("mean", "from"))]
-            return args[0].fill_(next((number for number in given if number is not None), 0.0))
-        return func(*args, **(kwargs or {}))
 
 
 class _Saved:

@@ -22,6 +22,9 @@ FINEST_TOKEN_MM = 8 / math.sqrt(2)
 MIN_TOKENS = 4
 """Fewest tokens along an axis, where the image is not smaller: nnU-Net's smallest feature map."""
 
+MIN_STEPS = 2
+"""Fewest steps of a patch along an axis for a network without tokens, so that its coarsest map has several voxels."""
+
 NNUNET_MULTIPLE = 2
 """A step may be this many times as large as that of nnU-Net's own plan, in operations and in voxels of a patch."""
 
@@ -74,21 +77,22 @@ def in_whole_tokens(
 
 
 def candidate_patches(
-    nnunet_patch: Sequence[int], median_shape: Sequence[float], token_size: Sequence[int]
+    nnunet_patch: Sequence[int], median_shape: Sequence[float], token_size: Sequence[int], fewest: int = MIN_TOKENS
 ) -> list[tuple[int, ...]]:
     """Return the patches that make sense, largest first.
 
-    They reach from twice the voxels of nnU-Net's own patch, or the whole median image, down to four tokens along each
-    axis, and nnU-Net's patch in whole tokens is among them.
+    They reach from twice the voxels of nnU-Net's own patch, or the whole median image, down to ``fewest`` tokens along
+    each axis, and nnU-Net's patch in whole tokens is among them.
 
     Args:
         nnunet_patch: voxels per axis of the patch that nnU-Net would plan.
         median_shape: voxels per axis of the median image at the same spacing.
-        token_size: voxels per axis of one token.
+        token_size: voxels per axis of one token, or what else a patch is a multiple of.
+        fewest: of them along an axis.
     """
     start = in_whole_tokens(nnunet_patch, median_shape, token_size)
     whole = [_tokens_to_cover(shape, length) * length for shape, length in zip(median_shape, token_size, strict=True)]
-    smallest = [min(axis, MIN_TOKENS * length) for axis, length in zip(start, token_size, strict=True)]
+    smallest = [min(axis, fewest * length) for axis, length in zip(start, token_size, strict=True)]
     largest = max(NNUNET_MULTIPLE * math.prod(nnunet_patch), math.prod(start))
 
     def covered(patch: Sequence[int], axis: int) -> float:

@@ -1,4 +1,4 @@
-"""`UNETRPlanner`: nnU-Net's planner with a transformer's token, patch and batch in place of a U-Net's topology.
+"""`UNETRPlanner`: nnU-Net's planner with the patch, batch and token of a registered architecture.
 
 Target spacing, transposition, reader, normalisation, resampling of images and labels, and which configurations there
 are come from nnU-Net's own code. Probabilities are resampled by nnU-Net's torch function with the settings of its
@@ -7,7 +7,7 @@ are come from nnU-Net's own code. Probabilities are resampled by nnU-Net's torch
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_forn
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from unetr_nnunet.architectures.planned import architecture_entry
-from unetr_nnunet.architectures.registry import load
+from unetr_nnunet.architectures.registry import find, load
 from unetr_nnunet.nnunet.plans_file import DEFAULT_PLANS, read_plans, share_preprocessed_data, write_plans
 from unetr_nnunet.planning.inputs import (
     channel_names,
@@ -29,7 +29,8 @@ from unetr_nnunet.planning.inputs import (
     has_ct,
     read_labels,
 )
-from unetr_nnunet.planning.nnunet_plan import NNUNetPlanner
+from unetr_nnunet.planning.memory import UntraceableError
+from unetr_nnunet.planning.nnunet_plan import NNUNetPlan, NNUNetPlanner
 from unetr_nnunet.planning.patch_search import by
 from unetr_nnunet.planning.sizing import Choice, Given, Sizing
 from unetr_nnunet.planning.training_step import TrainingStep
@@ -56,6 +57,7 @@ class UNETRPlanner(ExperimentPlanner):
     Attributes:
         main_configuration: the one that ``patch_size``, ``token_size`` and ``batch_size`` are meant for.
         choices: configuration → its `Choice`, once `plan_experiment` is done.
+        left_out: configuration of nnU-Net's that these plans lack → why.
         shared_data: configurations that use the preprocessed data of nnU-Net's own plans.
 
     Raises:
@@ -86,7 +88,8 @@ class UNETRPlanner(ExperimentPlanner):
         )
         check_options(gpu_memory_target_in_gb, overwrite_target_spacing, given, tflop_per_step)
         name = check_dataset(int(dataset_name_or_id))
-        default_size = load(architecture).default_size
+        registered = load(architecture)
+        architecture, default_size = registered.name, registered.default_size
         size = size or default_size
         plans_name = plans_name or "_".join(["UNETRPlans", architecture, *([] if size == default_size else [size])])
         self.plans_file = Path(nnUNet_preprocessed) / name / f"{plans_name}.json"
@@ -113,6 +116,7 @@ class UNETRPlanner(ExperimentPlanner):
         self.sizing = Sizing(template, gpu_memory_target_in_gb, tflop_per_step, progress)
         self._nnunet = NNUNetPlanner(name, template.in_channels, template.out_channels)
         self.choices: dict[str, Choice] = {}
+        self.left_out: dict[str, str] = {}
         self.shared_data: list[str] = []
         self.main_configuration = self._main_configuration(given)
         self._given = {self.main_configuration: given}
@@ -156,8 +160,11 @@ class UNETRPlanner(ExperimentPlanner):
             image_voxels = np.prod(self._fullres_mm / spacing)
             if prod(nnunet.patch_size) < self.lowres_creation_threshold * image_voxels:
                 return {"patch_size": list(nnunet.patch_size)}
-        given = self._given.get(name)
-        choice = self.sizing.choose(list(spacing), median_shape, approximate_n_voxels_dataset, nnunet, given)
+        try:
+            choice = self._choose(name, list(spacing), median_shape, approximate_n_voxels_dataset, nnunet)
+        except _LeftOutError as error:
+            self.left_out[name] = str(error)
+            return {"patch_size": [round(axis) for axis in median_shape], "spacing": spacing}
         self.choices[name] = choice
         data, data_kwargs, seg, seg_kwargs = self.determine_resampling()
         probabilities, probabilities_kwargs = self.determine_segmentation_softmax_export_fn()
@@ -180,6 +187,19 @@ class UNETRPlanner(ExperimentPlanner):
             "architecture": architecture_entry(choice.step.architecture, **choice.step.planned),
         }
 
+    def _choose(
+        self, name: str, spacing: list[float], median_shape: Sequence[float], dataset_voxels: float, nnunet: NNUNetPlan
+    ) -> Choice:
+        architecture = self.sizing.template.architecture
+        if len(spacing) not in load(architecture).dimensions:
+            raise _LeftOutError(f"{find(architecture)} takes no {len(spacing)}-D patches")
+        try:
+            return self.sizing.choose(spacing, median_shape, dataset_voxels, nnunet, self._given.get(name))
+        except UntraceableError as error:
+            if name == self.main_configuration:
+                raise
+            raise _LeftOutError("its memory cannot be predicted") from error
+
     def determine_segmentation_softmax_export_fn(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Return nnU-Net's torch resampling of probabilities: the label maps of its default, in less time."""
         return resample_torch_fornnunet, {
@@ -190,6 +210,7 @@ class UNETRPlanner(ExperimentPlanner):
 
     def save_plans(self, plans: dict[str, Any]) -> None:
         """Write the plans file; where nnU-Net's own plans have the same data, ours name that folder."""
+        plans["configurations"] = _without(plans["configurations"], self.left_out)
         recursive_fix_for_json_export(plans)
         self.shared_data = share_preprocessed_data(plans, self._default_plans) if self._default_plans else []
         write_plans(plans, self.plans_file)
@@ -216,9 +237,24 @@ class UNETRPlanner(ExperimentPlanner):
         """Return 3d_fullres, or 2d if the images are 2-D or the given patch or token has two axes."""
         slices = np.median(self.dataset_fingerprint["shapes_after_crop"], 0)[self.determine_transpose()[0][0]]
         sizes = given.patch_size or given.token_size
+        flat_only = 3 not in load(self.sizing.template.architecture).dimensions
         if sizes is None:
-            return "2d" if slices == 1 else "3d_fullres"
+            return "2d" if slices == 1 or flat_only else "3d_fullres"
         if slices == 1 and len(sizes) == 3:
             option = "--patch-size" if given.patch_size else "--token-size"
             raise ValueError(f"{option}: the images of {self.dataset_name} are 2-D; give two numbers, Y X")
         return "2d" if len(sizes) == 2 else "3d_fullres"
+
+
+class _LeftOutError(Exception):
+    """A configuration cannot be planned for this architecture, and the others can."""
+
+
+def _without(configurations: dict[str, Any], left_out: Mapping[str, str]) -> dict[str, Any]:
+    """Return the configurations but those left out, and the cascade only with both of its stages."""
+    kept = {name: entry for name, entry in configurations.items() if name not in left_out}
+    if {"3d_lowres", "3d_fullres"} & set(left_out):
+        kept.pop("3d_cascade_fullres", None)
+        for entry in kept.values():
+            entry.pop("next_stage", None)
+    return kept

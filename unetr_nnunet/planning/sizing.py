@@ -1,13 +1,26 @@
 """Choose token, patch and batch of one configuration within a memory and a compute budget."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from unetr_nnunet.architectures.token_geometry import check_token_size, stage_kernels, stage_strides
-from unetr_nnunet.planning.memory import GIB, RESERVE, TFLOP, Budget, MemoryEstimate, predict_memory, with_reserve
+from unetr_nnunet.architectures.registry import find, load
+from unetr_nnunet.architectures.token_geometry import check_token_size
+from unetr_nnunet.planning.memory import (
+    GIB,
+    RESERVE,
+    TFLOP,
+    Budget,
+    MemoryEstimate,
+    UntraceableError,
+    predict_memory,
+    with_reserve,
+)
 from unetr_nnunet.planning.nnunet_plan import NNUNetPlan
 from unetr_nnunet.planning.patch_search import (
+    MIN_STEPS,
+    MIN_TOKENS,
     NNUNET_MULTIPLE,
     candidate_patches,
     in_whole_tokens,
@@ -48,7 +61,7 @@ class Choice:
 
     Attributes:
         step: the training step.
-        estimate: its memory and cost.
+        estimate: its memory and cost; None where the network cannot be traced, and patch and batch are given.
         median_shape: voxels per axis of the median image at the configuration's spacing.
         nnunet_patch: voxels per axis of the patch that nnU-Net would plan.
         max_batch_size: the largest batch that was considered.
@@ -62,7 +75,7 @@ class Choice:
     """
 
     step: TrainingStep
-    estimate: MemoryEstimate
+    estimate: MemoryEstimate | None
     median_shape: tuple[float, ...]
     nnunet_patch: tuple[int, ...]
     max_batch_size: int
@@ -115,16 +128,36 @@ class Sizing:
             given: the user's decisions.
 
         Raises:
+            UntraceableError: if the memory cannot be predicted, and patch and batch are not given.
             ValueError: if a budget cannot hold the smallest patch, or the given one, or the given patch and token do
                 not go together, or no token tiles the patch.
         """
         given = given or Given()
         starts = self._starts(tuple(map(float, spacing_mm)), median_shape, dataset_voxels, nnunet, given)
+        try:
+            return self._within_budget(starts, median_shape, dataset_voxels, nnunet, given)
+        except UntraceableError:
+            if given.patch_size is None or given.batch_size is None:
+                raise
+            budget = Budget(self.gpu_memory_gib, math.inf, "not known")
+            median = tuple(median_shape)
+            return Choice(starts[0], None, median, nnunet.patch_size, given.batch_size, budget, given, None, "", "")
+
+    def _within_budget(
+        self,
+        starts: list[TrainingStep],
+        median_shape: Sequence[float],
+        dataset_voxels: float,
+        nnunet: NNUNetPlan,
+        given: Given,
+    ) -> Choice:
         budget = self._budget(nnunet, starts[0], given)
         start, refused = self._finest(starts, budget)
         patches = [start.patch_size]
         if given.patch_size is None:
-            patches = candidate_patches(nnunet.patch_size, median_shape, start.token_size)
+            patches = candidate_patches(
+                nnunet.patch_size, median_shape, start.grain, MIN_TOKENS if start.token_size else MIN_STEPS
+            )
         steps = [replace(start, patch_size=patch, batch_size=given.batch_size or MIN_BATCH_SIZE) for patch in patches]
         step, patch_limit = self._largest(steps, patches.index(start.patch_size), budget)
         is_whole = all(axis >= shape for axis, shape in zip(step.patch_size, median_shape, strict=True))
@@ -153,27 +186,29 @@ class Sizing:
         nnunet: NNUNetPlan,
         given: Given,
     ) -> list[TrainingStep]:
-        """Return a step for each token, coarsest first, at nnU-Net's patch or the given one."""
-        if given.token_size is not None:
-            tokens = [check_token_size(given.patch_size or given.token_size, given.token_size)]
-        elif given.patch_size is not None:
-            tokens = tokens_that_tile(given.patch_size, spacing_mm)
-        else:
-            tokens = sensible_tokens(spacing_mm, median_shape)
+        """Return a step for each token, coarsest first, at nnU-Net's patch or the given one; one without tokens."""
         starts = []
-        for token in tokens:
-            patch = given.patch_size or in_whole_tokens(nnunet.patch_size, median_shape, token)
+        for token in self._tokens(spacing_mm, median_shape, given):
+            step = replace(self.template, spacing_mm=spacing_mm, token_size=token)
+            patch = given.patch_size or in_whole_tokens(nnunet.patch_size, median_shape, step.grain)
             usual = min(USUAL_BATCH_SIZE[len(patch)], _max_batch_size(dataset_voxels, patch))
-            starts.append(
-                replace(
-                    self.template,
-                    spacing_mm=spacing_mm,
-                    token_size=token,
-                    patch_size=patch,
-                    batch_size=given.batch_size or usual,
-                )
-            )
+            step = replace(step, patch_size=patch, batch_size=given.batch_size or usual)
+            _ = step.network  # refuses a patch that does not suit it
+            starts.append(step)
         return starts
+
+    def _tokens(
+        self, spacing_mm: tuple[float, ...], median_shape: Sequence[float], given: Given
+    ) -> list[tuple[int, ...]]:
+        if not load(self.template.architecture).has_tokens:
+            if given.token_size is not None:
+                raise ValueError(f"--token-size: {find(self.template.architecture)} does not take it: leave it out")
+            return [()]
+        if given.token_size is not None:
+            return [check_token_size(given.patch_size or given.token_size, given.token_size)]
+        if given.patch_size is not None:
+            return tokens_that_tile(given.patch_size, spacing_mm)
+        return sensible_tokens(spacing_mm, median_shape)
 
     def _budget(self, nnunet: NNUNetPlan, coarsest: TrainingStep, given: Given) -> Budget:
         if self.tflop_per_step is not None:
@@ -182,9 +217,8 @@ class Sizing:
         if given.token_size is None or given.patch_size is not None:  # else the patch can follow the token
             least = self._estimate(coarsest).flop
             if least > default:
-                return Budget(
-                    self.gpu_memory_gib, least, "what the coarsest tokens take, more than twice nnU-Net's own plan"
-                )
+                what = "the coarsest tokens take" if coarsest.token_size else "it takes at nnU-Net's patch"
+                return Budget(self.gpu_memory_gib, least, f"what {what}, more than twice nnU-Net's own plan")
         return Budget(self.gpu_memory_gib, default, "twice what nnU-Net's own plan takes")
 
     def _finest(
@@ -208,12 +242,10 @@ class Sizing:
         return steps[index], budget.exceeded(self._estimate(steps[index - 1])) if index else ""
 
     def _estimate(self, step: TrainingStep) -> MemoryEstimate:
-        kernels = stage_kernels(stage_strides(step.token_size), step.spacing_mm)  # all that the spacing decides
-        key = replace(step, spacing_mm=tuple(float(length) for kernel in kernels for length in kernel))
-        if key not in self._estimates:
+        if step not in self._estimates:
             self.progress(step)
-            self._estimates[key] = predict_memory(step)
-        return self._estimates[key]
+            self._estimates[step] = predict_memory(step)
+        return self._estimates[step]
 
     def _too_large(self, step: TrainingStep, budget: Budget) -> str:
         estimate = self._estimate(step)

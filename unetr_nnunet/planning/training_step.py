@@ -12,7 +12,9 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
 from unetr_nnunet.architectures.architecture import TOKEN_SIZE
-from unetr_nnunet.architectures.networks import Network, network
+from unetr_nnunet.architectures.checked_loss import CheckedLoss
+from unetr_nnunet.architectures.networks import Network, network, patch_multiple
+from unetr_nnunet.architectures.registry import load
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class TrainingStep:
         return {TOKEN_SIZE: list(self.token_size)} if self.token_size else {}
 
     @property
+    def grain(self) -> tuple[int, ...]:
+        """Voxels per axis by which a patch grows: a token, or what the architecture wants a multiple of."""
+        return self.token_size or patch_multiple(load(self.architecture), self.spacing_mm, self.architecture)
+
+    @property
     def network(self) -> Network:
         """The network that the trainer will build."""
         return network(self.architecture, self.patch_size, self.spacing_mm, size=self.size, planned=self.planned)
@@ -77,7 +84,7 @@ class TrainingStep:
         if scales is not None:
             weights = [0.5**scale for scale in range(len(scales))]
             loss = DeepSupervisionWrapper(loss, [*weights[:-1], 0.0])
-        return loss
+        return CheckedLoss(loss, self.network, self.out_channels)
 
     def make_batch(self, device: torch.device) -> tuple[torch.Tensor, Any]:
         """Return images (B, C, *S) and targets (B, 1, *S), a list of them with deep supervision; all zero."""

@@ -116,10 +116,12 @@ def plan_rows(training: Training) -> dict[str, str]:
     else:
         configuration = _configuration(plans, training.names[2])
         network = configuration.get("architecture", {}).get("network_class_name")
+        planned = configuration.get("architecture", {}).get("arch_kwargs", {})
         patch, spacing = configuration.get("patch_size") or [], configuration.get("spacing") or []
         patch_mm = [size * step for size, step in zip(patch, spacing, strict=False)]  # 2-D patches, 3-D spacing
         rows |= {
             "configuration": training.names[2],
+            "architecture": debug.get("planned_network") or _origin(planned),
             "network": debug.get("network") or network or configuration.get("UNet_class_name"),
             "patch, voxels": _size(patch),
             "spacing, mm": _size(spacing),
@@ -134,6 +136,13 @@ def plan_rows(training: Training) -> dict[str, str]:
             "weight decay": debug.get("weight_decay"),
         }
     return {what: str(value) for what, value in rows.items() if value not in (None, "", "None")}
+
+
+def _origin(planned: Mapping[str, Any]) -> str | None:
+    """Return the architecture that plans name, with package and version."""
+    if not {"architecture", "package", "version"} <= set(planned):
+        return None
+    return f"{planned['architecture']} ({planned['package']} {planned['version']})"
 
 
 def _configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
-from unetr_nnunet.architectures.networks import Network, network
-from unetr_nnunet.architectures.planned import planned_fields
+from unetr_nnunet.architectures.networks import Network
+from unetr_nnunet.architectures.networks import network as registered_network
+from unetr_nnunet.architectures.planned import planned_fields, planned_version_note
 from unetr_nnunet.trainers.names import TrainerName
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def named_network(settings: TrainerName, configuration: "ConfigurationManager") 
     planned: dict[str, Any] = {}
     if "architecture" in configuration.configuration:
         planned = planned_fields(configuration.network_arch_class_name, configuration.network_arch_init_kwargs)
-    return network(
+    return registered_network(
         settings.architecture,
         configuration.patch_size,
         configuration.spacing,
@@ -36,6 +36,13 @@ def named_network(settings: TrainerName, configuration: "ConfigurationManager") 
         no_transformer=settings.blocks != "transformer",
         planned=planned,
     )
+
+
+def origin(network: Network, configuration: "ConfigurationManager") -> str:
+    """Return where the network comes from, and whether its package has changed since the plans were made."""
+    planned = configuration.network_arch_class_name, configuration.network_arch_init_kwargs
+    note = planned_version_note(*planned, network.architecture.name)
+    return f"{network}; {note}" if note else str(network)
 
 
 def build_named_network(
@@ -60,31 +67,3 @@ def build_named_network(
     return named_network(settings, configuration).build(
         in_channels, out_channels, deep_supervision=enable_deep_supervision
     )
-
-
-class CheckedLoss(nn.Module):
-    """A loss that refuses logits whose number or shapes are not what the architecture says.
-
-    Args:
-        loss: takes logits and targets, lists of them with deep supervision.
-        planned: the network.
-        out_channels: classes with background, or regions.
-    """
-
-    def __init__(self, loss: nn.Module, planned: Network, out_channels: int) -> None:
-        super().__init__()
-        self.loss = loss
-        self.planned = planned
-        self.out_channels = out_channels
-
-    def forward(self, output: Any, target: Any) -> torch.Tensor:
-        """Return the loss of logits (B, K, *S), or of a list of them.
-
-        Raises:
-            ValueError: if they are not what the architecture says.
-        """
-        several = isinstance(target, list)
-        batch_size = (target[0] if several else target).shape[0]
-        self.planned.check_output(output, batch_size, self.out_channels, deep_supervision=several)
-        value: torch.Tensor = self.loss(output, target)
-        return value

@@ -16,8 +16,9 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from unetr_nnunet.architectures.checked_loss import CheckedLoss
 from unetr_nnunet.architectures.networks import set_deep_supervision
-from unetr_nnunet.architectures.planned import planned_version_note
+from unetr_nnunet.architectures.registry import load
 from unetr_nnunet.trainers.augmentation import (
     FOREGROUND_SHARE,
     POLICIES,
@@ -27,7 +28,7 @@ from unetr_nnunet.trainers.augmentation import (
 )
 from unetr_nnunet.trainers.mirroring import common_left_right_axis, spatial_axes_without
 from unetr_nnunet.trainers.names import TrainerName
-from unetr_nnunet.trainers.network import CheckedLoss, build_named_network, named_network
+from unetr_nnunet.trainers.network import build_named_network, named_network, origin
 from unetr_nnunet.trainers.precision import training_autocast, training_dtype
 from unetr_nnunet.trainers.recipes import WarmupDecay, recipe_for
 from unetr_nnunet.trainers.resumable import ResumableTrainer
@@ -45,16 +46,19 @@ class nnUNetTrainerUNETR(ResumableTrainer):
 
     def configure(self) -> None:
         """Take recipe, length and deep supervision from the settings, and the precision from the environment."""
-        self.planned_network = named_network(self.settings, self.configuration_manager)
-        learning_rate = self.planned_network.architecture.learning_rates.get(self.settings.size)
-        self.recipe = recipe_for(self.settings.recipe, learning_rate)
+        learning_rates = load(self.settings.architecture).learning_rates
+        self.recipe = recipe_for(self.settings.recipe, learning_rates.get(self.settings.size))
         self.initial_lr = self.recipe.learning_rate
         self.weight_decay = self.recipe.weight_decay
         self.num_epochs = self.settings.epochs or self.recipe.epochs
         self.policy = POLICIES.get(self.settings.augmentation)
         if self.policy is not None:
             self.oversample_foreground_percent = FOREGROUND_SHARE
-        self.output_scales = self.planned_network.output_scales
+        # a subclass may build a network of its own; no architecture then says what it returns
+        above = type(self).__mro__[: type(self).__mro__.index(nnUNetTrainerUNETR)]
+        built_there = any("build_network_architecture" in vars(kind) for kind in above)
+        self.planned_network = None if built_there else named_network(self.settings, self.configuration_manager)
+        self.output_scales = self.planned_network.output_scales if self.planned_network else None
         self.enable_deep_supervision = self.output_scales is not None
         self.autocast_dtype, self.precision = training_dtype(self.device)
         if self.autocast_dtype != torch.float16:
@@ -189,11 +193,8 @@ class nnUNetTrainerUNETR(ResumableTrainer):
         """Prepare the training as nnU-Net does, and log its precision."""
         super().on_train_start()
         self.print_to_log_file(self.precision)
-        planned = self.configuration_manager.configuration.get("architecture", {})
-        note = planned_version_note(planned.get("network_class_name", ""), planned.get("arch_kwargs", {}))
-        self.print_to_log_file(f"{self.planned_network}" + (f"; {note}" if note else ""))
-
-    # ---- data ----
+        if self.planned_network is not None:
+            self.print_to_log_file(origin(self.planned_network, self.configuration_manager))
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Return nnU-Net's training and validation cases of the fold.
@@ -258,17 +259,21 @@ class nnUNetTrainerUNETR(ResumableTrainer):
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         """Return the scales of the network's outputs; nnU-Net takes them from a U-Net's strides in the plans."""
+        if self.planned_network is None:
+            return super()._get_deep_supervision_scales()
         return None if self.output_scales is None else [list(scale) for scale in self.output_scales]
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Switch the network between all outputs and the first, where it has several."""
-        if self.output_scales is not None:
+        if self.enable_deep_supervision:
             network = self.network.module if self.is_ddp else self.network
             set_deep_supervision(getattr(network, "_orig_mod", network), enabled)  # torch.compile's wrapper
 
-    def _build_loss(self) -> CheckedLoss:
+    def _build_loss(self) -> nn.Module:
         """Return nnU-Net's loss, which refuses logits of other shapes than the architecture says."""
-        return CheckedLoss(super()._build_loss(), self.planned_network, self.label_manager.num_segmentation_heads)
+        loss: nn.Module = super()._build_loss()
+        outputs = self.label_manager.num_segmentation_heads
+        return loss if self.planned_network is None else CheckedLoss(loss, self.planned_network, outputs)
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return iterators over training and validation batches; in a seeded run they repeat exactly."""
