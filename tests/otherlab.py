@@ -17,9 +17,11 @@ def _pyramid(in_channels, out_channels, patch_size, spacing_mm, width):
             super().__init__()
             self.deep_supervision = False
             self.fine = nn.Sequential(
-                convolution(in_channels, width, 3, padding=1), norm(width, affine=True), nn.GELU()
+                convolution(in_channels, width, 3, padding=1), norm(width, affine=True), nn.LeakyReLU(inplace=True)
             )
-            self.coarse = nn.Sequential(convolution(width, 2 * width, 3, 2, 1), norm(2 * width, affine=True), nn.GELU())
+            self.coarse = nn.Sequential(
+                convolution(width, 2 * width, 3, 2, 1), norm(2 * width, affine=True), nn.LeakyReLU(inplace=True)
+            )
             self.coarse_logits = convolution(2 * width, out_channels, 1)
             self.fine_logits = convolution(width, out_channels, 1)
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import install_package
 from unetr_nnunet import doctor
+from unetr_nnunet.architectures import registry
 from unetr_nnunet.doctor import Finding, diagnose
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
 
@@ -113,3 +115,34 @@ def test_a_folder_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch
     tmp_path.chmod(0o500)
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
     assert by_subject()["nnUNet_results"].status == "broken"
+
+
+MINE = """
+from unetr_nnunet.trainers.names import TrainerName
+from unetr_nnunet.trainers.unetr_trainer import nnUNetTrainerUNETR
+
+class nnUNetTrainerMine(nnUNetTrainerUNETR):
+    settings = TrainerName("FPN", size="Tiny", seed=3)
+"""
+
+
+def test_a_subclass_of_ours_is_not_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.setenv(EXTERNAL_TRAINERS, str(tmp_path))
+    found = by_subject("nnUNetTrainerMine")
+    assert found["trainer look-up"].status == "ok"
+    assert found["trainer look-up"].fact.endswith("in mine, with the settings of nnUNetTrainerUNETR_FPN_Tiny_seed3")
+    assert by_subject("nnUNetTrainerNoDA")["trainer look-up"].status == "ok"
+    assert by_subject("nnUNetTrainerNowhere")["trainer look-up"].status == "broken"
+
+
+def test_other_packages_architectures_are_told(otherlab: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = by_subject("nnUNetTrainerNet_Pyramid_Slim")
+    assert found["architectures"].fact == (
+        "beside UNETR's variants: Line (otherlab 1.2), Opaque (otherlab 1.2), Pyramid (otherlab 1.2)"
+    )
+    assert found["trainer look-up"].status == "ok"
+    install_package(tmp_path / "second", monkeypatch, "thirdlab", "0.1", {"Line": "thirdlab:NET"})
+    registry.registrations.cache_clear()
+    problems = [finding.fact for finding in diagnose(NAME) if finding.subject == "architectures"]
+    assert "otherlab 1.2, as Line and thirdlab 0.1" in problems[0]

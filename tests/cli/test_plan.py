@@ -184,3 +184,14 @@ def test_other_errors_of_the_step_are_not_taken_for_a_lack_of_memory(preprocesse
     monkeypatch.setattr("unetr_nnunet.planning.measured.verify", verify)
     assert main([*VERIFY, "24"]) == 1
     assert capsys.readouterr().err == "error: mat1 and mat2 shapes cannot be multiplied\n"
+
+
+def test_another_packages_network(otherlab, preprocessed, capsys):
+    assert main(["plan", "-d", "17", "--gpu-memory", "24", "--architecture", "line"]) == 0
+    printed = capsys.readouterr().out
+    assert "2d is left out: Line (otherlab 1.2) takes no 2-D patches" in printed
+    assert next_commands(printed)[-1].endswith("-p UNETRPlans_Line -tr nnUNetTrainerNet_Line")
+    assert main(["plan", "-d", "17", "--architecture", "pyramid", "--size", "Tiny"]) == 1
+    assert "size 'Tiny': choose one of base, Slim" in capsys.readouterr().err
+    assert main(["plan", "-d", "17", "--architecture", "swin"]) == 1
+    assert "there is no architecture 'swin'" in capsys.readouterr().err

@@ -32,6 +32,8 @@ def test_seeds_go_into_our_trainers_names_only() -> None:
     trainers = ["nnUNetTrainerUNETR", "nnUNetTrainer"]
     assert with_seeds(trainers, [0, 7]) == ["nnUNetTrainerUNETR_seed0", "nnUNetTrainerUNETR_seed7", "nnUNetTrainer"]
     assert with_seeds([*trainers, "nnUNetTrainerUNETR_seed5"], []) == [*trainers, "nnUNetTrainerUNETR_seed5"]
+    with pytest.raises(ValueError, match="nnUNetTrainerUNETRMine is a class of its own, whose name holds no seed"):
+        with_seeds([*trainers, "nnUNetTrainerUNETRMine"], [0])
     assert without_seed("nnUNetTrainerUNETR_Tiny_seed12") == "nnUNetTrainerUNETR_Tiny"
     assert without_seed("nnUNetTrainer_seedling") == "nnUNetTrainer_seedling"
 
@@ -50,3 +52,11 @@ def test_rows_of_tables_name_models() -> None:
         )
         with pytest.raises(ValueError, match=expected):
             Study(17, study.models, tables=(Table("Networks", (("mistyped", wrong),)),))
+
+
+def test_other_architectures_have_seeds_and_classes_of_ones_own_are_models_too(otherlab: None) -> None:
+    assert with_seeds(["nnUNetTrainerNet_Pyramid"], [2]) == ["nnUNetTrainerNet_Pyramid_seed2"]
+    study = Study(17, (Model("nnUNetTrainerNet_Pyramid_Slim"), Model("nnUNetTrainerUNETRMine")))
+    assert [model.trainer for model in study.row_models("nnUNetTrainerUNETRMine")] == ["nnUNetTrainerUNETRMine"]
+    with pytest.raises(ValueError, match="no architecture 'Swin'"):
+        Study(17, (Model("nnUNetTrainerNet_Swin"),))

@@ -9,6 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from tests.inference.small_model import RESIDUAL, plans
+from unetr_nnunet.architectures.planned import PLANNED_NETWORK, architecture_entry
 from unetr_nnunet.inference.model_network import build_network, differing_tensors, quiet
 from unetr_nnunet.trainers.factory import trainer_class
 
@@ -80,3 +81,51 @@ def test_quiet_hides_prints_and_gives_them_back(capsys):
         print("hidden")
     print("shown")
     assert capsys.readouterr().out == "shown\n"
+
+
+MINE = """
+from unetr_nnunet.trainers.names import TrainerName
+from unetr_nnunet.trainers.unetr_trainer import nnUNetTrainerUNETR
+
+class nnUNetTrainerMine(nnUNetTrainerUNETR):
+    settings = TrainerName("FPN", size="Tiny", seed=3)
+"""
+
+
+def planned(**entry):
+    plan = plans()
+    plan["configurations"]["3d_fullres"]["architecture"] = entry
+    return plan
+
+
+@pytest.mark.parametrize("named", ["unetr_nnunet.architectures.build.build_unetr", PLANNED_NETWORK])
+def test_a_subclass_of_ours_on_our_plans(named, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
+    kwargs = {"token_size": [8, 8, 8]}
+    plan = planned(network_class_name=named, arch_kwargs=kwargs, _kw_requires_import=[])
+    network = build(plan, "nnUNetTrainerMine")
+    assert type(network.decoder).__name__ == "FPN"
+    assert network(torch.zeros(1, 1, 16, 32, 32)).shape == (1, 4, 16, 32, 32)
+
+
+def test_another_packages_network_and_its_version(otherlab, caplog):
+    entry = architecture_entry("Pyramid")
+    assert build(planned(**entry), "nnUNetTrainerNet_Pyramid")(torch.zeros(1, 1, 16, 32, 32)).shape[1] == 4
+    assert caplog.text == ""
+    entry["arch_kwargs"]["version"] = "0.9"
+    build(planned(**entry), "nnUNetTrainerNet_Pyramid")
+    assert "Pyramid was of otherlab 0.9 when this was planned, and is of otherlab 1.2 now" in caplog.text
+
+
+def test_a_package_that_is_not_installed_is_named():
+    kwargs = {"architecture": "Gone", "package": "lostlab", "version": "3.1"}
+    plan = planned(network_class_name=PLANNED_NETWORK, arch_kwargs=kwargs, _kw_requires_import=[])
+    with pytest.raises(ValueError, match=r"Gone comes from the package lostlab 3\.1, which is not installed: pip"):
+        build(plan, "nnUNetTrainerNet_Gone")
+
+
+def test_plans_cannot_give_a_builder_anything_else(otherlab):
+    entry = architecture_entry("Pyramid", width=10**6)
+    with pytest.raises(ValueError, match="the plans hold width, which Pyramid"):
+        build(planned(**entry), "nnUNetTrainerNet_Pyramid")

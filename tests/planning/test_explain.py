@@ -86,3 +86,14 @@ def test_small_counts_keep_two_digits():
 
 def test_the_reserve_is_stated():
     assert "1 GiB and 10% are kept in reserve" in NOT_MEASURED
+
+
+def test_without_tokens_and_without_an_estimate(otherlab):
+    step = TrainingStep("Line", "base", (16, 32, 32), 2, (3.0, 1.0, 1.0), (), 1, 3)
+    choice = replace(CHOICE, step=step, estimate=None)
+    line = "3d_fullres: patch 16 x 32 x 32, batch 2, memory not predicted, as it cannot be traced"
+    assert summary("3d_fullres", choice) == line
+    text = "\n".join(explanation(choice, "as I like it"))
+    assert "token" not in text
+    assert "a multiple of 8 x 16 x 16, as Line wants it" in text
+    assert "--verify measures a step on this machine" in text

@@ -104,3 +104,10 @@ def test_the_profiler_is_silent(capfd):
     measure_memory(STEP, on_cpu())
     assert capfd.readouterr() == ("", "")
     assert os.environ["KINETO_LOG_LEVEL"]
+
+
+def test_what_cannot_be_traced_is_measured_alone(otherlab):
+    step = TrainingStep("Opaque", "base", (8, 16, 16), 2, (1.0, 1.0, 1.0), (), 1, 3)
+    predicted, measured = verify(step, on_cpu())
+    assert predicted is None
+    assert measured.allocated > 0

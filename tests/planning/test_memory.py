@@ -8,6 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.planning.conftest import on_cpu, on_gpu
+from unetr_nnunet.architectures.networks import WrongOutputError
 from unetr_nnunet.architectures.presets import ARCHITECTURES
 from unetr_nnunet.planning.measured import measure_memory
 from unetr_nnunet.planning.memory import (
@@ -232,3 +233,15 @@ def test_weights_are_taken_off_before_the_share_is_reckoned():
 def test_weights_that_do_not_fit_at_all_exceed_the_memory():
     assert BUDGET.exceeded(estimate(11, fixed_gib=10.5)) == "memory"
     assert Budget(0.5, TFLOP).exceeded(estimate(0.1, tflop=0.1)) == "memory", "less than the reserve"
+
+
+def test_another_packages_peak_is_that_of_torchs_allocator(otherlab):
+    step = TrainingStep("Pyramid", "base", (16, 32, 32), 2, (1.0, 1.0, 1.0), (), 1, 3)
+    assert predict_memory(step, "cpu", None).peak == pytest.approx(measure_memory(step, on_cpu()).allocated, rel=0.05)
+
+
+def test_an_output_that_is_not_the_architectures_is_no_matter_of_tracing(otherlab, monkeypatch):
+    step = TrainingStep("Line", "base", (8, 16, 16), 2, (1.0, 1.0, 1.0), (), 1, 3)
+    monkeypatch.setattr(TrainingStep, "build_network", lambda step: torch.nn.Conv3d(1, 4, 1))
+    with pytest.raises(WrongOutputError, match=r"Line .* returns \(2, 4, 8, 16, 16\)"):
+        predict_memory(step)

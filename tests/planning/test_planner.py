@@ -285,3 +285,32 @@ def test_stock_commands_preprocess_train_and_predict_with_the_plans(blobs):
     words = ("-i", str(images), "-o", str(blobs / "out"), "-f", "0", "-device", "cpu", "-npp", "0", "-nps", "0")
     nnunet_command("nnUNetv2_predict", "-d", "917", "-c", "3d_fullres", "-p", name, "-tr", trainer_name, *words)
     assert [path.name for path in (blobs / "out").glob("*.nii.gz")] == ["case_5.nii.gz"]
+
+
+def test_another_packages_network_is_planned_by_what_its_patch_is_a_multiple_of(otherlab, plan):
+    plans, planner = plan(architecture="pyramid", size="Slim")
+    assert plans["plans_name"] == "UNETRPlans_Pyramid_Slim"
+    for configuration in (plans["configurations"]["3d_fullres"], plans["configurations"]["2d"]):
+        assert configuration["architecture"]["arch_kwargs"] == {
+            "architecture": "Pyramid",
+            "package": "otherlab",
+            "version": "1.2",
+        }
+        assert all(axis % 2 == 0 for axis in configuration["patch_size"])
+    assert planner.choices["2d"].step.size == "Slim"
+
+
+def test_configurations_that_a_network_cannot_have_are_left_out_and_said(otherlab, plan):
+    plans, planner = plan(architecture="Line")
+    assert set(plans["configurations"]) == {"3d_lowres", "3d_fullres", "3d_cascade_fullres"}
+    assert planner.left_out == {"2d": "Line (otherlab 1.2) takes no 2-D patches"}
+
+
+def test_what_cannot_be_traced_is_planned_for_one_configuration(otherlab, make_dataset, monkeypatch):
+    make_dataset()
+    with pytest.raises(ValueError, match=r"the memory of Opaque .* cannot be predicted"):
+        UNETRPlanner(17, 24, architecture="Opaque").plan_experiment()
+    planner = UNETRPlanner(17, 24, architecture="Opaque", patch_size=(8, 16, 16), batch_size=2)
+    plans = planner.plan_experiment()
+    assert list(plans["configurations"]) == ["3d_fullres"]
+    assert planner.left_out["3d_lowres"] == "its memory cannot be predicted"

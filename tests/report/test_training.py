@@ -65,3 +65,16 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     assert len(problems) == 2
     assert "plans.json is damaged: Invalid JSON" in problems[0]
     assert "costs.json is damaged: Input should be an object" in problems[1]
+
+
+def test_the_architecture_is_shown_with_its_package(tmp_path: Path) -> None:
+    folder = trainer_folder(tmp_path)
+    assert "architecture" not in plan_rows(read_training(model("m", DICE, folder)))
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["configurations"]["3d_small"]["architecture"] = {
+        "arch_kwargs": {"architecture": "Pyramid", "package": "otherlab", "version": "1.2"}
+    }
+    (folder / "plans.json").write_text(json.dumps(plans))
+    assert plan_rows(read_training(model("m", DICE, folder)))["architecture"] == "Pyramid (otherlab 1.2)"
+    (folder / "fold_0" / "debug.json").write_text(json.dumps({"planned_network": "Line (otherlab 1.1)"}))
+    assert plan_rows(read_training(model("m", DICE, folder)))["architecture"] == "Line (otherlab 1.1)"
