@@ -1,0 +1,1 @@
+"""Networks of other packages, registered for comparison; none of their code is here."""
