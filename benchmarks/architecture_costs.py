@@ -6,8 +6,12 @@ parameter (weight, gradient, AdamW's two moments). A training step of one sample
 sum of the squares of all outputs) is really run: each network in turn, one step to warm up and two timed ones a round,
 median.
 
+The last table holds every registered network in every size as `unetr_nnunet plan` counts it, by tracing a training step
+of two samples in float16 on a GPU: nothing is run, and no time is measured.
+
     python benchmarks/architecture_costs.py --rounds 2
     python benchmarks/architecture_costs.py --rounds 0          counts only
+    python benchmarks/architecture_costs.py --planned           the last table only; the others stay
 """
 
 import argparse
@@ -28,8 +32,12 @@ from nnunetv2.experiment_planning.experiment_planners.network_topology import ge
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from unetr_nnunet.architectures import registry
 from unetr_nnunet.architectures.build import build_unetr
+from unetr_nnunet.architectures.networks import patch_multiple
 from unetr_nnunet.architectures.presets import ARCHITECTURES
+from unetr_nnunet.planning.memory import predict_memory
+from unetr_nnunet.planning.training_step import TrainingStep
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "reference" / "costs.md"
 OUTPUTS = 14
@@ -37,6 +45,8 @@ BATCH = 2
 ADAMW_BYTES = 16
 CASES = {(96, 96, 96): (1.5, 1.5, 1.5), (48, 192, 192): (3.0, 0.76, 0.76), (96, 96, 16): (1.5, 1.5, 1.5)}
 GIB = 2**30
+PLANNED = "## Every network in every size"
+PLANNED_PATCHES = ((96, 96, 96), (48, 192, 192))
 
 
 def nnunet(
@@ -169,13 +179,60 @@ def table(patch: tuple[int, ...], spacing: tuple[float, ...], device: str, round
     return [*lines, ""]
 
 
+def planned_step(name: str, size: str, patch: tuple[int, ...]) -> TrainingStep | None:
+    """Return a training step, or None if the network does not take the patch."""
+    multiple = patch_multiple(registry.load(name), CASES[patch])
+    unfit = any(axis % step for axis, step in zip(patch, multiple, strict=True))
+    return None if unfit else TrainingStep(name, size, patch, BATCH, CASES[patch], (), 1, OUTPUTS)
+
+
+def planned_row(name: str, size: str) -> str:
+    """Return one line of the table of all registered networks."""
+    cells = []
+    for patch in PLANNED_PATCHES:
+        step = planned_step(name, size, patch)
+        if step is None:
+            cells += ["", ""]
+            continue
+        estimate = predict_memory(step)
+        parameters = estimate.at_peak["optimizer state"] / 8 / 1e6  # two moments of four bytes
+        cells += [f"{estimate.flop / 1e12:.2f}", f"{estimate.peak / GIB:.2f}"]
+    row = f"| {name} | {size} | {parameters:.1f} | {' | '.join(cells)} |"
+    print(row, flush=True)
+    return row
+
+
+def planned_table() -> list[str]:
+    """Return the lines of the table of all registered networks."""
+    heads = [f"{' x '.join(map(str, patch))}: TFLOP | GiB" for patch in PLANNED_PATCHES]
+    lines = [
+        PLANNED,
+        "",
+        f"As `unetr_nnunet plan` counts them, {datetime.date.today()}, torch {torch.__version__}: operations and peak "
+        f"memory of a training step of batch {BATCH} in float16 on a GPU, {OUTPUTS} outputs, at the spacings above. "
+        "Traced, not run: none of them was timed, and for some operations (grouped convolutions, small windows of "
+        "attention) a GPU takes longer than their number says. No figures: a side is no multiple of what the "
+        "network asks for.",
+        "",
+        f"| network | size | parameters, M | {' | '.join(heads)} |",
+        "|---|---|---" + "|---|---" * len(heads) + "|",
+    ]
+    rows = [planned_row(name, size) for name in registry.names() for size in registry.load(name).sizes]
+    return [*lines, *rows, ""]
+
+
 def main() -> None:
     """Measure everything and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--planned", action="store_true")
     arguments = parser.parse_args()
+    if arguments.planned:
+        before, _, _ = arguments.output.read_text(encoding="utf-8").partition(PLANNED)
+        arguments.output.write_text("\n".join([before.rstrip(), "", *planned_table()]), encoding="utf-8")
+        return
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} threads"
     lines = [
         "# What the architectures cost",
@@ -191,6 +248,7 @@ def main() -> None:
     for patch, spacing in CASES.items():
         lines += table(patch, spacing, arguments.device, arguments.rounds)
         arguments.output.write_text("\n".join(lines), encoding="utf-8")
+    arguments.output.write_text("\n".join([*lines, *planned_table()]), encoding="utf-8")
 
 
 if __name__ == "__main__":

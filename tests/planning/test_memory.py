@@ -102,6 +102,17 @@ def test_operations_are_those_of_torchs_counter(architecture):
     assert predict_memory(step).flop == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
+@pytest.mark.parametrize("groups", [1, 4, 8])
+@pytest.mark.parametrize("kind", [torch.nn.Conv3d, torch.nn.ConvTranspose3d])
+def test_a_convolution_in_groups_computes_that_much_less(kind, groups):
+    """Twice for each weight and each of the 8 x 8 x 8 voxels that it meets, forward and for both gradients."""
+    with FakeTensorMode(), _StorageTracker(convolution_copies=False) as tracker:
+        layer = kind(8, 16, 2, stride=2, groups=groups, bias=False)
+        size = 8 if kind is torch.nn.ConvTranspose3d else 16
+        layer(torch.ones(1, 8, size, size, size, requires_grad=True)).sum().backward()
+    assert tracker.flop == 3 * 2 * (8 * 16 // groups * 2**3) * 8**3
+
+
 def test_attention_on_a_gpu_saves_no_matrix_of_weights():
     """Four times the tokens would be sixteen times the matrix."""
     step = TrainingStep("original", "Tiny", (32, 64, 64), 1, (1.0, 1.0, 1.0), (4, 4, 4), 1, 2)
@@ -245,3 +256,22 @@ def test_an_output_that_is_not_the_architectures_is_no_matter_of_tracing(otherla
     monkeypatch.setattr(TrainingStep, "build_network", lambda step: torch.nn.Conv3d(1, 4, 1))
     with pytest.raises(WrongOutputError, match=r"Line .* returns \(2, 4, 8, 16, 16\)"):
         predict_memory(step)
+
+
+BASELINES = {
+    "SwinUNETR": ("F24", (32, 32, 64)),
+    "SegResNetDS": ("base", (32, 64, 64)),
+    "MedNeXt": ("S", (32, 64, 64)),
+    "PrimusV3": ("S", (32, 64, 64)),
+    "ResEnc": ("base", (32, 64, 64)),
+    "PlainConvUNet": ("Tiny", (32, 64, 64)),
+}
+"""Size and patch: in smaller ones the CPU's convolutions reorder weights that are larger than the maps."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baselines_peak_is_that_of_torchs_allocator(name):
+    size, patch = BASELINES[name]
+    step = TrainingStep(name, size, patch, 2, (3.0, 1.0, 1.0), (), 1, 3)
+    assert predict_memory(step, "cpu", None).peak == pytest.approx(measure_memory(step, on_cpu()).allocated, rel=0.05)

@@ -30,7 +30,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 from unetr_nnunet.architectures.networks import WrongOutputError
 from unetr_nnunet.planning.backward import run_backward
@@ -266,10 +266,21 @@ class _StorageTracker(TorchDispatchMode):
             if isinstance(leaf, torch.Tensor):
                 self._track(leaf)
         operation = func._overloadpacket
-        if operation in flop_registry:
+        if operation is torch.ops.aten.convolution_backward:
+            self.flop += _backward_flop(*args)
+        elif operation in flop_registry:
             self.flop += flop_registry[operation](*args, **(kwargs or {}), out_val=result)
         if self.convolution_copies and operation in _CONVOLUTIONS:
             backward = operation is torch.ops.aten.convolution_backward
             copied = (*args[:2], result[0]) if backward else (args[0], result)
             self._update_peak(sum(tensor.nbytes for tensor in copied if tensor is not None))
         return result
+
+
+def _backward_flop(gradient: torch.Tensor, image: torch.Tensor, weight: torch.Tensor, *geometry: Any) -> int:
+    """Return the operations of a convolution's backward pass: for each gradient as many as forward.
+
+    Torch's own figure for the gradient of the weight leaves out that the channels may be in groups.
+    """
+    *_, transposed, _, _, mask = geometry
+    return sum(mask[:2]) * conv_flop_count(image.shape, weight.shape, gradient.shape, transposed)

@@ -1,0 +1,69 @@
+"""docs/how-to/your_network.md, from its files to the report, with the package installed in a fresh environment."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import DATASET, set_nnunet_folders, shorten_epochs, write_blob_dataset
+
+PACKAGE = Path(__file__).parents[1] / "your_network"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "your_network.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_page_shows_the_packages_files() -> None:
+    assert len(PAGE.read_text(encoding="utf-8").splitlines()) <= 80
+    files = ("mynet/network.py", "mynet/architecture.py", "pyproject.toml", "study.toml")
+    assert [*blocks("python"), *blocks("toml")] == [(PACKAGE / file).read_text(encoding="utf-8") for file in files]
+
+
+def make_environment(folder: Path) -> Path:
+    """Make an environment that sees this one's packages, with commands of its own; return its folder of commands."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    (packages / "ours.pth").write_text(f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})\n")
+    for command in Path(sys.executable).parent.iterdir():
+        first, _, rest = command.read_bytes().partition(b"\n")
+        copy = folder / "bin" / command.name
+        if first.startswith(b"#!") and b"python" in first and not copy.exists():
+            copy.write_bytes(f"#!{folder}/bin/python\n".encode() + rest)
+            copy.chmod(0o755)
+    return folder / "bin"
+
+
+@pytest.mark.slow
+def test_from_installation_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = make_environment(tmp_path / "environment")
+    shutil.copytree(PACKAGE, tmp_path / "mynet")
+    shutil.move(tmp_path / "mynet" / "study.toml", tmp_path)
+    set_nnunet_folders(monkeypatch, tmp_path)
+    write_blob_dataset(tmp_path / "nnUNet_raw").rename(tmp_path / "nnUNet_raw" / DATASET.replace("917", "017"))
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "false")  # pip's way to say no isolation: the build needs no download
+    monkeypatch.setenv("PIP_NO_INDEX", "true")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(commands), os.environ["PATH"]]))
+    shorten_epochs(monkeypatch, 10)
+    (script,) = blocks("sh")
+    done = subprocess.run(
+        ["bash", "-c", f"set -euo pipefail\n{script}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Successfully installed mynet-0.1" in done.stdout
+    assert "ok      MyNet-Small-3D" in done.stdout
+    page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
+    for network in ("MyNet (mynet 0.1)", "PlainConvUNet (unetr_nnunet 0.1.0)"):
+        assert network in page
