@@ -39,7 +39,6 @@ def root(_preprocessed_blobs: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as monkeypatch:
         set_nnunet_folders(monkeypatch, folder)
         use_threads(monkeypatch)
-        monkeypatch.setenv("nnUNet_n_proc_DA", "0")
         yield folder
 
 
@@ -55,8 +54,10 @@ def plan_and_train(root: Path, network: str) -> Path:
     trainer = trainer_class(trainer_name(network))(plans, "3d_fullres", 0, dataset, torch.device("cpu"))
     trainer.logger.plot_progress_png = lambda folder: None
     trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 3, 1
-    trainer.run_training()
-    trainer.perform_actual_validation()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("nnUNet_n_proc_DA", "0")  # nnU-Net's planner would take it for its number of threads
+        trainer.run_training()
+        trainer.perform_actual_validation()
     return Path(trainer.output_folder_base)
 
 

@@ -27,8 +27,8 @@ def test_the_page_shows_the_packages_files() -> None:
 
 
 def make_environment(folder: Path) -> Path:
-    """Make an environment that sees this one's packages, with commands of its own; return its folder of commands."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    """Make an environment that sees the packages of this one, with commands of its own; return their folder."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     (packages / "ours.pth").write_text(f"import site; site.addsitedir({sysconfig.get_paths()['purelib']!r})\n")
     for command in Path(sys.executable).parent.iterdir():
@@ -47,9 +47,9 @@ def test_from_installation_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyP
     shutil.move(tmp_path / "mynet" / "study.toml", tmp_path)
     set_nnunet_folders(monkeypatch, tmp_path)
     write_blob_dataset(tmp_path / "nnUNet_raw").rename(tmp_path / "nnUNet_raw" / DATASET.replace("917", "017"))
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "false")  # pip's way to say no isolation: the build needs no download
     monkeypatch.setenv("PIP_NO_INDEX", "true")
+    monkeypatch.setenv("PIP_NO_DEPS", "true")
     monkeypatch.setenv("PATH", os.pathsep.join([str(commands), os.environ["PATH"]]))
     shorten_epochs(monkeypatch, 10)
     (script,) = blocks("sh")
