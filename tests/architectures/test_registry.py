@@ -46,7 +46,8 @@ def test_names_are_listed_without_an_import(otherlab: None) -> None:
     code = """
 import sys
 from unetr_nnunet.architectures.registry import load, registrations
-print([str(one) for one in registrations() if one.distribution != "unetr_nnunet"], "otherlab" in sys.modules, "torch" in sys.modules)
+others = [str(one) for one in registrations() if one.distribution != "unetr_nnunet"]
+print(others, "otherlab" in sys.modules, "torch" in sys.modules)
 print(load("pyramid").summary, "torch" in sys.modules)
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
