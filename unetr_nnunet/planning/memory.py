@@ -283,4 +283,4 @@ def _backward_flop(gradient: torch.Tensor, image: torch.Tensor, weight: torch.Te
     Torch's own figure for the gradient of the weight leaves out that the channels may be in groups.
     """
     *_, transposed, _, _, mask = geometry
-    return sum(mask[:2]) * conv_flop_count(image.shape, weight.shape, gradient.shape, transposed)
+    return sum(mask[:2]) * conv_flop_count(list(image.shape), list(weight.shape), list(gradient.shape), transposed)
