@@ -34,8 +34,14 @@ STREAMS = 2
 """Windows that run side by side, each with half of the threads; more would take more memory."""
 
 LARGEST_ERROR = {True: 0.15, False: 0.02}
-"""Root mean square difference from PyTorch's logits, as a share of theirs, that is taken for rounding: with bfloat16,
-where it is 0.01 to 0.04 for random weights and noise as the image, and without, where it is less than 0.001."""
+"""Difference from PyTorch's logits that is taken for rounding, see `largest_error`: with bfloat16, where it is 0.01 to
+0.04 for random weights and noise as the image, and without, where it is less than 0.001."""
+
+FLAT = 0.1
+"""Logits of an output count as at least this share of all logits' size; what hardly varies has no size of its own."""
+
+EXPORTING = threading.Lock()
+"""Held while a network is exported: `torch.export` replaces functions of the whole process, so no other one may run."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +49,61 @@ logger = logging.getLogger(__name__)
 def openvino_is_installed() -> bool:
     """Return whether OpenVINO can be used here."""
     return importlib.util.find_spec("openvino") is not None
+
+
+def in_pytorch(network: nn.Module, windows: torch.Tensor) -> torch.Tensor:
+    """Run a network in PyTorch while no other is being exported.
+
+    Args:
+        network: the network.
+        windows: (B, C, *patch).
+
+    Returns:
+        Logits, (B, K, *patch).
+    """
+    with EXPORTING:
+        logits: torch.Tensor = network(windows)
+    return logits
+
+
+class CompiledNetwork:
+    """A network in OpenVINO, for windows of one shape, run by one thread.
+
+    Args:
+        network: in evaluation mode.
+        example: one window, (1, C, *patch).
+    """
+
+    def __init__(self, network: nn.Module, example: torch.Tensor) -> None:
+        openvino = _import_openvino()
+        with torch.no_grad():
+            exported = torch.export.export(network, (example,), strict=False)
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if cpu_has_bfloat16() else "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": min(STREAMS, torch.get_num_threads()),
+        }
+        converted = openvino.convert_model(exported, input=list(example.shape))
+        self._compiled = openvino.Core().compile_model(converted, "CPU", settings)
+        self._shape = tuple(self._compiled.output(0).shape)[1:]  # (K, *patch)
+        self._queue = openvino.AsyncInferQueue(self._compiled)
+        self._queue.set_callback(_keep)
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        """Map windows (B, C, *patch) to logits (B, K, *patch)."""
+        logits = torch.empty((len(windows), *self._shape))
+        for window, target in zip(windows.float().split(1), logits, strict=True):
+            self._queue.start_async([np.ascontiguousarray(window.numpy())], target)
+        self._queue.wait_all()
+        return logits
+
+    def release(self) -> None:
+        """Give back the memory of the feature maps, until it is needed again."""
+        self._compiled.release_memory()
+
+
+def _keep(request: Any, target: torch.Tensor) -> None:
+    target.copy_(torch.from_numpy(request.get_output_tensor().data[0]))
 
 
 class OpenVINONetworks:
@@ -54,9 +115,9 @@ class OpenVINONetworks:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._compiled: dict[int, Future[Forward | None]] = {}
+        self._compiled: dict[int, Future[CompiledNetwork | None]] = {}
         self._thread = ThreadPoolExecutor(1, "openvino")
-        self._lock = threading.Lock()
+        self._is_refused = False
 
     def pays(self, views: int) -> bool:
         """Return whether a case is large enough; it depends on the case alone, so that its label map does, too.
@@ -67,50 +128,81 @@ class OpenVINONetworks:
         return views * prod(self._model.configuration.patch_size) >= LEAST_VOXELS
 
     def expect(self, voxels: int) -> None:
-        """Begin to compile the first fold if a case is surely large enough, while it is being prepared.
+        """Begin to compile the first fold, while a case is being prepared that is probably large enough.
 
         Args:
-            voxels: at least so many are in the views of one fold.
+            voxels: about so many are in the views of one fold.
         """
         if voxels >= LEAST_VOXELS:
-            self.start(0)
+            self._start(0)
 
-    def start(self, fold: int) -> Future[Forward | None]:
-        """Begin to compile a fold, unless that has begun already.
+    def fold(self, number: int) -> CompiledNetwork | None:
+        """Return a fold's network, or None where OpenVINO cannot run it; begin to compile the next fold.
 
         Args:
-            fold: index in the model's parameters.
-
-        Returns:
-            The network, or None where OpenVINO cannot run it, which is logged.
+            number: index in the model's parameters.
         """
-        with self._lock:
-            if fold not in self._compiled and fold < len(self._model.parameters):
-                self._compiled[fold] = self._thread.submit(self._compile_or_say, fold)
-            return self._compiled[min(fold, len(self._model.parameters) - 1)]
+        compiled = self._start(number).result()
+        if compiled is not None and number + 1 < len(self._model.parameters):
+            self._start(number + 1)
+        return compiled
 
-    def _compile_or_say(self, fold: int) -> Forward | None:
+    def refuse(self, reason: str) -> None:
+        """Leave this model to PyTorch from now on.
+
+        Args:
+            reason: why, for the log.
+        """
+        if not self._is_refused:
+            logger.warning("OpenVINO %s: PyTorch runs this model", reason)
+        self._is_refused = True
+
+    def _start(self, number: int) -> "Future[CompiledNetwork | None]":
+        if number not in self._compiled:
+            self._compiled[number] = self._thread.submit(self._compile_or_say, number)
+        return self._compiled[number]
+
+    def _compile_or_say(self, number: int) -> CompiledNetwork | None:
+        if self._is_refused:
+            return None
         try:
-            return self._compile(fold)
+            return self._compile(number)
         except Exception as error:  # whatever OpenVINO and torch.export raise about a network
             logger.info("OpenVINO cannot run this network, PyTorch does (%s)", in_brief(error))
+            self._is_refused = True
             return None
 
-    def _compile(self, fold: int) -> Forward | None:
+    def _compile(self, number: int) -> CompiledNetwork | None:
         network = _shallow_copy(self._model.network)
-        network.load_state_dict(self._model.parameters[fold], assign=True)
+        network.load_state_dict(self._model.parameters[number], assign=True)
         channels, patch = len(self._model.channel_names), tuple(self._model.configuration.patch_size)
         example = torch.randn((1, channels, *patch), generator=torch.Generator().manual_seed(0))
-        compiled = _compile(network, example)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
-            expected = network(example).float()
-        error = float((compiled(example) - expected).square().mean().sqrt() / expected.square().mean().sqrt())
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16())
+        with EXPORTING:
+            compiled = CompiledNetwork(network, example)
+            with torch.no_grad(), autocast:
+                expected = network(example).float()
+        error = largest_error(compiled(example), expected)
         if not error <= LARGEST_ERROR[cpu_has_bfloat16()]:
             logger.warning(
-                "OpenVINO's logits differ from PyTorch's by %.2g of their size: PyTorch runs this network", error
+                "OpenVINO's logits differ from PyTorch's by %.2g of their size: PyTorch runs this model", error
             )
+            self._is_refused = True
             return None
         return compiled
+
+
+def largest_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the root mean square difference of the output that differs most, as a share of its logits' size.
+
+    Args:
+        found: logits (1, K, *patch).
+        expected: the same.
+    """
+    axes = [0, *range(2, expected.dim())]
+    sizes = expected.square().mean(axes).sqrt()  # (K,)
+    sizes = sizes.clamp(min=FLAT * float(expected.square().mean().sqrt()))
+    return float(((found - expected).square().mean(axes).sqrt() / sizes).amax())
 
 
 def _import_openvino() -> Any:
@@ -123,33 +215,3 @@ def _import_openvino() -> Any:
 def _shallow_copy(network: nn.Module) -> nn.Module:
     """Return a copy that shares the weights, until others are assigned to it."""
     return copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
-
-
-def _compile(network: nn.Module, example: torch.Tensor) -> Forward:
-    """Return a network in OpenVINO, for windows of the example's shape."""
-    openvino = _import_openvino()
-    with torch.no_grad():
-        exported = torch.export.export(network, (example,), strict=False)
-    converted = openvino.convert_model(exported, input=list(example.shape))
-    settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if cpu_has_bfloat16() else "f32",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "NUM_STREAMS": min(STREAMS, torch.get_num_threads()),
-    }
-    compiled = openvino.Core().compile_model(converted, "CPU", settings)
-    shape = tuple(compiled.output(0).shape)[1:]  # (K, *patch)
-    queue = openvino.AsyncInferQueue(compiled)
-
-    def keep(request: Any, target: torch.Tensor) -> None:
-        target.copy_(torch.from_numpy(request.get_output_tensor().data[0]))
-
-    queue.set_callback(keep)
-
-    def forward(windows: torch.Tensor) -> torch.Tensor:
-        logits = torch.empty((len(windows), *shape))
-        for window, target in zip(windows.float().split(1), logits, strict=True):
-            queue.start_async([np.ascontiguousarray(window.numpy())], target)
-        queue.wait_all()
-        return logits
-
-    return forward

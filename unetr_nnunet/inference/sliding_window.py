@@ -4,6 +4,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
@@ -16,9 +17,10 @@ from unetr_nnunet.inference.device import fastest_convolutions, to_device
 from unetr_nnunet.inference.fidelity import Fidelity
 from unetr_nnunet.inference.memory import Arrays
 from unetr_nnunet.inference.model import Model
-from unetr_nnunet.inference.openvino_networks import STREAMS, Forward, OpenVINONetworks
+from unetr_nnunet.inference.openvino_networks import STREAMS, CompiledNetwork, Forward, OpenVINONetworks, in_pytorch
 from unetr_nnunet.inference.placement import Placement
 from unetr_nnunet.inference.windows import Window, place_windows
+from unetr_nnunet.nnunet.checkpoint import in_brief
 from unetr_nnunet.trainers.precision import cpu_has_bfloat16
 
 SUSPICION = 2.0
@@ -89,9 +91,11 @@ class SlidingWindow:
         self.windows = [w for w in self._place(axes) if all(map(_overlap, self._box(w)[1:], self.part))]
         importance = compute_gaussian(patch, sigma_scale=1 / 8, value_scaling_factor=10, device=torch.device("cpu"))
         self.importance = importance.view(self.patch).to(placement.results)
-        self.openvino = openvino if openvino and openvino.pays(_views(self.windows)) else None
+        self.openvino = openvino
+        self.compiled: CompiledNetwork | None = None
+        self.in_openvino = openvino is not None and openvino.pays(_views(self.windows))
         most = 1 if fidelity is Fidelity.EXACT else max(1, placement.batch_voxels // self.importance.numel())
-        most = STREAMS if self.openvino is not None else most
+        most = STREAMS if self.in_openvino else most
         self.batches = BatchSizes(placement.device, most)
 
     def _place(self, mirror_axes: Sequence[int]) -> list[Window]:
@@ -146,6 +150,8 @@ class SlidingWindow:
                 self._run_where_something_may_be(network)
             else:
                 self._add(network, self.windows)
+            if self.compiled is not None:
+                self.compiled.release()
             if self._too_large(float(self.weights.max())):
                 return None
             logits = self.logits[(slice(None), *self.part)]
@@ -161,12 +167,23 @@ class SlidingWindow:
         return mean
 
     def _forward(self, network: nn.Module, fold: int) -> Forward:
-        """Return what runs windows of a fold: OpenVINO, or else the network; begin to compile the next fold."""
-        if self.openvino is None:
+        """Return what runs windows of a fold: OpenVINO, or else the network."""
+        openvino = self.openvino
+        if openvino is None:
             return network
-        compiled = self.openvino.start(fold).result()
-        self.openvino.start(fold + 1)
-        return compiled or network
+        compiled = openvino.fold(fold) if self.in_openvino else None
+
+        def forward(windows: torch.Tensor) -> torch.Tensor:
+            if compiled is not None and self.in_openvino:
+                try:
+                    return compiled(windows)
+                except (RuntimeError, MemoryError) as error:
+                    self.in_openvino = False
+                    openvino.refuse(f"has failed ({in_brief(error)})")
+            return in_pytorch(network, windows)
+
+        self.compiled = compiled
+        return forward
 
     def _too_large(self, largest_weight: float) -> bool:
         """Whether sums of the logits so far may exceed what their type holds."""
@@ -205,7 +222,7 @@ class SlidingWindow:
             return
         logger.info("%d of %d windows are not finite: running them again in float32", len(again), len(windows))
         self.total += _views(again)
-        if not all(self._add_once(network, again, contextlib.nullcontext())):
+        if not all(self._add_once(partial(in_pytorch, network), again, contextlib.nullcontext())):
             raise ValueError(
                 "the network's output is not finite: its weights are damaged, or the image's values are far from those "
                 "that it was trained on"
