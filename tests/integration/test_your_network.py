@@ -51,7 +51,7 @@ def test_from_installation_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PIP_NO_INDEX", "true")
     monkeypatch.setenv("PIP_NO_DEPS", "true")
     monkeypatch.setenv("PATH", os.pathsep.join([str(commands), os.environ["PATH"]]))
-    shorten_epochs(monkeypatch, 10)
+    shorten_epochs(monkeypatch, 5)
     (script,) = blocks("sh")
     done = subprocess.run(
         ["bash", "-c", f"set -euo pipefail\n{script}"],
