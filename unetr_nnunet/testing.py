@@ -161,7 +161,7 @@ def check_half_precision(case: Case) -> None:
 
 
 def check_compiled(case: Case) -> str | None:
-    """Check that ``torch.compile``, which nnU-Net uses on a GPU, captures the network and leaves its logits alone."""
+    """Check that ``torch.compile``, which nnU-Net uses on a GPU, takes the network and leaves its logits alone."""
     described, built = _built(case)
     image = _image(described)
     torch._dynamo.reset()
@@ -239,7 +239,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return " ".join(str(error).split())[:300]
 
 
 def main() -> int:
@@ -258,8 +258,9 @@ def main() -> int:
         for name, check in CHECKS.items():
             try:
                 status, note = "ok", check(case) or ""
-            except ValueError as error:
-                status, note = "broken", str(error)
+            except Exception as error:  # whatever a foreign network raises; the other checks still run
+                kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+                status, note = "broken", kind + _line(error)
                 broken += 1
             sys.stdout.write(f"{status:<7} {case!s:<30} {name:<15} {note}\n")
     return 1 if broken else 0

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -159,3 +160,21 @@ def test_a_multiple_that_is_none_is_refused(given):
     architecture = made().architecture
     with pytest.raises(ValueError, match=r"its patch_multiple gives .*; it must give a positive whole number"):
         patch_multiple(Architecture(**vars(architecture) | {"patch_multiple": lambda spacing_mm: given}), SPACING)
+
+
+def test_a_multiple_may_be_numpys():
+    architecture = made(patch_multiple=lambda spacing_mm: (np.int64(4),) * 3).architecture
+    assert patch_multiple(architecture, SPACING) == (4, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch_multiple": lambda spacing_mm: 1 / 0}, "Net: its patch_multiple cannot be had .ZeroDivisionError"),
+        ({"output_scales": lambda **given: 1 / 0}, "Net: its output_scales cannot be had .ZeroDivisionError"),
+        ({"output_scales": lambda **given: [1, 0.5]}, r"Net: its output_scales give \[1, 0.5\]"),
+    ],
+)
+def test_a_function_that_fails_is_told_in_one_line(changes, message):
+    with pytest.raises(ValueError, match=message):
+        _ = made(**changes).output_scales

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -20,10 +19,22 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
+def files_of_the_page() -> dict[str, str]:
+    """Return each file that the page shows, by the path that the paragraph before it names."""
+    page = PAGE.read_text(encoding="utf-8")
+    shown = re.findall(r"\n\n(.*?)\n\n```(?:python|toml)\n(.*?)```", page, re.DOTALL)
+    return {re.findall(r"`([\w/]+\.(?:py|toml))`", words.split("\n\n")[-1])[0]: text for words, text in shown}
+
+
 def test_the_page_shows_the_packages_files() -> None:
     assert len(PAGE.read_text(encoding="utf-8").splitlines()) <= 80
-    files = ("mynet/network.py", "mynet/architecture.py", "pyproject.toml", "study.toml")
-    assert [*blocks("python"), *blocks("toml")] == [(PACKAGE / file).read_text(encoding="utf-8") for file in files]
+    names = {
+        "mynet/mynet/network.py": "mynet/network.py",
+        "mynet/mynet/architecture.py": "mynet/architecture.py",
+        "mynet/pyproject.toml": "pyproject.toml",
+        "study.toml": "study.toml",
+    }
+    assert files_of_the_page() == {name: (PACKAGE / file).read_text(encoding="utf-8") for name, file in names.items()}
 
 
 def make_environment(folder: Path) -> Path:
@@ -43,8 +54,9 @@ def make_environment(folder: Path) -> Path:
 @pytest.mark.slow
 def test_from_installation_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = make_environment(tmp_path / "environment")
-    shutil.copytree(PACKAGE, tmp_path / "mynet")
-    shutil.move(tmp_path / "mynet" / "study.toml", tmp_path)
+    for name, text in files_of_the_page().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     set_nnunet_folders(monkeypatch, tmp_path)
     write_blob_dataset(tmp_path / "nnUNet_raw").rename(tmp_path / "nnUNet_raw" / DATASET.replace("917", "017"))
     monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "false")  # pip's way to say no isolation: the build needs no download

@@ -146,6 +146,11 @@ def test_written_settings_are_checked() -> None:
         TrainerName(size="Huge")
     with pytest.raises(ValueError, match="recipe 'paper': choose one of recommended, Paper"):
         TrainerName(recipe="paper")
+    with pytest.raises(ValueError, match="epochs 0: give a whole number, at least 1"):
+        TrainerName(epochs=0)
+    with pytest.raises(ValueError, match="PlainConvUNet has no control without its transformer"):
+        TrainerName("PlainConvUNet", blocks="NoTransformer")
+    assert str(TrainerName("modified")) == "nnUNetTrainerUNETR_Modified"
 
 
 def test_only_names_of_the_grammar_are_parsed() -> None:

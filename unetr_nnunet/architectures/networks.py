@@ -1,8 +1,9 @@
 """Build a registered network for a patch and a spacing, and hold it to what its `Architecture` says."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -68,10 +69,19 @@ class Network:
         """
         if self.architecture.output_scales is None:
             return None
-        given = self.architecture.output_scales(
-            patch_size=self.patch_size, spacing_mm=self.spacing_mm, **self._fields_of_scales()
+        given = _asked(
+            self.architecture.output_scales,
+            f"{self}: its output_scales",
+            patch_size=self.patch_size,
+            spacing_mm=self.spacing_mm,
+            **self._fields_of_scales(),
         )
-        scales = tuple(tuple(float(part) for part in scale) for scale in given or ())
+        try:
+            scales = tuple(tuple(float(part) for part in scale) for scale in given or ())
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self}: its output_scales give {given!r}, where a list of numbers for each output is needed"
+            ) from error
         if len(scales) < 2:
             return None
         previous = (1.0,) * len(self.patch_size)
@@ -204,14 +214,24 @@ def patch_multiple(architecture: Architecture, spacing_mm: Sequence[float], labe
     Raises:
         ValueError: if the architecture gives no positive whole number for each axis.
     """
-    given = architecture.patch_multiple(tuple(float(axis) for axis in spacing_mm))
+    who = label or architecture.name
+    given = _asked(architecture.patch_multiple, f"{who}: its patch_multiple", tuple(float(axis) for axis in spacing_mm))
     multiple = tuple(given) if isinstance(given, list | tuple) else (given,)
-    if len(multiple) != len(spacing_mm) or not all(isinstance(step, int) and step > 0 for step in multiple):
+    if len(multiple) != len(spacing_mm) or not all(isinstance(step, Integral) and int(step) > 0 for step in multiple):
         raise ValueError(
-            f"{label or architecture.name}: its patch_multiple gives {given!r} for spacing {tuple(spacing_mm)} mm; it "
-            "must give a positive whole number for each axis"
+            f"{who}: its patch_multiple gives {given!r} for spacing {tuple(spacing_mm)} mm; it must give a positive "
+            "whole number for each axis"
         )
-    return multiple
+    return tuple(int(step) for step in multiple)
+
+
+def _asked(function: Callable[..., Any], what: str, *values: Any, **fields: Any) -> Any:
+    """Call a function of an architecture; whatever it raises becomes a ValueError that names it."""
+    try:
+        return function(*values, **fields)
+    except Exception as error:  # whatever a foreign function raises
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{what} cannot be had ({kind}{error})") from error
 
 
 def set_deep_supervision(network: nn.Module, enabled: bool, label: str = "") -> None:

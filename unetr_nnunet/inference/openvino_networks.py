@@ -1,6 +1,6 @@
 """A model's networks in OpenVINO, whose convolutions on a CPU are faster than PyTorch's.
 
-OpenVINO, https://docs.openvino.ai, is optional: ``pip install unetr_nnunet[openvino]``. Each fold's network is exported
+OpenVINO, https://docs.openvino.ai, is optional: ``pip install openvino``. Each fold's network is exported
 by `torch.export`, then converted and compiled for windows of the model's patch size. It computes what PyTorch does, in
 another order, and before it is used its logits are compared with PyTorch's.
 """
@@ -189,6 +189,8 @@ class OpenVINONetworks:
             )
             self._is_refused = True
             return None
+        if number == 0:
+            logger.info("OpenVINO runs the network of %s, for images that are large enough", self._model.folder)
         return compiled
 
 

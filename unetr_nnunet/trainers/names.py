@@ -49,8 +49,15 @@ class TrainerName:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for group in token_groups(self.architecture):
+        object.__setattr__(self, "architecture", registry.find(self.architecture).name)
+        groups = token_groups(self.architecture)
+        if self.blocks != "transformer" and "blocks" not in [group.field for group in groups]:
+            raise ValueError(f"{self.architecture} has no control without its transformer, so blocks is 'transformer'")
+        for group in groups:
             if isinstance(group, NumberToken):
+                number = getattr(self, group.field)
+                if number is not None and group.number_in(group.form.format(number)) is None:
+                    raise ValueError(f"{group.field} {number!r}: give a whole number, at least {group.minimum}")
                 continue
             value = getattr(self, group.field) or group.default
             object.__setattr__(self, group.field, value)

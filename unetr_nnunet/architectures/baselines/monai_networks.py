@@ -24,7 +24,7 @@ def _nets() -> ModuleType:
     try:
         from monai.networks import nets
     except ImportError as error:
-        raise ValueError(f"it needs MONAI ({error}): pip install unetr_nnunet[baselines]") from error
+        raise ValueError(f"the network is MONAI's ({error}): pip install monai") from error
     return nets
 
 
