@@ -50,5 +50,5 @@ def test_no_layer_but_the_outermost_knows_training_from_evaluation():
 def test_monai_that_is_missing_is_named(name, monkeypatch):
     described = registry.load(name)
     monkeypatch.setitem(sys.modules, "monai.networks", None)
-    with pytest.raises(ValueError, match=r"needs MONAI .*: pip install unetr_nnunet\[baselines\]"):
+    with pytest.raises(ValueError, match=r"the network is MONAI's .*: pip install monai"):
         network(described.name, (64, 64, 64), (1.0, 1.0, 1.0)).build(1, 2)
