@@ -258,22 +258,21 @@ def test_an_output_that_is_not_the_architectures_is_no_matter_of_tracing(otherla
         predict_memory(step)
 
 
-BASELINES = {
-    "SwinUNETR": ("F24", (32, 32, 64)),
-    "SegResNetDS": ("base", (32, 64, 64)),
-    "MedNeXt": ("S", (32, 64, 64)),
-    "PrimusV3": ("S", (32, 64, 64)),
-    "ResEnc": ("base", (32, 64, 64)),
-    "PlainConvUNet": ("Tiny", (32, 64, 64)),
-}
-"""Size and patch: in smaller ones the CPU's convolutions reorder weights that are larger than the maps."""
+BASELINES = [
+    ("SwinUNETR", "F24", (32, 32, 64), 0.05),
+    ("SegResNetDS", "base", (32, 64, 64), 0.05),
+    ("MedNeXt", "S", (128, 128), 0.05),
+    ("MedNeXt", "S", (16, 32, 32), 0.06),  # on a CPU a convolution by channel copies its operands if it has three axes
+    ("PrimusV3", "S", (32, 64, 64), 0.05),
+    ("ResEnc", "base", (32, 64, 64), 0.05),
+    ("PlainConvUNet", "Tiny", (32, 64, 64), 0.05),
+]
+"""Architecture, size, patch and tolerance. In smaller patches the CPU reorders weights that outweigh the maps."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BASELINES)
-def test_a_baselines_peak_is_that_of_torchs_allocator(name):
-    size, patch = BASELINES[name]
-    step = TrainingStep(name, size, patch, 2, (3.0, 1.0, 1.0), (), 1, 3)
-    # MedNeXt's is 4.8 to 5.2 % more, whatever the patch: the CPU's depthwise convolutions probably copy a map
-    limit = 0.06 if name == "MedNeXt" else 0.05
-    assert predict_memory(step, "cpu", None).peak == pytest.approx(measure_memory(step, on_cpu()).allocated, rel=limit)
+@pytest.mark.parametrize(("name", "size", "patch", "tolerance"), BASELINES)
+def test_a_baselines_peak_is_that_of_torchs_allocator(name, size, patch, tolerance):
+    step = TrainingStep(name, size, patch, 2, (3.0, 1.0, 1.0)[-len(patch) :], (), 1, 3)
+    measured = measure_memory(step, on_cpu()).allocated
+    assert predict_memory(step, "cpu", None).peak == pytest.approx(measured, rel=tolerance)
