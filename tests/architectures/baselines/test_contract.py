@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unetr_nnunet.architectures.networks import patch_multiple
-from unetr_nnunet.architectures.registry import load
+from unetr_nnunet.architectures.registry import OURS, load, registrations
 from unetr_nnunet.testing import CHECKS, Case, cases
 
 SMALLEST = {
@@ -48,3 +48,8 @@ def one_thread():
 @pytest.mark.parametrize(("case", "check"), list(checks()))
 def test_baselines_keep_the_contract(case, check):
     CHECKS[check](case)
+
+
+def test_every_baseline_is_checked():
+    ours = {one.name for one in registrations() if one.distribution == OURS and not one.is_unetr}
+    assert set(SMALLEST) == ours
