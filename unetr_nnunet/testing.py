@@ -177,7 +177,7 @@ def check_compiled(case: Case) -> str | None:
 
 
 def check_memory(case: Case) -> str | None:
-    """Compare predicted with measured memory of a training step; return the figures, or why there are none."""
+    """Predict and measure the memory of a training step; return both figures, or why it cannot be predicted."""
     if case.no_transformer:
         return None
     architecture = load(case.architecture)

@@ -132,6 +132,7 @@ def test_where_it_fails_pytorch_goes_on(tmp_path, monkeypatch, caplog):
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
         "OpenVINO has failed (RuntimeError: std::bad_alloc): PyTorch runs this model"
     ]
+    assert networks.fold(0) is None, "not for the next case either, although it is compiled"
 
 
 def test_memory_of_feature_maps_is_given_back(tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ def registrations() -> tuple[Registration, ...]:
 
 
 def _registered_in_checkout() -> list[Registration] | None:
-    """Return what the pyproject.toml beside this package registers, or None if there is none."""
+    """Read our own entry points from the checkout's pyproject.toml; None if this is not a checkout."""
     path = Path(unetr_nnunet.__file__).resolve().parents[1] / "pyproject.toml"
     if not path.is_file():
         return None

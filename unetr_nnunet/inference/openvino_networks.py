@@ -142,6 +142,8 @@ class OpenVINONetworks:
         Args:
             number: index in the model's parameters.
         """
+        if self._is_refused:
+            return None
         compiled = self._start(number).result()
         if compiled is not None and number + 1 < len(self._model.parameters):
             self._start(number + 1)
