@@ -124,7 +124,7 @@ def test_where_it_fails_pytorch_goes_on(tmp_path, monkeypatch, caplog):
 
     calls, real = [], openvino_networks.CompiledNetwork.__call__
     monkeypatch.setattr(openvino_networks, "LEAST_VOXELS", 1)
-    model = load_model(write_model(tmp_path, folds=2, mirror_axes=None))
+    model = load_model(write_model(tmp_path, mirror_axes=None))
     data = noise(1, 16, 32, 200)
     expected, networks = run(model, data), OpenVINONetworks(model)
     monkeypatch.setattr(openvino_networks.CompiledNetwork, "__call__", fail)
