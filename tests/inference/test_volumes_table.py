@@ -1,4 +1,5 @@
 import csv
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from unetr_nnunet.inference.volumes_table import COLUMNS, VolumesTable, organ_volumes
+from unetr_nnunet.inference.volumes_table import COLUMNS, CaseTable, VolumesTable, organ_volumes
 
 LABELS = {"liver": (6,), "spleen": (1,), "absent": (9,)}
 
@@ -151,3 +152,17 @@ def test_another_file_is_not_overwritten(tmp_path: Path, content: bytes) -> None
     with pytest.raises(ValueError, match=r"volumes.csv is no table"):
         VolumesTable(path)
     assert path.read_bytes() == content
+
+
+def test_threads_that_forget_cases_elsewhere_do_not_bring_them_back(tmp_path, monkeypatch):
+    """One thread writes a case while another notes that one has failed; both rewrite an earlier run's table."""
+    earlier = VolumesTable(tmp_path / "volumes.csv")
+    cases = [f"case{number}" for number in range(8)]
+    for case in [*cases, "other"]:
+        earlier.replace_rows(case, [("liver", "1.000", "", "")])
+    write = VolumesTable._write
+    monkeypatch.setattr(CaseTable, "_write", lambda table: (time.sleep(0.02), write(table)))
+    part = VolumesTable(tmp_path / "volumes_part1of2.csv")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(part.forget_elsewhere, cases))
+    assert VolumesTable(tmp_path / "volumes.csv").cases == {"other"}

@@ -119,8 +119,9 @@ class CaseTable:
 
     def forget_elsewhere(self, case: str) -> None:
         """Take a case's rows out of the tables that runs with other parts have left beside this one."""
-        for table in self._other_parts():
-            table.remove(case)
+        with self._lock:  # two threads would each read such a table and write back the other's case
+            for table in self._other_parts():
+                table.remove(case)
 
     def take_over_parts(self) -> None:
         """Put the rows of the tables that runs with other parts have left into this one, and remove those tables."""
