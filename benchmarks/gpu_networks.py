@@ -139,13 +139,12 @@ def predicted_bytes(case: Case, stage: Stage) -> tuple[int, float]:
     Returns:
         The peak, and what the GPU should have for it.
     """
-    from unetr_nnunet.architectures.presets import ARCHITECTURES
-    from unetr_nnunet.architectures.token_geometry import derive_token_size
+    from unetr_nnunet.architectures.build import resolve_token_size
     from unetr_nnunet.planning.memory import predict_memory, with_reserve
     from unetr_nnunet.planning.training_step import TrainingStep
 
     patch, spacing = case.patch
-    token = derive_token_size(patch, spacing if "CNNStem" in ARCHITECTURES[case.network].parts else None)
+    token = resolve_token_size(case.network, patch, spacing, None)
     step = TrainingStep(case.network, stage.sizes.network, patch, BATCH_SIZE, spacing, token, 1, 14)
     dtype = torch.bfloat16 if case.precision == "bfloat16" else torch.float16
     peak = predict_memory(step, "cuda", dtype).peak

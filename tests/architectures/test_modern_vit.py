@@ -80,11 +80,17 @@ def test_a_dropped_block_is_skipped_in_training_only():
     assert not torch.equal(block.eval()(x), x)
 
 
-def test_taps_are_widened_and_the_last_output_is_normalised_first():
+def test_taps_and_last_output_are_normalised_then_widened():
     vit = ModernViT([nn.Identity() for _ in range(4)], 8, 4, (1, 2, 3))
-    tokens = torch.randn(1, 5, 8)
+    tokens = 100 * torch.randn(1, 5, 8)
     outputs = vit(tokens)
-    inner = vit.narrow(tokens)
+    inner = nn.functional.layer_norm(vit.narrow(tokens), (4,))
     assert len(outputs) == 4
-    torch.testing.assert_close(outputs[1], vit.widen[1](inner))
-    torch.testing.assert_close(outputs[3], vit.widen[3](nn.functional.layer_norm(inner, (4,))))
+    for output, widen in zip(outputs, vit.widen, strict=True):
+        torch.testing.assert_close(output, widen(inner))
+
+
+def test_tokens_of_the_blocks_width_are_not_projected():
+    vit = ModernViT([nn.Identity() for _ in range(4)], 8, 8, (1, 2, 3))
+    tokens = 100 * torch.randn(1, 5, 8)
+    assert all(torch.equal(output, nn.functional.layer_norm(tokens, (8,))) for output in vit(tokens))

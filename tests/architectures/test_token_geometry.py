@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from unetr_nnunet.architectures.token_geometry import (
     check_token_size,
+    derive_fine_token_size,
     derive_token_size,
     nearest_patch_sizes,
     stage_kernels,
@@ -64,7 +65,7 @@ def test_every_planned_patch_has_a_token_the_decoder_can_undo(patch_size):
     grid = token_grid(patch_size, token_size)
     assert [length * count for length, count in zip(token_size, grid, strict=True)] == patch_size
     strides = stage_strides(token_size)
-    assert len(strides) == 4
+    assert 2 ** len(strides) == max(2, *token_size), "a stage for each doubling of the longest axis"
     for axis, length in enumerate(token_size):
         per_stage = [stride[axis] for stride in strides]
         assert math.prod(per_stage) == length
@@ -75,6 +76,26 @@ def test_every_planned_patch_has_a_token_the_decoder_can_undo(patch_size):
 def test_strides_of_a_thin_token():
     assert stage_strides((2, 16, 16)) == ((1, 2, 2), (1, 2, 2), (1, 2, 2), (2, 2, 2))
     assert stage_strides((16, 4)) == ((2, 1), (2, 1), (2, 2), (2, 2))
+    assert stage_strides((2, 8, 8)) == ((1, 2, 2), (1, 2, 2), (2, 2, 2))
+    assert stage_strides((1, 1)) == ((1, 1),)
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "spacing_mm", "token_size"),
+    [
+        ((96, 96, 96), (1.5, 1.5, 1.5), (8, 8, 8)),
+        ((96, 96, 96), None, (8, 8, 8)),
+        ((128, 128, 128), (1.0, 1.0, 1.0), (8, 8, 8)),
+        ((160, 160, 160), (1.0, 1.0, 1.0), (16, 16, 16)),
+        ((48, 192, 192), (3.0, 0.76, 0.76), (4, 16, 16)),
+        ((24, 96, 96), (3.0, 0.76, 0.76), (2, 8, 8)),
+        ((20, 96, 96), (1.0, 1.0, 1.0), (4, 8, 8)),
+        ((512, 512), (0.8, 0.8), (8, 8)),
+    ],
+    ids=str,
+)
+def test_fine_tokens_are_the_finest_that_are_not_too_many(patch_size, spacing_mm, token_size):
+    assert derive_fine_token_size(patch_size, spacing_mm) == token_size
 
 
 def test_error_names_nearest_token_and_patch_sizes():

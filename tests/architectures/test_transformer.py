@@ -13,9 +13,14 @@ def test_tap_depths(layers, convention, taps):
     assert tap_depths(layers, convention) == taps
 
 
-@pytest.mark.parametrize(("layers", "convention"), [(6, "paper"), (0, "paper"), (12, "late")])
+@pytest.mark.parametrize(("layers", "stages", "taps"), [(12, 3, (4, 8)), (8, 3, (3, 5)), (4, 3, (1, 3)), (4, 1, ())])
+def test_fewer_stages_have_fewer_taps(layers, stages, taps):
+    assert tap_depths(layers, "paper", stages) == taps
+
+
+@pytest.mark.parametrize(("layers", "convention"), [(3, "paper"), (0, "paper"), (12, "late")])
 def test_impossible_taps_are_refused(layers, convention):
-    with pytest.raises(ValueError, match=r"four|paper"):
+    with pytest.raises(ValueError, match=r"take at least 4|paper"):
         tap_depths(layers, convention)
 
 
@@ -36,11 +41,13 @@ def test_attention_equals_torchs():
     torch.testing.assert_close(ours(tokens), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_taps_are_unnormalised_and_the_last_output_is_normalised():
+@pytest.mark.parametrize("normalise_taps", [True, False])
+def test_the_last_output_is_normalised_and_the_taps_where_asked_for(normalise_taps):
     blocks = [nn.Identity() for _ in range(4)]
     tokens = torch.randn(1, 5, 8) * 10
-    transformer = Transformer(blocks, 8, (1, 2, 3), tokens=5)
+    transformer = Transformer(blocks, 8, (1, 2, 3), tokens=5, normalise_taps=normalise_taps)
     *taps, last = transformer(tokens)
     placed = tokens + transformer.positions
-    assert all(torch.equal(tap, placed) for tap in taps)
-    torch.testing.assert_close(last, nn.functional.layer_norm(placed, (8,)))
+    normalised = nn.functional.layer_norm(placed, (8,))
+    assert all(torch.equal(tap, normalised if normalise_taps else placed) for tap in taps)
+    torch.testing.assert_close(last, normalised)

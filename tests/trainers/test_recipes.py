@@ -50,7 +50,24 @@ def test_step_sets_every_group() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 1e-4])
 
 
+def test_a_group_can_have_a_multiple_of_the_rate() -> None:
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "rate": rate} for rate in (1.0, 0.125)]
+    optimizer = torch.optim.AdamW(groups)
+    WarmupDecay(optimizer, RECIPES["Paper"], 300).step(175)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([5e-5, 5e-5 / 8])
+
+
+def test_rates_of_the_name_replace_the_recipes() -> None:
+    recipe = replace(RECIPES["recommended"], learning_rate=8e-3, transformer_rate=0.125)
+    assert recipe.with_rates(None, None) == recipe
+    assert recipe.with_rates(4e-3, None) == replace(recipe, learning_rate=4e-3)
+    assert recipe.with_rates(None, 4e-3).transformer_rate == pytest.approx(0.5)
+    assert recipe.with_rates(2e-3, 1e-3).transformer_rate == pytest.approx(0.5)
+
+
 def test_only_the_recommended_rate_follows_the_network() -> None:
+    assert recipe_for("recommended", 8e-3, 0.25).transformer_rate == 0.25
+    assert recipe_for("Paper", 8e-3, 0.25) == RECIPES["Paper"]
     assert recipe_for("recommended") == RECIPES["recommended"]
     assert recipe_for("recommended", 8e-3) == replace(RECIPES["recommended"], learning_rate=8e-3)
     assert recipe_for("Paper", 8e-3) == RECIPES["Paper"]

@@ -2,9 +2,10 @@
 
 The original's chains of transposed convolutions hold most of its convolutional cost, and hand raw token features to the
 decoder. Here a tap is normalised and projected to its scale's channels with a sub-pixel step (Shi et al., CVPR 2016,
-https://arxiv.org/abs/1609.05158), interpolated over the rest of the way, smoothed by one convolution, and given unit
-statistics. A gate that looks at the whole tap (Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018,
-https://arxiv.org/abs/1709.01507) weighs each channel before it is added to the stem's map of that scale.
+https://arxiv.org/abs/1609.05158), smoothed there by one convolution, given unit statistics, and interpolated over the
+rest of the way: it has no finer detail that a convolution at the full scale could work on. A gate that looks at the
+whole tap (Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, https://arxiv.org/abs/1709.01507) weighs each
+channel before it is added to the stem's map of that scale, where it has one.
 """
 
 from collections.abc import Sequence
@@ -42,13 +43,13 @@ class AlignedSkips(nn.Module):
     ) -> None:
         super().__init__()
         self.alignments = nn.ModuleList(
-            TapAlignment(grid, strides[scale:], kernels[scale], width, feature_size * 2**scale)
+            TapAlignment(grid, strides[scale:], kernels[-1], width, feature_size * 2**scale)
             for scale in range(1, len(strides))
         )
         self.alignments.append(TapAlignment(grid, [], None, width, width))
 
     def forward(self, image_features: list[torch.Tensor], taps: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Map the stem's maps and 4 x (B, N, D) to maps of F, 2F, 4F, 8F, D channels, the last at the token grid."""
+        """Map the stem's maps and taps (B, N, D) to maps of F, 2F, 4F ... D channels, the last at the token grid."""
         maps = [alignment(tap) for alignment, tap in zip(self.alignments, taps, strict=True)]
         return add_image_features(maps, image_features)
 
@@ -92,7 +93,7 @@ class TapAlignment(nn.Module):
         gate = torch.sigmoid(self.gate(tap.mean(1)))  # (B, channels)
         x = self.projection(tap.transpose(1, 2).unflatten(2, self.grid))  # (B, channels, *(grid * first stride))
         if self.smoothing is not None:  # at the token grid the layer norm is enough
+            x = instance_norm(self.smoothing(x))  # the same
             if x.shape[2:] != self.size:
                 x = F.interpolate(x, self.size, mode="trilinear" if len(self.grid) == 3 else "bilinear")
-            x = instance_norm(self.smoothing(x))  # (B, channels, *scale)
         return x * gate.unflatten(1, (-1, *[1] * len(self.grid)))

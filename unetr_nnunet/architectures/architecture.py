@@ -41,6 +41,9 @@ class Architecture:
             chooses the token, voxels per axis, instead of `patch_multiple`; with ``size`` plans may hold a size's
             fields.
         learning_rates: size → peak learning rate of the recommended recipe, where another than the recipe's.
+        transformer_parameters: beginnings of the names of transformer's and tokenizer's parameters, which may learn at
+            a rate of their own; none for a network without a transformer.
+        transformer_rates: size → that rate as a multiple of the learning rate in the recommended recipe, where not 1.
     """
 
     name: str
@@ -54,6 +57,8 @@ class Architecture:
     no_transformer: Mapping[str, Any] = field(default_factory=dict)
     planned: Sequence[str] = ()
     learning_rates: Mapping[str, float] = field(default_factory=dict)
+    transformer_parameters: Sequence[str] = ()
+    transformer_rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_token(self.name, "the architecture")

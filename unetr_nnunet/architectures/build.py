@@ -1,6 +1,6 @@
 """Build a network of the study from a plan's patch size and spacing and the names of its parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from math import prod
 from typing import Any
 
@@ -9,11 +9,19 @@ from torch import nn
 from unetr_nnunet.architectures.aligned_skips import AlignedSkips
 from unetr_nnunet.architectures.cnn_stem import CNNStem
 from unetr_nnunet.architectures.fpn import FPN
+from unetr_nnunet.architectures.local_blocks import ConvBlock, LocalBlock, conv_channels
 from unetr_nnunet.architectures.modern_vit import ModernBlock, ModernViT, RotaryPositions
-from unetr_nnunet.architectures.presets import ARCHITECTURES, SIZES, ModernViTSize, UNETRSize
+from unetr_nnunet.architectures.presets import (
+    ARCHITECTURES,
+    ModernViTSize,
+    UNETRSize,
+    modern_vit_of_equal_cost,
+)
+from unetr_nnunet.architectures.projected_stem import ProjectedStem
 from unetr_nnunet.architectures.token_geometry import (
     LEADING_LENGTH,
     check_token_size,
+    derive_fine_token_size,
     derive_token_size,
     nearest_patch_sizes,
     stage_kernels,
@@ -57,16 +65,16 @@ def build_unetr(
 
     Args:
         patch_size: spatial size of the input, (Z, Y, X) or (Y, X) in voxels.
-        spacing_mm: voxel spacing in mm in the same order; None for an isotropic one. Tokens of a convolutional stem are
-            about as thick as they are wide in mm; the original's depend on the patch size alone.
+        spacing_mm: voxel spacing in mm in the same order; None for an isotropic one. Tokens of a convolutional stem and
+            fine tokens are about as thick as they are wide in mm; the original's depend on the patch size alone.
         in_channels: channels of the image.
         out_channels: logits, one for each label or region.
         architecture: a key of `unetr_nnunet.architectures.presets.ARCHITECTURES`.
         transformer_blocks: False puts the identity in place of every transformer block, an ablation.
-        size: a key of `unetr_nnunet.architectures.presets.SIZES`, or a size of one's own.
-        token_size: voxels of one token per axis; None derives it, see
-            `unetr_nnunet.architectures.token_geometry.derive_token_size`.
-        taps: ``"paper"`` or ``"monai"``; see `unetr_nnunet.architectures.transformer.tap_depths`.
+        size: name of one of the architecture's sizes, or a size of one's own.
+        token_size: voxels of one token per axis; None derives it, see `resolve_token_size`.
+        taps: ``"paper"`` or ``"monai"``; see `unetr_nnunet.architectures.transformer.tap_depths`. With ``"monai"`` the
+            original has no norms around its patch projection and on its taps, and is MONAI's network, layer by layer.
         feature_size: channels at full resolution, where not the preset's.
 
     Returns:
@@ -79,23 +87,32 @@ def build_unetr(
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}: choose one of {', '.join(ARCHITECTURES)}")
-    if isinstance(size, str) and size not in SIZES:
-        raise ValueError(f"unknown size {size!r}: choose one of {', '.join(SIZES)}")
+    variant = ARCHITECTURES[architecture]
+    if isinstance(size, str) and size not in variant.sizes:
+        raise ValueError(f"unknown size {size!r}: choose one of {', '.join(variant.sizes)}")
     if spacing_mm is not None and len(spacing_mm) != len(patch_size):
         raise ValueError(f"spacing_mm {tuple(spacing_mm)} does not have the axes of patch size {tuple(patch_size)}")
-    parts, preset = ARCHITECTURES[architecture].parts, SIZES[size] if isinstance(size, str) else size
+    parts, preset = variant.parts, variant.sizes[size] if isinstance(size, str) else size
     patch_size = tuple(int(axis) for axis in patch_size)
     token_size = resolve_token_size(architecture, patch_size, spacing_mm, token_size)
     grid = token_grid(patch_size, token_size)
-    width, features = preset.width, feature_size or preset.feature_size
+    # a projected stem makes tokens as wide as the blocks are: nothing is squeezed on the way
+    width = preset.modern_vit.width if parts >= {"ProjectedStem", "LightViT"} else preset.width
+    features = feature_size or preset.feature_size
     strides = stage_strides(token_size)
     kernels = stage_kernels(strides, spacing_mm)
+    depths = tap_depths(_transformer_size(parts, preset).layers, taps, len(strides))
+    stem: nn.Module
+    if "CNNStem" in parts:
+        stem = CNNStem(strides, kernels, in_channels, width, features)
+    elif "ProjectedStem" in parts:
+        stem = ProjectedStem(strides, kernels, in_channels, width, features)
+    else:
+        stem = PatchStem(token_size, in_channels, width, features, normalise=taps != "monai")
     return UNETR(
         patch_size,
-        stem=CNNStem(strides, kernels, in_channels, width, features)
-        if "CNNStem" in parts
-        else PatchStem(token_size, in_channels, width, features),
-        transformer=_build_transformer("ModernViT" in parts, preset, grid, taps, transformer_blocks),
+        stem=stem,
+        transformer=_build_transformer(parts, preset, width, grid, depths, transformer_blocks, taps != "monai"),
         skips=AlignedSkips(grid, strides, kernels, width, features)
         if "AlignedSkips" in parts
         else DeconvolutionSkips(grid, strides, width, features),
@@ -113,12 +130,19 @@ def resolve_token_size(
 ) -> tuple[int, ...]:
     """Return a token size as a tuple; None is derived as the architecture does.
 
+    With fine tokens that is `unetr_nnunet.architectures.token_geometry.derive_fine_token_size`, else
+    `unetr_nnunet.architectures.token_geometry.derive_token_size`, to which a convolutional stem gives the spacing.
+
     Raises:
         ValueError: if it does not fit the patch, or only tiny tokens divide that.
     """
     if token_size is None:
-        has_stem = "CNNStem" in ARCHITECTURES[architecture].parts
-        token_size = derive_token_size(patch_size, spacing_mm if has_stem else None)
+        parts = ARCHITECTURES[architecture].parts
+        if "FineTokens" in parts:
+            token_size = derive_fine_token_size(patch_size, spacing_mm)
+        else:
+            has_stem = bool(parts & {"CNNStem", "ProjectedStem"})
+            token_size = derive_token_size(patch_size, spacing_mm if has_stem else None)
         _refuse_countless_tokens(patch_size, token_size)
     return check_token_size(patch_size, token_size)
 
@@ -133,21 +157,40 @@ def _refuse_countless_tokens(patch_size: tuple[int, ...], token_size: tuple[int,
         )
 
 
-def _build_transformer(modern: bool, preset: UNETRSize, grid: Sequence[int], taps: str, real_blocks: bool) -> nn.Module:
-    layers = preset.modern_vit.layers if modern else preset.layers
-    depths = tap_depths(layers, taps)
-    blocks: list[nn.Module]
-    if not real_blocks:
-        blocks = [nn.Identity() for _ in range(layers)]
-    elif modern:
-        vit = preset.modern_vit
-        positions = RotaryPositions(grid, vit.width // vit.heads)
-        blocks = [
-            ModernBlock(vit.width, vit.heads, vit.mlp_width, positions, vit.drop_path * layer / (layers - 1))
-            for layer in range(layers)
-        ]
-    else:
-        blocks = [Block(preset.width, preset.heads, preset.mlp_width) for _ in range(layers)]
-    if modern:
-        return ModernViT(blocks, preset.width, preset.modern_vit.width, depths)
-    return Transformer(blocks, preset.width, depths, prod(grid))
+def _transformer_size(parts: Set[str], preset: UNETRSize) -> UNETRSize | ModernViTSize:
+    if "LightViT" in parts:
+        return preset.modern_vit
+    return modern_vit_of_equal_cost(preset) if "ModernViT" in parts else preset
+
+
+def _build_transformer(
+    parts: Set[str],
+    preset: UNETRSize,
+    width: int,
+    grid: Sequence[int],
+    depths: Sequence[int],
+    real_blocks: bool,
+    normalise_taps: bool,
+) -> nn.Module:
+    size = _transformer_size(parts, preset)
+    positions = RotaryPositions(grid, size.width // size.heads)
+    blocks = [
+        _block(parts, size, grid, positions, layer / (size.layers - 1)) if real_blocks else nn.Identity()
+        for layer in range(size.layers)
+    ]
+    if isinstance(size, UNETRSize):
+        return Transformer(blocks, width, depths, prod(grid), normalise_taps=normalise_taps)
+    return ModernViT(blocks, width, size.width, depths)
+
+
+def _block(
+    parts: Set[str], size: UNETRSize | ModernViTSize, grid: Sequence[int], positions: RotaryPositions, depth: float
+) -> nn.Module:
+    if isinstance(size, UNETRSize):
+        return Block(size.width, size.heads, size.mlp_width)
+    if "ConvBlocks" in parts:
+        return ConvBlock(grid, size.width, conv_channels(grid, size.width, size.mlp_width))
+    drop_path = size.drop_path * depth
+    if "LocalBlocks" in parts:
+        return LocalBlock(grid, size.width, size.heads, size.mlp_width, positions, drop_path)
+    return ModernBlock(size.width, size.heads, size.mlp_width, positions, drop_path)

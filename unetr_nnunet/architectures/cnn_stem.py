@@ -43,15 +43,21 @@ class CNNStem(nn.Module):
             for scale, stride in enumerate(strides[:-1])
         )
         self.to_tokens = Convolution(channels[-1], width, kernels[-1], stride=strides[-1], bias=True)
+        self.token_norm = nn.LayerNorm(width)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Map (B, C, *S) to tokens (B, N, D) and maps of F, 2F, 4F, 8F channels, highest resolution first."""
+        """Map (B, C, *S) to tokens (B, N, D) and maps of F, 2F, 4F ... channels, highest resolution first."""
+        maps = self.maps(image)
+        tokens = self.to_tokens(maps[-1])  # (B, D, *grid)
+        return self.token_norm(tokens.flatten(2).transpose(1, 2)), maps
+
+    def maps(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Map (B, C, *S) to maps of F, 2F, 4F ... channels, (B, F, *S) first; a map for each stride."""
         x = F.leaky_relu_(instance_norm(self.image_convolution(image)), NEGATIVE_SLOPE)  # (B, F, *S)
         maps = [x]
         for stage in self.stages:
             maps.append(stage(maps[-1]))  # (B, F * 2**scale, ...)
-        tokens = self.to_tokens(maps[-1])  # (B, D, *grid)
-        return tokens.flatten(2).transpose(1, 2), maps
+        return maps
 
 
 class DownsamplingStage(nn.Module):

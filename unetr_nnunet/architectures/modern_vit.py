@@ -1,4 +1,4 @@
-"""`ModernViT`: a light transformer with the parts that have proven themselves since UNETR.
+"""`ModernViT`: a transformer with the parts that have proven themselves since UNETR.
 
 - rotary positions along each axis, which need no table and so fit any token grid: Su et al., "RoFormer", 2021,
   https://arxiv.org/abs/2104.09864, for images Heo et al., "Rotary Position Embedding for Vision Transformer", ECCV
@@ -24,33 +24,35 @@ INITIAL_LAYER_SCALE = 0.1
 
 
 class ModernViT(nn.Module):
-    """A stack of `ModernBlock`, narrower than the tokens it takes, whose intermediate outputs are tapped.
+    """A stack of `ModernBlock`, whose intermediate outputs are tapped and normalised.
 
     Args:
         blocks: the blocks, first to last, each mapping (B, N, d) to (B, N, d).
         width: channels D of a token outside.
-        inner_width: channels d of a token between the blocks.
+        inner_width: channels d of a token between the blocks; where it is another, linear layers lead in and out.
         taps: after how many blocks to tap, ascending, such as (2, 4, 6).
     """
 
     def __init__(self, blocks: Sequence[nn.Module], width: int, inner_width: int, taps: Sequence[int]) -> None:
         super().__init__()
         self.taps = tuple(taps)
-        self.narrow = nn.Linear(width, inner_width)
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(inner_width)
-        self.widen = nn.ModuleList(nn.Linear(inner_width, width) for _ in range(len(self.taps) + 1))
+        outputs = range(len(self.taps) + 1)
+        self.norms = nn.ModuleList(nn.LayerNorm(inner_width) for _ in outputs)
+        same = width == inner_width
+        self.narrow = nn.Identity() if same else nn.Linear(width, inner_width)
+        self.widen = nn.ModuleList(nn.Identity() if same else nn.Linear(inner_width, width) for _ in outputs)
 
     def forward(self, tokens: torch.Tensor) -> list[torch.Tensor]:
-        """Map tokens (B, N, D) to the taps and the normalised last output, shallow to deep, each (B, N, D)."""
+        """Map tokens (B, N, D) to the taps and the last output, all normalised, shallow to deep, each (B, N, D)."""
         x = self.narrow(tokens)  # (B, N, d)
         outputs = []
         for depth, block in enumerate(self.blocks, start=1):
             x = block(x)  # (B, N, d)
             if depth in self.taps:
                 outputs.append(x)
-        outputs.append(self.norm(x))
-        return [widen(output) for widen, output in zip(self.widen, outputs, strict=True)]  # 4 x (B, N, D)
+        outputs.append(x)
+        return [widen(norm(output)) for widen, norm, output in zip(self.widen, self.norms, outputs, strict=True)]
 
 
 class RotaryPositions(nn.Module):

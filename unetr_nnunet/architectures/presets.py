@@ -1,15 +1,16 @@
 """UNETR's sizes and the parts of each of its variants, as data; the keys are tokens of trainer names."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
 class ModernViTSize:
-    """How large the light transformer is.
+    """How large a transformer of modern blocks is.
 
     Attributes:
         width: channels of a token between the blocks.
-        layers: number of blocks, a multiple of four.
+        layers: number of blocks, at least four.
         heads: attention heads; divides ``width``.
         mlp_width: gated hidden channels of the blocks' perceptron.
         drop_path: probability of skipping the last block in training; it rises linearly from 0 at the first.
@@ -28,12 +29,12 @@ class UNETRSize:
 
     Attributes:
         width: channels of a token ("hidden size").
-        layers: number of transformer blocks, a multiple of four.
+        layers: number of transformer blocks, at least four.
         heads: attention heads; divides ``width``.
         mlp_width: hidden channels of the blocks' perceptron.
         feature_size: channels at full resolution; doubled from scale to scale.
         fpn_channels: channels of the feature pyramid below full resolution.
-        modern_vit: the light transformer.
+        modern_vit: the light transformer of the variants that have one.
     """
 
     width: int
@@ -50,6 +51,12 @@ LEARNING_RATES = {"Tiny": 8e-3}
 
 Narrow networks take larger steps (Yang et al., "Tensor Programs V", 2022), and runs on a CPU are short: on the demo's
 phantoms the loss after 200 iterations is 0.0 at 8e-3, 0.1 at 4e-3, and far higher at 1.2e-3, from 2.8.
+"""
+
+TRANSFORMER_RATES = {"Tiny": 1 / 8}
+"""Size → rate of transformer and tokenizer as a multiple of the learning rate, where not 1.
+
+At 8e-3 one step of AdamW is a seventh to two fifths of the linear layers' weights, and the blocks end as no-ops.
 """
 
 SIZES: dict[str, UNETRSize] = {
@@ -87,6 +94,16 @@ SIZES: dict[str, UNETRSize] = {
 }
 
 
+def modern_vit_of_equal_cost(size: UNETRSize) -> ModernViTSize:
+    """Return a transformer of modern blocks that costs what the size's own costs, so that only the blocks differ.
+
+    A gated perceptron has three matrices in place of two, so its hidden channels are two thirds.
+    """
+    return ModernViTSize(
+        size.width, size.layers, size.heads, round(size.mlp_width * 2 / 3 / 8) * 8, size.modern_vit.drop_path
+    )
+
+
 @dataclass(frozen=True)
 class Variant:
     """UNETR or a modification of it.
@@ -94,12 +111,27 @@ class Variant:
     Attributes:
         parts: those that replace the original's.
         summary: what it is, in a few words.
+        own_sizes: figures that differ from those of `SIZES`.
     """
 
-    parts: frozenset[str]
+    parts: Set[str]
     summary: str
+    own_sizes: Mapping[str, UNETRSize] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> dict[str, UNETRSize]:
+        """Its sizes by name, the default first."""
+        return SIZES | dict(self.own_sizes)
 
 
+_MODIFIED = frozenset({"FineTokens", "ProjectedStem", "LightViT", "AlignedSkips", "FPN"})
+_MODIFIED_SIZES = {
+    "Tiny": replace(  # costs what the original costs
+        SIZES["Tiny"],
+        feature_size=12,
+        modern_vit=ModernViTSize(width=192, layers=4, heads=6, mlp_width=512, drop_path=0.0),
+    )
+}
 ARCHITECTURES: dict[str, Variant] = {
     "original": Variant(frozenset(), "the original UNETR"),
     "CNNStem": Variant(
@@ -107,11 +139,31 @@ ARCHITECTURES: dict[str, Variant] = {
     ),
     "ModernViT": Variant(
         frozenset({"ModernViT"}),
-        "light transformer: rotary positions, LayerScale, SwiGLU, query and key norm, DropPath",
+        "transformer of equal cost with rotary positions, LayerScale, SwiGLU, query and key norm, DropPath",
     ),
     "AlignedSkips": Variant(
         frozenset({"AlignedSkips"}), "taps aligned with their decoder scale, and gated, before fusion"
     ),
     "FPN": Variant(frozenset({"FPN"}), "top-down fusion over all scales, with deep supervision"),
-    "Modified": Variant(frozenset({"CNNStem", "ModernViT", "AlignedSkips", "FPN"}), "all four modifications"),
+    "ModifiedV1": Variant(
+        frozenset({"CNNStem", "LightViT", "AlignedSkips", "FPN"}),
+        "the first modified UNETR: CNNStem, a light ModernViT, AlignedSkips and FPN",
+    ),
+    "FineTokens": Variant(frozenset({"FineTokens"}), "the original with the finest tokens that attention can afford"),
+    "ProjectedStem": Variant(
+        frozenset({"ProjectedStem"}), "convolutional tokenizer all of whose maps reach the tokens, two the decoder"
+    ),
+    "LocalViT": Variant(
+        frozenset({"ModernViT", "LocalBlocks"}), "ModernViT with a depthwise convolution in front of each block"
+    ),
+    "Modified": Variant(
+        _MODIFIED | {"LocalBlocks"},
+        "FineTokens, ProjectedStem, a light LocalViT, AlignedSkips and FPN",
+        _MODIFIED_SIZES,
+    ),
+    "ModifiedConv": Variant(
+        _MODIFIED | {"ConvBlocks"},
+        "control: Modified with convolutions of equal cost in place of its transformer's blocks",
+        _MODIFIED_SIZES,
+    ),
 }

@@ -2,8 +2,9 @@
 
 UNETR (Hatamizadeh et al., WACV 2022, https://arxiv.org/abs/2103.10504) has 16 x 16 x 16 voxel tokens and four decoder
 stages that each double the resolution. nnU-Net plans patches that 16 does not divide (14 x 256 x 256), so here each
-axis gets its own token length, a power of two up to 16, and doubles in as many of the four stages as it needs: in the
-deep ones, while it keeps its length in the high-resolution ones, as in nnU-Net's own treatment of thick slices.
+axis gets its own token length, a power of two up to 16. There is a stage for each doubling of the longest axis; the
+others double in the deep stages and keep their length in the high-resolution ones, as in nnU-Net's own treatment of
+thick slices.
 
 Axes are in array order, (Z, Y, X) or (Y, X), throughout.
 """
@@ -11,17 +12,26 @@ Axes are in array order, (Z, Y, X) or (Y, X), throughout.
 import math
 from collections.abc import Sequence
 
-STAGES = 4
-"""Number of decoder stages."""
+LONGEST = 16
+"""Most voxels along one axis of a token, as in the original."""
 
 LEADING_LENGTH = 8
 """Shortest length along the finest axis that the other axes of a token follow."""
 
-TOKEN_LENGTHS: tuple[int, ...] = tuple(2**halvings for halvings in range(STAGES + 1))
-"""Voxels along one axis of a token, at most one doubling per decoder stage."""
+TOKEN_LENGTHS: tuple[int, ...] = (1, 2, 4, 8, LONGEST)
+"""Voxels along one axis of a token."""
+
+FINE_LENGTHS = (8, LONGEST)
+"""Voxels along the finest axis of a token that `derive_fine_token_size` chooses from."""
+
+MOST_FINE_TOKENS = 4096
+"""Most tokens of a patch that `derive_fine_token_size` makes where it can choose, 128 x 128 x 128 voxels in eights.
+Attention grows with their square."""
 
 
-def derive_token_size(patch_size: Sequence[int], spacing_mm: Sequence[float] | None = None) -> tuple[int, ...]:
+def derive_token_size(
+    patch_size: Sequence[int], spacing_mm: Sequence[float] | None = None, longest: int = LONGEST
+) -> tuple[int, ...]:
     """Choose the token size for a patch.
 
     Without a spacing this is the original UNETR's rule: 16 where it divides the patch, else the largest power of two
@@ -33,6 +43,7 @@ def derive_token_size(patch_size: Sequence[int], spacing_mm: Sequence[float] | N
     Args:
         patch_size: voxels per axis.
         spacing_mm: voxel spacing per axis in mm, or None for the original's rule.
+        longest: voxels along the axis with the finest spacing, in place of 16.
 
     Returns:
         Voxels per axis of one token; divides ``patch_size``.
@@ -41,16 +52,43 @@ def derive_token_size(patch_size: Sequence[int], spacing_mm: Sequence[float] | N
         ValueError: if the patch has not two or three positive axes, or the spacing does not fit it.
     """
     _check_patch_size(patch_size)
-    largest = tuple(max(length for length in TOKEN_LENGTHS if axis % length == 0) for axis in patch_size)
+    lengths = [length for length in TOKEN_LENGTHS if length <= longest]
+    largest = tuple(max(length for length in lengths if axis % length == 0) for axis in patch_size)
     if spacing_mm is None:
         return largest
     if len(spacing_mm) != len(patch_size) or min(spacing_mm) <= 0:
         raise ValueError(f"spacing_mm {tuple(spacing_mm)} must have one positive value per axis of {tuple(patch_size)}")
-    even = [axis for axis, length in enumerate(largest) if length >= LEADING_LENGTH] or range(len(patch_size))
+    leading = min(LEADING_LENGTH, longest)
+    even = [axis for axis, length in enumerate(largest) if length >= leading] or range(len(patch_size))
     finest = min(even, key=lambda axis: spacing_mm[axis])
     width_mm = largest[finest] * spacing_mm[finest]
     halvings = [max(0, round(math.log2(width_mm / spacing))) for spacing in spacing_mm]
     return tuple(min(length, 2**count) for length, count in zip(largest, halvings, strict=True))
+
+
+def derive_fine_token_size(patch_size: Sequence[int], spacing_mm: Sequence[float] | None = None) -> tuple[int, ...]:
+    """Choose the finest token of which a patch has at most `MOST_FINE_TOKENS`.
+
+    Small tokens are what transformers need for dense prediction: Wald et al., "Primus", 2025,
+    https://arxiv.org/abs/2503.01835, section 4. Of 48 x 192 x 192 voxels of 3.0 x 0.76 x 0.76 mm and of 96 x 96 x 96
+    voxels of 1.5 mm it makes 1728 tokens of 12 mm.
+
+    Args:
+        patch_size: voxels per axis.
+        spacing_mm: voxel spacing per axis in mm; None for an isotropic one.
+
+    Returns:
+        Voxels per axis of one token, as `derive_token_size` returns them for 8 or 16 along the finest axis.
+
+    Raises:
+        ValueError: see `derive_token_size`.
+    """
+    spacing_mm = (1.0,) * len(patch_size) if spacing_mm is None else spacing_mm
+    for longest in FINE_LENGTHS:
+        token_size = derive_token_size(patch_size, spacing_mm, longest)
+        if math.prod(token_grid(patch_size, token_size)) <= MOST_FINE_TOKENS:
+            break
+    return token_size
 
 
 def check_token_size(patch_size: Sequence[int], token_size: Sequence[int]) -> tuple[int, ...]:
@@ -102,16 +140,17 @@ def token_grid(patch_size: Sequence[int], token_size: Sequence[int]) -> tuple[in
 
 
 def stage_strides(token_size: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Return the upsampling factor of each decoder stage, highest resolution first.
+    """Return the upsampling factor of each decoder stage, highest resolution first; at least one stage.
 
-    The product over the stages is the token size. An axis with fewer than four halvings has stride 1 in the
+    The product over the stages is the token size. An axis with fewer halvings than the longest has stride 1 in the
     high-resolution stages: 2 x 16 x 16 gives (1, 2, 2), (1, 2, 2), (1, 2, 2), (2, 2, 2).
 
     Args:
         token_size: voxels per axis, each a power of two up to 16.
     """
     halvings = [TOKEN_LENGTHS.index(length) for length in token_size]
-    return tuple(tuple(2 if STAGES - stage <= count else 1 for count in halvings) for stage in range(STAGES))
+    stages = max(1, *halvings)
+    return tuple(tuple(2 if stages - stage <= count else 1 for count in halvings) for stage in range(stages))
 
 
 def stage_scales(strides: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], ...]:

@@ -7,9 +7,10 @@ https://arxiv.org/abs/2103.10504. Own code; the layer layout follows MONAI's UNE
 One network class, four injected parts. A variant of the study exchanges one part and keeps the others:
 
 - **stem**: image (B, C, *S) -> ``(tokens, image_features)``: the tokens (B, N, D) and a list of feature maps of the
-  image, highest resolution first: (B, F, *S), (B, 2F, ...) and so on, at least the first. `PatchStem`, or `CNNStem`.
-- **transformer**: tokens -> list of tokens (B, N, D), shallow to deep: three taps, then the last output. `Transformer`,
-  or `ModernViT`.
+  image, highest resolution first: (B, F, *S), (B, 2F, ...) and so on, at least the first. `PatchStem`, `CNNStem`, or
+  `ProjectedStem`.
+- **transformer**: tokens -> list of tokens (B, N, D), shallow to deep: a tap for each decoder scale but the first (with
+  tokens of 16 voxels that is three), then the last output. `Transformer`, or `ModernViT`.
 - **skips**: ``(image_features, taps)`` -> list of maps, highest resolution first, one for each decoder scale and last
   the map at the token grid. `DeconvolutionSkips`, or `AlignedSkips`; both add the stem's maps of lower resolution, if
   it has any, to the tap of the same scale.
@@ -78,8 +79,8 @@ class UNETR(nn.Module):
                 "patches of that size (sliding window), or build the network for the other size"
             )
         tokens, image_features = self.stem(image)  # (B, N, D), [(B, F, *S), ...]
-        taps = self.transformer(tokens)  # 4 x (B, N, D)
-        maps = self.skips(image_features, taps)  # 5 maps, (B, F, *S) ... (B, D, *grid)
+        taps = self.transformer(tokens)  # one for each scale below full resolution, (B, N, D)
+        maps = self.skips(image_features, taps)  # one for each scale, (B, F, *S) ... (B, D, *grid)
         logits: torch.Tensor | list[torch.Tensor] = self.decoder(maps)  # (B, K, *S)
         return logits
 
@@ -87,17 +88,26 @@ class UNETR(nn.Module):
 class PatchStem(nn.Module):
     """Cut the image into tokens and project each linearly; one residual block on the image.
 
+    The projection has a layer norm before and behind it, as in Kumar et al., "Dual PatchNorm", TMLR 2023,
+    https://arxiv.org/abs/2302.01327: it is where the training of a vision transformer becomes unstable.
+
     Args:
         token_size: voxels of one token per axis; divides the patch size.
         in_channels: channels C of the image.
         width: channels D of a token.
         feature_size: channels F of the full-resolution features.
+        normalise: whether there are those norms.
     """
 
-    def __init__(self, token_size: Sequence[int], in_channels: int, width: int, feature_size: int) -> None:
+    def __init__(
+        self, token_size: Sequence[int], in_channels: int, width: int, feature_size: int, *, normalise: bool
+    ) -> None:
         super().__init__()
         self.token_size = tuple(token_size)
-        self.projection = nn.Linear(in_channels * prod(token_size), width)
+        voxels = in_channels * prod(token_size)
+        self.voxel_norm = nn.LayerNorm(voxels) if normalise else nn.Identity()
+        self.projection = nn.Linear(voxels, width)
+        self.token_norm = nn.LayerNorm(width) if normalise else nn.Identity()
         self.image_block = ResidualBlock(in_channels, feature_size, [3] * len(self.token_size))
         nn.init.trunc_normal_(self.projection.weight, std=0.02)
         nn.init.zeros_(self.projection.bias)
@@ -105,7 +115,7 @@ class PatchStem(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Map (B, C, *S) to tokens (B, N, D) and [features (B, F, *S)]."""
         patches = cut_patches(image, self.token_size)  # (B, N, C * voxels of a token)
-        return self.projection(patches), [self.image_block(image)]
+        return self.token_norm(self.projection(self.voxel_norm(patches))), [self.image_block(image)]
 
 
 def cut_patches(image: torch.Tensor, token_size: Sequence[int]) -> torch.Tensor:
@@ -142,8 +152,8 @@ class DeconvolutionSkips(nn.Module):
         self.chains = nn.ModuleList(chains)
 
     def forward(self, image_features: list[torch.Tensor], taps: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Map the stem's maps and 4 x (B, N, D) to maps of F, 2F, 4F, 8F, D channels, the last at the token grid."""
-        *taps, last = [tap.transpose(1, 2).unflatten(2, self.grid) for tap in taps]  # 4 x (B, D, *grid)
+        """Map the stem's maps and taps (B, N, D) to maps of F, 2F, 4F ... D channels, the last at the token grid."""
+        *taps, last = [tap.transpose(1, 2).unflatten(2, self.grid) for tap in taps]  # (B, D, *grid)
         maps = [chain(tap) for chain, tap in zip(self.chains, taps, strict=True)]  # (B, 2F, ...) ...
         return [*add_image_features(maps, image_features), last]
 

@@ -7,13 +7,16 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from unetr_nnunet.architectures.architecture import TOKEN_SIZE, Architecture
-from unetr_nnunet.architectures.presets import ARCHITECTURES, LEARNING_RATES, SIZES
+from unetr_nnunet.architectures.presets import ARCHITECTURES, LEARNING_RATES, TRANSFORMER_RATES
 from unetr_nnunet.architectures.token_geometry import TOKEN_LENGTHS, derive_token_size, stage_scales, stage_strides
 
 if TYPE_CHECKING:
     from unetr_nnunet.architectures.unetr import UNETR
 
 REFERENCE = 'Hatamizadeh et al., "UNETR: Transformers for 3D Medical Image Segmentation", WACV 2022'
+
+
+_TRANSFORMER = ("transformer.", "stem.voxel_norm.", "stem.projection", "stem.to_tokens.", "stem.token_norm.")
 
 
 def _build(
@@ -67,13 +70,15 @@ ALL = SimpleNamespace(
             name=name,
             build=partial(_build, name),
             patch_multiple=_patch_multiple,
-            sizes={size: asdict(fields) for size, fields in SIZES.items()},
+            sizes={size: asdict(fields) for size, fields in variant.sizes.items()},
             reference=REFERENCE,
             summary=variant.summary,
             output_scales=partial(_output_scales, name) if "FPN" in variant.parts else None,
             no_transformer={"transformer_blocks": False},
             planned=(TOKEN_SIZE, "taps", "size"),
             learning_rates=LEARNING_RATES,
+            transformer_parameters=_TRANSFORMER,
+            transformer_rates=TRANSFORMER_RATES,
         )
         for name, variant in ARCHITECTURES.items()
     }

@@ -22,16 +22,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name:
         settings = parse_trainer_name(arguments.name)
         for field, value, meaning in explain(settings):
-            print(f"{field:<14}{value:<16}{meaning}")
+            print(f"{field:<27}{value:<16}{meaning}")
         print(f"\n{describe_tokens(settings.architecture)}")
         return 0
     print(f"A trainer's name is {BASE_NAME} and any of these tokens, joined by '_', in this order:\n")
     for group in token_groups():
         if isinstance(group, NumberToken):
-            print(f"{group.field:<14}{group.form.format('<N>'):<16}{group.explanation}")
+            print(f"{group.field:<27}{group.example:<16}{group.explanation}")
         else:
             for token, meaning in group.explanations.items():
-                print(f"{group.field:<14}{token or '(none)':<16}{meaning}")
+                print(f"{group.field:<27}{token or '(none)':<16}{meaning}")
     print(f"\nexample: nnUNetv2_train 17 3d_fullres 0 -tr {BASE_NAME}_100epochs_seed1")
     others = [one for one in registrations() if not one.is_unetr]
     if others:

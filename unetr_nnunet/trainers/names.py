@@ -3,7 +3,7 @@
 A name is ``nnUNetTrainerUNETR``, or for another architecture ``nnUNetTrainerNet_<Name>``, followed by tokens, each at
 most once and in the order of `unetr_nnunet.trainers.tokens.token_groups`::
 
-    nnUNetTrainerUNETR[_<Modification>][_NoTransformer][_<Size>][_<Recipe>][_<Augmentation>]
+    nnUNetTrainerUNETR[_<Modification>][_NoTransformer][_<Size>][_<Recipe>][_lr<R>][_vitlr<R>][_<Augmentation>]
         [_NoLRFlip][_<N>epochs][_seed<N>]
     nnUNetTrainerNet_<Name>[_NoTransformer][_<Size>][_<Recipe>]...
 
@@ -30,6 +30,8 @@ class TrainerName:
         blocks: "transformer", or "NoTransformer".
         size: one of the architecture's sizes; an empty one becomes its default.
         recipe: optimisation recipe, "recommended" or "Paper".
+        learning_rate: peak learning rate; None for the recipe's.
+        transformer_learning_rate: that of transformer and tokenizer; None for the recipe's ratio to the other.
         augmentation: "nnU-Net's own", or one of the study's policies.
         mirroring: "all axes", or "NoLRFlip".
         epochs: number of epochs; None for the recipe's own.
@@ -43,6 +45,8 @@ class TrainerName:
     blocks: str = "transformer"
     size: str = ""
     recipe: str = "recommended"
+    learning_rate: float | None = None
+    transformer_learning_rate: float | None = None
     augmentation: str = "nnU-Net's own"
     mirroring: str = "all axes"
     epochs: int | None = None
@@ -53,11 +57,13 @@ class TrainerName:
         groups = token_groups(self.architecture)
         if self.blocks != "transformer" and "blocks" not in [group.field for group in groups]:
             raise ValueError(f"{self.architecture} has no control without its transformer, so blocks is 'transformer'")
+        if self.transformer_learning_rate and "transformer_learning_rate" not in [group.field for group in groups]:
+            raise ValueError(f"{self.architecture} does not tell which parameters are a transformer's: leave vitlr out")
         for group in groups:
             if isinstance(group, NumberToken):
                 number = getattr(self, group.field)
-                if number is not None and group.number_in(group.form.format(number)) is None:
-                    raise ValueError(f"{group.field} {number!r}: give a whole number, at least {group.minimum}")
+                if number is not None and group.number_in(group.written(number)) != number:
+                    raise ValueError(f"{group.field} {number!r}: {group.allowed}")
                 continue
             value = getattr(self, group.field) or group.default
             object.__setattr__(self, group.field, value)
@@ -69,7 +75,7 @@ class TrainerName:
         for group in token_groups(self.architecture):
             value = getattr(self, group.field)
             if isinstance(group, NumberToken):
-                tokens += [] if value is None else [group.form.format(value)]
+                tokens += [] if value is None else [group.written(value)]
             elif value != group.default:
                 tokens.append(value)
         return "_".join(tokens)
@@ -99,7 +105,7 @@ def parse_trainer_name(name: str) -> TrainerName:
         raise ValueError(
             f"{name!r} is not one of our trainers: their names start with {BASE_NAME} or {OPEN_NAME}_<Name>"
         )
-    settings: dict[str, str | int] = {}
+    settings: dict[str, str | float] = {}
     for token in tokens:
         field, value = _read_token(name, token, architecture)
         if field in settings:
@@ -130,7 +136,7 @@ def _open_architecture(name: str, token: str) -> str:
     return found
 
 
-def _read_token(name: str, token: str, architecture: str) -> tuple[str, str | int]:
+def _read_token(name: str, token: str, architecture: str) -> tuple[str, str | float]:
     for group in token_groups(architecture):
         if isinstance(group, TokenGroup):
             if token and token in group.explanations:
@@ -145,7 +151,7 @@ def describe_tokens(architecture: str = ORIGINAL) -> str:
     """Return the valid tokens, group by group, in one line."""
     groups = []
     for group in token_groups(architecture):
-        tokens = [group.form.format("<N>")] if isinstance(group, NumberToken) else [t for t in group.explanations if t]
+        tokens = [group.example] if isinstance(group, NumberToken) else [t for t in group.explanations if t]
         groups += [f"{group.field}: {', '.join(tokens)}"] if tokens else []
     return "Valid tokens, in this order: " + "; ".join(groups)
 

@@ -8,9 +8,13 @@ Under nnU-Net's own recipe (SGD 1e-2) a transformer diverges or stays poor.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
+
+if TYPE_CHECKING:
+    from unetr_nnunet.architectures.architecture import Architecture
+    from unetr_nnunet.trainers.names import TrainerName
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Recipe:
         decay: form of the decay after the warm-up.
         epochs: number of epochs of 250 iterations.
         max_gradient_norm: gradients are scaled down to this norm.
+        transformer_rate: learning rate of transformer and tokenizer as a multiple of ``learning_rate``.
     """
 
     learning_rate: float
@@ -34,6 +39,13 @@ class Recipe:
     decay: Literal["polynomial", "cosine"]
     epochs: int
     max_gradient_norm: float = 1.0
+    transformer_rate: float = 1.0
+
+    def with_rates(self, learning_rate: float | None, transformer_learning_rate: float | None) -> "Recipe":
+        """Return the recipe with other peak learning rates; None keeps the rate, or its ratio to the other."""
+        peak = learning_rate or self.learning_rate
+        ratio = transformer_learning_rate / peak if transformer_learning_rate else self.transformer_rate
+        return replace(self, learning_rate=peak, transformer_rate=ratio)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -42,17 +54,33 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def recipe_for(name: str, learning_rate: float | None = None) -> Recipe:
+def recipe_for(name: str, learning_rate: float | None = None, transformer_rate: float | None = None) -> Recipe:
     """Return the recipe of a recipe token.
 
     Args:
         name: a key of `RECIPES`.
         learning_rate: peak learning rate of the recommended recipe for the network's size; None for the recipe's own.
+        transformer_rate: the same for `Recipe.transformer_rate`.
     """
     recipe = RECIPES[name]
-    if name == "recommended" and learning_rate is not None:
-        return replace(recipe, learning_rate=learning_rate)
+    if name == "recommended":
+        recipe = replace(recipe, learning_rate=learning_rate or recipe.learning_rate)
+        recipe = replace(recipe, transformer_rate=transformer_rate or recipe.transformer_rate)
     return recipe
+
+
+def recipe_of(settings: "TrainerName", architecture: "Architecture") -> Recipe:
+    """Return the recipe that a trainer's name asks for, with the rates that are tuned for its network.
+
+    Args:
+        settings: what the trainer's name describes.
+        architecture: the one that it names.
+    """
+    size = settings.size
+    recipe = recipe_for(
+        settings.recipe, architecture.learning_rates.get(size), architecture.transformer_rates.get(size)
+    )
+    return recipe.with_rates(settings.learning_rate, settings.transformer_learning_rate)
 
 
 class WarmupDecay:
@@ -62,7 +90,7 @@ class WarmupDecay:
     the epoch's number; the trainer calls it before each iteration. It holds no state, so nothing is to be checkpointed.
 
     Args:
-        optimizer: its parameter groups' ``lr`` is set.
+        optimizer: its parameter groups' ``lr`` is set, to ``rate`` times the schedule's where a group has one.
         recipe: peak learning rate, warm-up and decay.
         epochs: length of the training.
     """
@@ -85,6 +113,6 @@ class WarmupDecay:
         return self.recipe.learning_rate * (1 - decayed) ** 0.9
 
     def step(self, epoch: float) -> None:
-        """Set the optimizer's learning rate for a point of time, 0..epochs."""
+        """Set the optimizer's learning rates for a point of time, 0..epochs."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(epoch)
+            group["lr"] = self.learning_rate(epoch) * group.get("rate", 1.0)

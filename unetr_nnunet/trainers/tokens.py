@@ -57,7 +57,21 @@ class NumberToken:
     minimum: int
     explanation: str
 
-    def number_in(self, token: str) -> int | None:
+    @property
+    def example(self) -> str:
+        """The token with ``<N>`` for the number."""
+        return self.form.format("<N>")
+
+    @property
+    def allowed(self) -> str:
+        """Which numbers a token can hold, for messages."""
+        return f"give a whole number, at least {self.minimum}"
+
+    def written(self, number: float) -> str:
+        """Return the token with this number; one that `number_in` would not read comes out as it may."""
+        return self.form.format(number)
+
+    def number_in(self, token: str) -> float | None:
         """Return the number in ``token``, or None where the token is of another kind.
 
         Only the plain decimal form counts, so that each setting has exactly one name, and at most nine digits, which
@@ -68,6 +82,34 @@ class NumberToken:
         return number if number >= self.minimum else None
 
 
+@dataclass(frozen=True)
+class RateToken(NumberToken):
+    """A token with a learning rate in it, such as ``lr8e-3``: one or two digits, then a power of ten."""
+
+    @property
+    def example(self) -> str:
+        """The token with ``<R>`` for the rate."""
+        return self.form.format("<R>")
+
+    @property
+    def allowed(self) -> str:
+        """Which rates a token can hold, for messages."""
+        return "give a rate of at most two digits between 1e-9 and 99e-1, such as 8e-3 or 15e-4"
+
+    def written(self, number: float) -> str:
+        """Return the token with this rate, to two digits: 0.0015 is ``15e-4``."""
+        digits, _, exponent = f"{number:.1e}".partition("e")
+        whole, _, tenth = digits.partition(".")
+        rate = f"{whole}e{int(exponent)}" if tenth == "0" else f"{whole}{tenth}e{int(exponent) - 1}"
+        return self.form.format(rate)
+
+    def number_in(self, token: str) -> float | None:
+        """Return the rate in ``token``, or None where the token is of another kind or not as `written` has it."""
+        match = re.fullmatch(re.escape(self.form).replace(r"\{\}", r"([1-9][0-9]?e-[1-9])"), token)
+        number = float(match.group(1)) if match else None
+        return number if number is not None and self.written(number) == token else None
+
+
 _TRAINING_TOKENS: tuple[TokenGroup | NumberToken, ...] = (
     TokenGroup(
         "recipe",
@@ -76,6 +118,13 @@ _TRAINING_TOKENS: tuple[TokenGroup | NumberToken, ...] = (
             "": "AdamW 3e-4, weight decay 5e-2, warm-up, polynomial decay, 1000 epochs (Primus, 2025)",
             "Paper": "AdamW 1e-4, weight decay 1e-5, warm-up, cosine decay, 300 epochs (UNETR, 2022)",
         },
+    ),
+    RateToken("learning_rate", "lr{}", 0, "peak learning rate, in place of the recipe's, such as lr8e-3"),
+    RateToken(
+        "transformer_learning_rate",
+        "vitlr{}",
+        0,
+        "peak learning rate of transformer and tokenizer; without it, in the recipe's ratio to the other",
     ),
     TokenGroup(
         "augmentation",
@@ -134,7 +183,8 @@ def token_groups(architecture: str = ORIGINAL) -> tuple[TokenGroup | NumberToken
                 f"{registry.find(architecture)}: {token!r} already means something in a trainer's name: the package "
                 "must call its architecture, or size, something else"
             )
-    return (*groups, *_TRAINING_TOKENS)
+    rates = {"transformer_learning_rate"} if not found.transformer_parameters else set()
+    return (*groups, *(token for token in _TRAINING_TOKENS if token.field not in rates))
 
 
 def is_unetr(architecture: str) -> bool:
@@ -150,9 +200,15 @@ def modifications() -> list[str]:
 def _size_tokens(architecture: Architecture) -> dict[str, str]:
     tokens = {}
     for size, fields in architecture.sizes.items():
-        rate = architecture.learning_rates.get(size)
-        explanation = _plainly(fields) + (f"; learning rate {rate:g} where the recipe is the default" if rate else "")
-        tokens[size] = explanation
+        rates = [
+            f"{what} {rate:g}"
+            for what, rate in (
+                ("learning rate", architecture.learning_rates.get(size)),
+                ("of which transformer and tokenizer have", architecture.transformer_rates.get(size)),
+            )
+            if rate
+        ]
+        tokens[size] = _plainly(fields) + (f"; {', '.join(rates)}, where the recipe is the default" if rates else "")
     default = {"": f"{architecture.default_size}: {tokens.pop(architecture.default_size)}"}
     return default | tokens
 

@@ -29,8 +29,9 @@ from unetr_nnunet.trainers.augmentation import (
 from unetr_nnunet.trainers.mirroring import common_left_right_axis, spatial_axes_without
 from unetr_nnunet.trainers.names import TrainerName
 from unetr_nnunet.trainers.network import build_named_network, named_network, origin
+from unetr_nnunet.trainers.parameter_groups import parameter_groups
 from unetr_nnunet.trainers.precision import training_autocast, training_dtype
-from unetr_nnunet.trainers.recipes import WarmupDecay, recipe_for
+from unetr_nnunet.trainers.recipes import WarmupDecay, recipe_of
 from unetr_nnunet.trainers.resumable import ResumableTrainer
 from unetr_nnunet.trainers.seeding import no_augmentation_workers, seed_everything, seeded_augmenter
 from unetr_nnunet.trainers.step import optimisation_step
@@ -46,8 +47,9 @@ class nnUNetTrainerUNETR(ResumableTrainer):
 
     def configure(self) -> None:
         """Take recipe, length and deep supervision from the settings, and the precision from the environment."""
-        learning_rates = load(self.settings.architecture).learning_rates
-        self.recipe = recipe_for(self.settings.recipe, learning_rates.get(self.settings.size))
+        architecture = load(self.settings.architecture)
+        self.recipe = recipe_of(self.settings, architecture)
+        self.transformer_parameters = architecture.transformer_parameters
         self.initial_lr = self.recipe.learning_rate
         self.weight_decay = self.recipe.weight_decay
         self.num_epochs = self.settings.epochs or self.recipe.epochs
@@ -104,9 +106,8 @@ class nnUNetTrainerUNETR(ResumableTrainer):
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupDecay]:
         """Return AdamW and its schedule, both from the recipe."""
         optimizer = torch.optim.AdamW(
-            self.network.parameters(),
+            parameter_groups(self.network, self.transformer_parameters, self.recipe),
             lr=self.initial_lr,
-            weight_decay=self.weight_decay,
             betas=self.recipe.betas,
             fused=self.device.type in ("cpu", "cuda"),
         )

@@ -109,6 +109,7 @@ SWIN = Architecture(
     sizes={f"F{features}": {"feature_size": features} for features in (48, 24)},
     reference='Hatamizadeh et al., "Swin UNETR", BrainLes 2021',
     summary="transformer with shifted windows and a convolutional decoder",
+    transformer_parameters=("swinViT.",),
 )
 
 SEGRESNET = Architecture(

@@ -44,4 +44,5 @@ PRIMUS = Architecture(
     summary="plain transformer on tokens of 8 x 8 x 8 voxels",
     dimensions=(3,),
     no_transformer={"transformer_blocks": False},
+    transformer_parameters=("eva.", "down_projection.proj_to_tokens.", "down_projection.scale_proj_to_tokens."),
 )
