@@ -229,3 +229,15 @@ def test_an_unknown_orientation_is_stored_as_none(make_trainer: Make) -> None:
     trainer.run_training()
     final = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)
     assert final["array_orientation"] is None
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_one_line(make_trainer: Make) -> None:
+    """Such as one that an older version has written."""
+    other = make_trainer("nnUNetTrainerUNETR_Tiny_2epochs_seed0")
+    other.initialize()
+    path = str(Path(other.output_folder) / "checkpoint_latest.pth")
+    other.save_checkpoint(path)
+    resumed = make_trainer("nnUNetTrainerUNETR_ModernViT_Tiny_2epochs_seed0")
+    resumed.initialize()
+    with pytest.raises(ValueError, match=r"checkpoint_latest.pth does not fit this network .* train again without --c"):
+        resumed.load_checkpoint(path)

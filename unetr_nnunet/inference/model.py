@@ -200,7 +200,7 @@ def _check_weights(network: nn.Module, checkpoint: Checkpoint) -> None:
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise ValueError(
             f"{checkpoint.path} does not fit the plans beside it: {', '.join(differences[:3])}{more}; put back the "
-            "plans.json that it was trained with"
+            "plans.json that it was trained with, or use the version of unetr_nnunet that trained it"
         )
     for name, tensor in checkpoint.weights.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

@@ -24,6 +24,7 @@ from torch._dynamo import OptimizedModule
 
 from unetr_nnunet.atomic import atomic_path, remove_leftovers
 from unetr_nnunet.images.orientation import common_orientation
+from unetr_nnunet.nnunet.checkpoint import in_brief
 from unetr_nnunet.trainers.training_labels import measure_training_labels
 
 MINUTES_VARIABLE = "UNETR_NNUNET_CHECKPOINT_MINUTES"
@@ -254,7 +255,7 @@ class ResumableTrainer(nnUNetTrainer):
                 short, ``checkpoint_best.pth`` is loaded, as nnU-Net does where there is no latest.
 
         Raises:
-            ValueError: the file is cut short, and no other can take its place.
+            ValueError: the file is cut short, and no other can take its place; or it is of another network.
         """
         path = Path(filename_or_checkpoint)
         if path.is_file() and not zipfile.is_zipfile(path):  # a kill while nnU-Net's own trainer wrote it
@@ -263,7 +264,13 @@ class ResumableTrainer(nnUNetTrainer):
                 raise ValueError(f"{path} is cut short: delete it; --c then goes on from the others, if any")
             self.print_to_log_file(f"{path} is cut short: going on from {best.name}")
             filename_or_checkpoint = str(best)
-        super().load_checkpoint(filename_or_checkpoint)
+        try:
+            super().load_checkpoint(filename_or_checkpoint)
+        except (RuntimeError, ValueError) as error:  # of load_state_dict: network, then optimiser
+            raise ValueError(
+                f"{filename_or_checkpoint} does not fit this network and its optimiser ({in_brief(error)}): it was "
+                "trained with other plans, or by another version of unetr_nnunet; train again without --c, or use those"
+            ) from error
         checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False, mmap=True)
         self._finished_steps = list(checkpoint.get("finished_steps", []))
         for values in self.logger.local_logger.my_fantastic_logging.values():
