@@ -71,7 +71,7 @@ def prepare(work: Path, download: str) -> dict[str, str]:
     settings = Settings("local", "cpu", 0, 1, 2, 1, 1, False, download=download, folders=folders)
     write_inputs(study, settings, work)
     for step in ("data", "plan", "preprocess"):
-        run_once(work, {}, {step: ("python", "-m", "unetr_nnunet.experiments.steps", step, str(work))})
+        run_once(work, folders, {step: ("python", "-m", "unetr_nnunet.experiments.steps", step, str(work))})
     environment = {EXTERNAL_TRAINERS: str(trainer_folder()), "nnUNet_compile": "f", "nnUNet_n_proc_DA": "0"}
     return {**os.environ, **folders, **environment, "OMP_NUM_THREADS": "1"}
 
