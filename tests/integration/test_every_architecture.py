@@ -19,8 +19,13 @@ pytestmark = pytest.mark.slow
         "ModernViT_Tiny_LightAug_NoLRFlip",
         "AlignedSkips_Tiny_StrongAug",
         "FPN_Tiny_NoIntensity",
+        "ModifiedV1_Tiny_lr8e-3_vitlr1e-3_NoAug",
+        "FineTokens_Tiny_NoAug",
+        "ProjectedStem_Tiny_NoAug",
+        "LocalViT_Tiny_NoAug",
         "Modified_Tiny_FlipOnly_NoLRFlip",
         "Modified_NoTransformer_Tiny",
+        "ModifiedConv_Tiny_NoAug",
     ],
 )
 def test_trains_and_predicts(blobs: Path, tokens: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.planning.conftest import on_cpu, on_gpu
+from unetr_nnunet.architectures.build import resolve_token_size
 from unetr_nnunet.architectures.networks import WrongOutputError
 from unetr_nnunet.architectures.presets import ARCHITECTURES
 from unetr_nnunet.planning.measured import measure_memory
@@ -276,3 +277,17 @@ def test_a_baselines_peak_is_that_of_torchs_allocator(name, size, patch, toleran
     step = TrainingStep(name, size, patch, 2, (3.0, 1.0, 1.0)[-len(patch) :], (), 1, 3)
     measured = measure_memory(step, on_cpu()).allocated
     assert predict_memory(step, "cpu", None).peak == pytest.approx(measured, rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "spacing_mm"), [((96, 96, 96), (1.5, 1.5, 1.5)), ((48, 192, 192), (3.0, 0.76, 0.76))], ids=str
+)
+def test_a_training_step_of_modified_takes_no_more_than_the_originals(patch_size, spacing_mm):
+    peak, flop = {}, {}
+    for name in ("original", "Modified"):
+        token_size = resolve_token_size(name, patch_size, spacing_mm, None)
+        step = TrainingStep(name, "base", patch_size, 2, spacing_mm, token_size, 1, 14)
+        estimate = predict_memory(step, "cuda", torch.float16)
+        peak[name], flop[name] = estimate.peak, estimate.flop
+    assert peak["Modified"] < 0.95 * peak["original"]
+    assert flop["Modified"] < 1.01 * flop["original"]
