@@ -30,7 +30,7 @@ import torch
 from benchmarks.gpu_stage import ROOT, Result, append, read
 
 RESULTS = Path(__file__).parent / "results"
-STUDY = ROOT / "studies" / "openkbp.toml"
+STUDY = ROOT / "studies" / "openkbp_gpu.toml"
 
 
 @dataclass(frozen=True)
@@ -245,9 +245,9 @@ def run_stages(run: Run, settings: Settings) -> None:
 
 
 def run_study(run: Run, download: Path, seconds: float) -> None:
-    """Run the accuracy study in the time that is left, if its files are there; the same command continues it."""
-    if not STUDY.is_file():
-        append(run.results, Result(STUDY_PLAN.name, {"study": f"studies/{STUDY.name} is not there"}))
+    """Run the accuracy study in the time that is left, if its data are there; the same command continues it."""
+    if not download.exists():
+        append(run.results, Result(STUDY_PLAN.name, {"study": f"{download} is not there"}))
         run.ended[STUDY_PLAN] = 0.0
         run.write()
         return
@@ -276,7 +276,7 @@ def main(words: Sequence[str] | None = None) -> int:
         nargs="?",
         const=Path("open-kbp"),
         metavar="DOWNLOAD",
-        help="also run studies/openkbp.toml, in the time left, on this download (default: %(const)s)",
+        help="also run studies/openkbp_gpu.toml, in the time left, on this download (default: %(const)s)",
     )
     given = parser.parse_args(words)
     if given.device == "cuda" and not torch.cuda.is_available():

@@ -65,7 +65,7 @@ def test_what_a_file_leaves_out_has_nnunets_defaults(tmp_path: Path) -> None:
     assert study == Study(4, (Model("nnUNetTrainer"),))
 
 
-@pytest.mark.parametrize("name", ["btcv", "demo", "phantom"])
+@pytest.mark.parametrize("name", ["btcv", "demo", "openkbp", "openkbp_gpu", "phantom"])
 def test_the_studies_that_come_with_the_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     assert find_study(Path(name)).samefile(find_study(Path("studies", f"{name}.toml")))
@@ -153,7 +153,7 @@ def test_errors_name_the_file_and_what_is_wrong(tmp_path: Path, text: str, messa
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no study file .*none\.toml; studies by name: btcv, demo, phantom"):
+    with pytest.raises(FileNotFoundError, match=r"no study file .*none\.toml; studies by name: btcv, demo, openkbp"):
         find_study(tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"binary\.toml is not a TOML file"):
