@@ -49,7 +49,8 @@ trainer.disable_checkpointing = True
 trainer.run_training()
 log = trainer.logger.local_logger.my_fantastic_logging
 seconds = [end - start for start, end in zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"])]
-print(json.dumps({"dice": log["mean_fg_dice"], "organs": log["dice_per_class_or_region"][-1], "seconds": seconds}))
+found = {"dice": log["mean_fg_dice"], "organs": log["dice_per_class_or_region"][-1], "seconds": seconds}
+print(json.dumps({name: [float(value) for value in values] for name, values in found.items()}))
 """
 
 

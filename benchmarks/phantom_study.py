@@ -66,9 +66,8 @@ THIN = (
 )
 TIMED_STEPS = 15
 LIMITS = (
-    "**What this does not show.** Every network here learnt at 8e-3, a rate that convolutions with instance norm",
-    "survive and that the patch projection and the transformer of the original do not, and a patch held eight tokens.",
-    "So these figures do not say which network is better, or whether a transformer helps",
+    "**What this does not show.** The rates are not tuned for each network, and a patch holds eight tokens of the",
+    "original. So these figures do not say which network is better, or whether a transformer helps",
     "([why](../../docs/explanation/architectures.md)).",
 )
 """Stated above the tables."""

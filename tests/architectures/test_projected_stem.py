@@ -28,12 +28,12 @@ def test_the_decoder_gets_the_two_finest_maps(token_size, maps):
     assert [tuple(each.shape[1:]) for each in features] == maps
 
 
-def test_each_map_below_full_resolution_is_projected_to_the_tokens_as_a_strided_convolution():
-    stem = build((4, 8, 8)).double()
-    image = torch.randn(1, 1, 8, 16, 24, dtype=torch.float64)
+def test_the_maps_in_between_are_projected_to_the_tokens_as_a_strided_convolution():
+    stem = build((8, 16, 16)).double()
+    image = torch.randn(1, 1, 16, 32, 48, dtype=torch.float64)
     maps = stem.maps(image)
     expected = stem.to_tokens(maps[-1])
-    for projection, each, patch in zip(stem.projections, maps[1:], [(4, 4, 4), (2, 2, 2)], strict=True):
+    for projection, each, patch in zip(stem.projections, maps[1:3], [(8, 8, 8), (4, 4, 4)], strict=True):
         weight = projection.weight.unflatten(1, (each.shape[1], *patch))
         expected = expected + torch.nn.functional.conv3d(each, weight, stride=patch)
     expected = torch.nn.functional.layer_norm(expected.flatten(2).transpose(1, 2), (6,))

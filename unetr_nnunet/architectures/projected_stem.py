@@ -1,9 +1,9 @@
-"""`ProjectedStem`: a convolutional tokenizer whose maps all reach the tokens, and only the finest the decoder.
+"""`ProjectedStem`: a convolutional tokenizer whose finer maps reach the tokens too, and only the finest the decoder.
 
-`CNNStem` passes everything through its deepest map, where few channels stand for many voxels. Here each map below full
-resolution is cut into patches that are projected to the tokens too and added, as in the stem of PrimusV3 (MIC-DKFZ,
-dynamic-network-architectures). The decoder gets the maps of full and of half resolution alone: what coarser ones show a
-token can hold, and a decoder that had them could do without the transformer.
+`CNNStem` passes everything through its deepest map, where few channels stand for many voxels. Here the maps between
+full resolution and that one are cut into patches, which are projected to the tokens and added, as in the stem of
+PrimusV3 (MIC-DKFZ, dynamic-network-architectures). The decoder gets the maps of full and of half resolution alone: what
+coarser ones show a token can hold, and a decoder that had them could do without the transformer.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,8 @@ class ProjectedStem(CNNStem):
         super().__init__(strides, kernels, in_channels, width, feature_size)
         axes = range(len(strides[0]))
         self.patch_sizes = [
-            tuple(prod(stride[axis] for stride in strides[scale:]) for axis in axes) for scale in range(1, len(strides))
+            tuple(prod(stride[axis] for stride in strides[scale:]) for axis in axes)
+            for scale in range(1, len(strides) - 1)
         ]
         self.projections = nn.ModuleList(
             nn.Linear(feature_size * 2**scale * prod(patch), width, bias=False)
@@ -52,6 +53,6 @@ class ProjectedStem(CNNStem):
         """Map (B, C, *S) to tokens (B, N, D) and maps of F and 2F channels, highest resolution first."""
         maps = self.maps(image)
         tokens = self.to_tokens(maps[-1]).flatten(2).transpose(1, 2)  # (B, N, D)
-        for projection, patch, each in zip(self.projections, self.patch_sizes, maps[1:], strict=True):
+        for projection, patch, each in zip(self.projections, self.patch_sizes, maps[1:-1], strict=True):
             tokens = tokens + projection(cut_patches(each, patch))
         return self.token_norm(tokens), maps[:DECODER_MAPS]
