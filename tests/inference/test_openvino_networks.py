@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from torch import nn
 
@@ -142,6 +143,30 @@ def test_memory_of_feature_maps_is_given_back(tmp_path, monkeypatch):
     model = load_model(write_model(tmp_path, folds=3, mirror_axes=None))
     run(model, noise(1, 16, 32, 64), openvino=OpenVINONetworks(model))
     assert len(set(map(id, released))) == 3
+
+
+def test_a_case_tells_what_ran_its_networks(tmp_path, monkeypatch):
+    model = load_model(write_model(tmp_path, mirror_axes=None))
+    image = sitk.GetImageFromArray(np.random.default_rng(0).normal(0, 300, (16, 40, 40)).astype(np.float32))
+    image.SetSpacing((1.5, 1.5, 3.0))
+    assert Predictor([model]).segment([image]).engines == ("PyTorch",)
+    monkeypatch.setattr(openvino_networks, "LEAST_VOXELS", 1)
+    assert Predictor([model]).segment([image]).engines == ("OpenVINO",)
+    assert Predictor([model], fidelity="exact").segment([image]).engines == ("PyTorch",)
+    monkeypatch.setattr(openvino_networks.CompiledNetwork, "__call__", _fail_after(1))
+    assert Predictor([model]).segment([image]).engines == ("OpenVINO", "PyTorch")
+
+
+def _fail_after(count):
+    real, calls = openvino_networks.CompiledNetwork.__call__, []
+
+    def call(self, windows):
+        calls.append(1)
+        if len(calls) > count + 1:  # the first one compares it with PyTorch
+            raise RuntimeError("std::bad_alloc")
+        return real(self, windows)
+
+    return call
 
 
 @pytest.mark.parametrize("fidelity", list(Fidelity))

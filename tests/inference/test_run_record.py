@@ -9,7 +9,7 @@ def test_a_run_is_in_the_file_after_each_case(tmp_path):
     weights.write_bytes(b"1")
     mask.touch()
     record = RunRecord(tmp_path / "run.json", {"model": [weights]}, {"fidelity": "fast"})
-    record.add("a", 1.234, [mask, tmp_path / "a.png"])
+    record.add("a", 1.234, [mask, tmp_path / "a.png"], ["OpenVINO", "PyTorch"])
     (run,) = json.loads((tmp_path / "run.json").read_text())["runs"]
     assert run["models"] == [
         {"given": "model", "sha256": {str(weights): hashlib.sha256(b"1").hexdigest()}},
@@ -18,6 +18,7 @@ def test_a_run_is_in_the_file_after_each_case(tmp_path):
     assert run["cases"][0]["case"] == "a"
     assert run["cases"][0]["seconds"] == 1.23
     assert run["cases"][0]["files"] == ["a.nii.gz"]
+    assert run["cases"][0]["engines"] == ["OpenVINO", "PyTorch"]
     assert "finished" not in run
     record.finish([("b", "b.nii.gz", "no image")])
     (run,) = json.loads((tmp_path / "run.json").read_text())["runs"]

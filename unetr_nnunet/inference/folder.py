@@ -192,5 +192,5 @@ class _Worker:
             self.note(case, error)
             if not isinstance(error, ExtraFailed):
                 return
-        self.record.add(case.name, time.monotonic() - start, self.outputs.paths(case))
+        self.record.add(case.name, time.monotonic() - start, self.outputs.paths(case), segmentation.engines)
         self.report(case, 1.0)

@@ -42,12 +42,14 @@ class Segmentation:
         probabilities: (K, Z, Y, X) of each output, or of each region, where they were asked for; else None.
         notes: what whoever uses the label map should know.
         measures: of the organs, see `quality.check_case`; of several models, what the first one finds.
+        engines: what ran the networks: "PyTorch", "OpenVINO", or both.
     """
 
     mask: sitk.Image
     probabilities: npt.NDArray[np.float16] | None = None
     notes: tuple[str, ...] = ()
     measures: CaseMeasures | None = None
+    engines: tuple[str, ...] = ()
 
 
 class Predictor:
@@ -146,6 +148,7 @@ class Predictor:
             MemoryError: see `predict`.
         """
         notes = self._check_values(channels)
+        self._engines: set[str] = set()
         measures: CaseMeasures | None
         try:
             if len(self.models) == 1:
@@ -162,7 +165,8 @@ class Predictor:
                 f"it needs about {needed / GIB:.2f} GiB of memory and {free_bytes() / GIB:.2f} GiB are free: give the "
                 "process more, or close other programs"
             ) from error
-        return Segmentation(mask, probabilities if probabilities_in else None, notes, measures)
+        engines = tuple(sorted(self._engines))
+        return Segmentation(mask, probabilities if probabilities_in else None, notes, measures, engines)
 
     def _one_model(
         self, channels: Sequence[sitk.Image], progress: Progress | None, code: str | None
@@ -273,6 +277,7 @@ class Predictor:
                 openvino,
             )
             logits = windows.run(model.parameters)
+            self._engines |= windows.engines
             return logits, windows.fold_maps
 
         return until_it_fits(run, Placement.on(self.device, self.fidelity is Fidelity.EXACT))

@@ -49,19 +49,21 @@ class RunRecord:
             "cases": [],
         }
 
-    def add(self, case: str, seconds: float, files: Sequence[Path]) -> None:
+    def add(self, case: str, seconds: float, files: Sequence[Path], engines: Sequence[str]) -> None:
         """Note a case that is written.
 
         Args:
             case: its name.
             seconds: from the start of its prediction to the end of its writing.
             files: that may have been written of it; those that are there are noted.
+            engines: what ran the networks.
         """
         peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         entry = {
             "case": in_utf8(case),
             "seconds": round(seconds, 2),
             "peak_memory_gib_so_far": round(peak_bytes / GIB, 2),
+            "engines": list(engines),
             "files": [in_utf8(file.name) for file in files if file.exists()],
         }
         with self._lock:

@@ -93,6 +93,7 @@ class SlidingWindow:
         self.importance = importance.view(self.patch).to(placement.results)
         self.openvino = openvino
         self.compiled: CompiledNetwork | None = None
+        self.engines: set[str] = set()
         self.in_openvino = openvino is not None and openvino.pays(_views(self.windows))
         most = 1 if fidelity is Fidelity.EXACT else max(1, placement.batch_voxels // self.importance.numel())
         most = STREAMS if self.in_openvino else most
@@ -170,16 +171,20 @@ class SlidingWindow:
         """Return what runs windows of a fold: OpenVINO, or else the network."""
         openvino = self.openvino
         if openvino is None:
+            self.engines.add("PyTorch")
             return network
         compiled = openvino.fold(fold) if self.in_openvino else None
 
         def forward(windows: torch.Tensor) -> torch.Tensor:
             if compiled is not None and self.in_openvino:
                 try:
-                    return compiled(windows)
+                    logits = compiled(windows)
+                    self.engines.add("OpenVINO")
+                    return logits
                 except (RuntimeError, MemoryError) as error:
                     self.in_openvino = False
                     openvino.refuse(f"has failed ({in_brief(error)})")
+            self.engines.add("PyTorch")
             return in_pytorch(network, windows)
 
         self.compiled = compiled
@@ -222,6 +227,7 @@ class SlidingWindow:
             return
         logger.info("%d of %d windows are not finite: running them again in float32", len(again), len(windows))
         self.total += _views(again)
+        self.engines.add("PyTorch")
         if not all(self._add_once(partial(in_pytorch, network), again, contextlib.nullcontext())):
             raise ValueError(
                 "the network's output is not finite: its weights are damaged, or the image's values are far from those "
