@@ -65,7 +65,7 @@ def test_what_a_file_leaves_out_has_nnunets_defaults(tmp_path: Path) -> None:
     assert study == Study(4, (Model("nnUNetTrainer"),))
 
 
-@pytest.mark.parametrize("name", ["btcv", "demo", "openkbp", "openkbp_gpu", "phantom"])
+@pytest.mark.parametrize("name", ["btcv", "demo", "openkbp", "openkbp_gpu", "openkbp_parts", "phantom"])
 def test_the_studies_that_come_with_the_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     assert find_study(Path(name)).samefile(find_study(Path("studies", f"{name}.toml")))
