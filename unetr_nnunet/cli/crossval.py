@@ -1,8 +1,7 @@
 """Run a whole study: plan, preprocess, train every fold, ensemble, predict the test set, report.
 
 It can be stopped at any time; the same command continues it. STUDY is a study file, or the name of one that comes with
-this package: btcv, openkbp, openkbp_parts,
-openkbp_gpu, phantom, demo.
+this package: btcv, openkbp, openkbp_parts, openkbp_gpu, phantom, demo.
 
 example:
   unetr_nnunet crossval -d 17 -tr nnUNetTrainerUNETR nnUNetTrainerUNETR_Modified nnUNetTrainer --folds 0 1 2 3 4
