@@ -54,3 +54,26 @@ def test_half_precision(dtype):
     got = instance_norm(x.to(dtype))
     assert got.dtype == dtype
     assert (got.float() - by_definition(x)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 2, 4, 4), (1, 6, 6, 5, 4), (1, 3, 8, 6), (2, 4, 3, 4, 5)], ids=str)
+@pytest.mark.parametrize("x_layout", ["contiguous", "channels last", "tokens"])
+@pytest.mark.parametrize("gradient_layout", ["contiguous", "channels last", "tokens"])
+def test_the_gradient_is_right_in_every_layout(shape, x_layout, gradient_layout):
+    """Torch's own batch norm gets it wrong for one contiguous sample and a gradient that comes from tokens."""
+
+    def laid_out(values, layout):
+        if layout == "channels last":
+            last = torch.channels_last if values.dim() == 4 else torch.channels_last_3d
+            return values.contiguous(memory_format=last)
+        if layout == "tokens":
+            return values.flatten(2).transpose(1, 2).contiguous().transpose(1, 2).unflatten(2, values.shape[2:])
+        return values
+
+    torch.manual_seed(0)
+    values, gradient = torch.randn(shape), torch.randn(shape)
+    x = laid_out(values, x_layout).detach().requires_grad_()
+    instance_norm(x).backward(laid_out(gradient, gradient_layout))
+    exact = values.double().requires_grad_()
+    torch.nn.functional.instance_norm(exact, eps=1e-5).backward(gradient.double())
+    torch.testing.assert_close(x.grad.double(), exact.grad, rtol=1e-4, atol=1e-5)

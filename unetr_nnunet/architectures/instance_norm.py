@@ -1,9 +1,10 @@
 """Instance normalisation without learned scale that is exact, and fast for channels-last maps on a CPU.
 
 Ulyanov et al., "Instance Normalization", 2016, https://arxiv.org/abs/1607.08022. Why not torch's own, on a CPU (torch
-2.15): ``F.instance_norm`` copies a channels-last map to another layout, and with one sample its gradient is wrong where
-the incoming gradient is channels-last. The channels-last kernels of batch and group norm add up all voxels in one
-float32 number, which at 96 x 96 x 96 is wrong by 1e-3. Here each row (Z, Y) of the map is summed by itself first.
+2.15): ``F.instance_norm`` copies a channels-last map to another layout, and with one sample its gradient, and batch
+norm's, is wrong where the incoming gradient has another layout than the map. The channels-last kernels of batch and
+group norm add up all voxels in one float32 number, which at 96 x 96 x 96 is wrong by 1e-3. Here each row (Z, Y) of the
+map is summed by itself first.
 """
 
 from typing import Any
@@ -41,7 +42,21 @@ def _normalise_sample(x: torch.Tensor) -> torch.Tensor:
     channels_last = not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
     if channels_last and x.dtype in (torch.float32, torch.float64):
         return _ChannelsLastNorm.apply(x)
-    return F.batch_norm(x, None, None, training=True, eps=EPSILON)
+    return _Norm.apply(x)
+
+
+class _Norm(torch.autograd.Function):
+    """Torch's batch norm for one sample."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        normalised, mean, inverse_deviation = torch.native_batch_norm(x, None, None, None, None, True, 0.0, EPSILON)
+        ctx.save_for_backward(x, mean, inverse_deviation)
+        return normalised
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return _gradient(gradient, *ctx.saved_tensors)
 
 
 class _ChannelsLastNorm(torch.autograd.Function):
@@ -59,7 +74,15 @@ class _ChannelsLastNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        x, mean, inverse_deviation = ctx.saved_tensors
-        return torch.ops.aten.native_batch_norm_backward(
-            gradient, x, None, None, None, mean, inverse_deviation, True, EPSILON, [True, False, False]
-        )[0]
+        return _gradient(gradient, *ctx.saved_tensors)
+
+
+def _gradient(
+    gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, inverse_deviation: torch.Tensor
+) -> torch.Tensor:
+    """Return batch norm's gradient of one sample; torch's is wrong unless gradient and sample have one layout."""
+    if gradient.stride() != x.stride():
+        gradient = torch.empty_like(x, dtype=gradient.dtype).copy_(gradient)
+    return torch.ops.aten.native_batch_norm_backward(
+        gradient, x, None, None, None, mean, inverse_deviation, True, EPSILON, [True, False, False]
+    )[0]
