@@ -169,3 +169,11 @@ def test_a_patch_that_only_tiny_tokens_divide_is_refused_with_better_ones():
 def test_an_unknown_architecture_is_refused():
     with pytest.raises(ValueError, match="'modified': choose one of original, CNNStem"):
         build_small((16, 32, 32), architecture="modified")
+
+
+@pytest.mark.parametrize("architecture", ["original", "LocalViT", "Modified"])
+def test_a_single_layer_serves_a_single_stage(architecture):
+    size = size_of(FIELDS | {"layers": 1, "modern_vit": MODERN_FIELDS | {"layers": 1}})
+    network = build_unetr((4, 4, 4), None, 1, 3, architecture=architecture, token_size=(2, 2, 2), size=size)
+    assert network.transformer.taps == ()
+    assert network(torch.randn(1, 1, 4, 4, 4)).shape == (1, 3, 4, 4, 4)

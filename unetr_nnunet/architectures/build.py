@@ -173,24 +173,24 @@ def _build_transformer(
     normalise_taps: bool,
 ) -> nn.Module:
     size = _transformer_size(parts, preset)
-    positions = RotaryPositions(grid, size.width // size.heads)
-    blocks = [
-        _block(parts, size, grid, positions, layer / (size.layers - 1)) if real_blocks else nn.Identity()
-        for layer in range(size.layers)
-    ]
+    blocks: list[nn.Module]
+    if not real_blocks:
+        blocks = [nn.Identity() for _ in range(size.layers)]
+    elif isinstance(size, UNETRSize):
+        blocks = [Block(size.width, size.heads, size.mlp_width) for _ in range(size.layers)]
+    else:
+        blocks = _modern_blocks(parts, size, grid)
     if isinstance(size, UNETRSize):
         return Transformer(blocks, width, depths, prod(grid), normalise_taps=normalise_taps)
     return ModernViT(blocks, width, size.width, depths)
 
 
-def _block(
-    parts: Set[str], size: UNETRSize | ModernViTSize, grid: Sequence[int], positions: RotaryPositions, depth: float
-) -> nn.Module:
-    if isinstance(size, UNETRSize):
-        return Block(size.width, size.heads, size.mlp_width)
+def _modern_blocks(parts: Set[str], size: ModernViTSize, grid: Sequence[int]) -> list[nn.Module]:
     if "ConvBlocks" in parts:
-        return ConvBlock(grid, size.width, conv_channels(grid, size.width, size.mlp_width))
-    drop_path = size.drop_path * depth
+        hidden = conv_channels(grid, size.width, size.mlp_width)
+        return [ConvBlock(grid, size.width, hidden) for _ in range(size.layers)]
+    positions = RotaryPositions(grid, size.width // size.heads)
+    drop_paths = [size.drop_path * layer / max(1, size.layers - 1) for layer in range(size.layers)]
     if "LocalBlocks" in parts:
-        return LocalBlock(grid, size.width, size.heads, size.mlp_width, positions, drop_path)
-    return ModernBlock(size.width, size.heads, size.mlp_width, positions, drop_path)
+        return [LocalBlock(grid, size.width, size.heads, size.mlp_width, positions, drop) for drop in drop_paths]
+    return [ModernBlock(size.width, size.heads, size.mlp_width, positions, drop) for drop in drop_paths]
