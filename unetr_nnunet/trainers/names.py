@@ -55,9 +55,10 @@ class TrainerName:
     def __post_init__(self) -> None:
         object.__setattr__(self, "architecture", registry.find(self.architecture).name)
         groups = token_groups(self.architecture)
-        if self.blocks != "transformer" and "blocks" not in [group.field for group in groups]:
+        fields = {group.field for group in groups}
+        if self.blocks != "transformer" and "blocks" not in fields:
             raise ValueError(f"{self.architecture} has no control without its transformer, so blocks is 'transformer'")
-        if self.transformer_learning_rate and "transformer_learning_rate" not in [group.field for group in groups]:
+        if self.transformer_learning_rate and "transformer_learning_rate" not in fields:
             raise ValueError(f"{self.architecture} does not tell which parameters are a transformer's: leave vitlr out")
         for group in groups:
             if isinstance(group, NumberToken):

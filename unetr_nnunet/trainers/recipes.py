@@ -64,8 +64,11 @@ def recipe_for(name: str, learning_rate: float | None = None, transformer_rate: 
     """
     recipe = RECIPES[name]
     if name == "recommended":
-        recipe = replace(recipe, learning_rate=learning_rate or recipe.learning_rate)
-        recipe = replace(recipe, transformer_rate=transformer_rate or recipe.transformer_rate)
+        return replace(
+            recipe,
+            learning_rate=learning_rate or recipe.learning_rate,
+            transformer_rate=transformer_rate or recipe.transformer_rate,
+        )
     return recipe
 
 
