@@ -39,6 +39,8 @@ POINTS, TABLE = ROOT / "results" / "openkbp_grid.json", ROOT / "results" / "open
 RATES = (8e-3, 3e-3)
 TRANSFORMER_RATES = (1e-3, 3e-3)
 SEED, EPOCHS, TUNE_FOLD = 0, 4, 0
+Point = dict[str, list[float]]
+"""Pseudo Dice and seconds of each epoch, and the last epoch's pseudo Dice of each organ."""
 TRAIN = """
 import json, sys
 import torch
@@ -54,12 +56,12 @@ print(json.dumps({name: [float(value) for value in values] for name, values in f
 """
 
 
-def trainers(arms: Sequence[str], epochs: int) -> list[str]:
+def trainers(arms: Sequence[str]) -> list[str]:
     """Return the trainers of the grid: of each point those of all arms, so that a part of the grid is fair too."""
     names = []
     for rate, slow in product(RATES, TRANSFORMER_RATES):
         for arm in arms:
-            settings = replace(parse_trainer_name(arm), epochs=epochs, seed=SEED, learning_rate=rate)
+            settings = replace(parse_trainer_name(arm), epochs=EPOCHS, seed=SEED, learning_rate=rate)
             has_transformer = bool(load(settings.architecture).transformer_parameters)
             names.append(str(replace(settings, transformer_learning_rate=slow if has_transformer else None)))
     return list(dict.fromkeys(names))
@@ -77,7 +79,7 @@ def prepare(work: Path, download: str) -> dict[str, str]:
     return {**os.environ, **folders, **environment, "OMP_NUM_THREADS": "1"}
 
 
-def train(name: str, environment: dict[str, str], work: Path) -> dict[str, object]:
+def train(name: str, environment: dict[str, str], work: Path) -> Point:
     """Train one point of the grid; return nnU-Net's pseudo Dice of each epoch, and the seconds."""
     study = read_study_file(STUDY)
     words = [str(study.dataset), study.models[0].configuration, str(TUNE_FOLD), name]
@@ -92,11 +94,11 @@ def train(name: str, environment: dict[str, str], work: Path) -> dict[str, objec
     log.write_text(done.stdout + done.stderr, encoding="utf-8")
     if done.returncode:
         raise RuntimeError(f"{name} failed: see {log}")
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    found: Point = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def table(points: dict[str, dict[str, object]]) -> str:
+def table(points: dict[str, Point]) -> str:
     """Return the page."""
     lines = [
         "# Learning rates of the arms of studies/openkbp.toml",
@@ -112,12 +114,9 @@ def table(points: dict[str, dict[str, object]]) -> str:
         settings = parse_trainer_name(name)
         arm = str(replace(settings, learning_rate=None, transformer_learning_rate=None, epochs=None, seed=None))
         slow = settings.transformer_learning_rate
-        dice, seconds = point["dice"], point["seconds"]
-        assert isinstance(dice, list)  # noqa: S101 -- for the type checker
-        assert isinstance(seconds, list)  # noqa: S101
         lines.append(
-            f"| `{arm}` | {settings.learning_rate:g} | {f'{slow:g}' if slow else ''} | {dice[-1]:.4f} | "
-            f"{min(seconds) / 250:.2f} |"
+            f"| `{arm}` | {settings.learning_rate:g} | {f'{slow:g}' if slow else ''} | {point['dice'][-1]:.4f} | "
+            f"{min(point['seconds']) / 250:.2f} |"
         )
     return "\n".join([*lines, ""])
 
@@ -128,14 +127,13 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--download", required=True, help="clone of open-kbp")
     parser.add_argument("--arms", nargs="+", help="trainers; those of the study without")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--side-by-side", type=int, default=2)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     environment = prepare(arguments.work.resolve(), arguments.download)
     points = json.loads(POINTS.read_text(encoding="utf-8")) if POINTS.exists() else {}
     arms = arguments.arms or list(dict.fromkeys(model.trainer for model in read_study_file(STUDY).models))
-    names = trainers(arms, arguments.epochs)
+    names = trainers(arms)
     lock = Lock()
 
     def run(name: str) -> None:
@@ -147,7 +145,7 @@ def main() -> None:
             write_json(points, POINTS)
             with atomic_path(TABLE) as temporary:
                 temporary.write_text(table(points), encoding="utf-8")
-        print(f"{name}: {found['dice'][-1]:.4f}", flush=True)  # type: ignore[index]
+        print(f"{name}: {found['dice'][-1]:.4f}", flush=True)
 
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
         list(pool.map(run, names))

@@ -6,7 +6,7 @@ ORIGINAL, CONTROL = "nnUNetTrainerUNETR_Tiny_LightAug_12epochs", "nnUNetTrainerN
 
 
 def test_every_arm_has_every_point_of_the_same_grid() -> None:
-    names = trainers([ORIGINAL, CONTROL], 4)
+    names = trainers([ORIGINAL, CONTROL])
     assert len(set(names)) == len(names) == 4 + 2
     points = {
         (each.architecture, each.learning_rate, each.transformer_learning_rate)
@@ -21,15 +21,13 @@ def test_every_arm_has_every_point_of_the_same_grid() -> None:
 
 def test_the_studys_models_are_arms_with_seeds() -> None:
     models = read_study_file(STUDY).models
-    names = trainers([model.trainer for model in models], 4)
+    names = trainers([model.trainer for model in models])
     assert len(models) == 3 * 6
     assert len(names) == 5 * 4 + 2, "seeds of an arm share its points"
 
 
 def test_the_table_has_a_row_for_each_point() -> None:
-    points = {
-        name: {"dice": [0.1, 0.25], "organs": [0.25], "seconds": [200.0, 100.0]} for name in trainers([CONTROL], 4)
-    }
+    points = {name: {"dice": [0.1, 0.25], "organs": [0.25], "seconds": [200.0, 100.0]} for name in trainers([CONTROL])}
     rows = [line for line in table(points).splitlines() if "PlainConvUNet" in line]
     assert rows[0] == "| `nnUNetTrainerNet_PlainConvUNet_Tiny_LightAug` | 0.008 |  | 0.2500 | 0.40 |"
     assert len(rows) == 2
