@@ -85,7 +85,7 @@ class Net(nn.Module):
 
 NET = Architecture(
     "Broken", lambda in_channels, out_channels, patch_size, spacing_mm: Net(patch_size, out_channels),
-    lambda spacing_mm: (8, 8, 8), {{"base": {{}}}}, "me", dimensions=(3,),
+    lambda spacing_mm: (8, 8, 8), {{"base": {{}}}}, "me", dimensions=(3,), transformer_parameters=("blocks.", "stem."),
 )
 """
 
@@ -99,6 +99,12 @@ NET = Architecture(
         ("", "return torch.sqrt(self.used(image) * 0)", "gradients", "the gradients of used.weight, used.bias are not"),
         ("", "return self.used(image + torch.randn(()))", "repeats", "two predictions of one image differ"),
         ("", "return self.used(image) / 0", "half precision", "logits are not finite"),
+        (
+            "self.spare = nn.Linear(3, 3)",
+            "return self.used(image)",
+            "learning rates",
+            "begins as transformer_parameters says, with blocks. or stem.: .*; there are used.weight, used.bias, spare",
+        ),
     ],
 )
 def test_what_breaks_the_contract_is_told_in_one_line(

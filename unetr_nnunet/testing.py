@@ -136,6 +136,19 @@ def check_gradients(case: Case) -> None:
         raise ContractError(f"{case}: the gradients of {_some(infinite)} are not finite")
 
 
+def check_learning_rates(case: Case) -> None:
+    """Check that the parameters that are to learn at the transformer's rate exist."""
+    beginnings = tuple(load(case.architecture).transformer_parameters)
+    if not beginnings or case.no_transformer:
+        return
+    names = [name for name, _ in _built(case)[1].named_parameters()]
+    if not any(name.startswith(beginnings) for name in names):
+        raise ContractError(
+            f"{case}: no parameter's name begins as transformer_parameters says, with {' or '.join(beginnings)}: the "
+            f"transformer's rate would change nothing; there are {_some(names)}"
+        )
+
+
 def check_repeats(case: Case) -> None:
     """Check that a prediction repeats, also by a network that has loaded the weights."""
     described, built = _built(case)
@@ -196,6 +209,7 @@ CHECKS: Mapping[str, Callable[[Case], str | None]] = {
     "name": check_name,
     "outputs": check_outputs,
     "gradients": check_gradients,
+    "learning rates": check_learning_rates,
     "repeats": check_repeats,
     "half precision": check_half_precision,
     "compiled": check_compiled,
