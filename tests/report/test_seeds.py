@@ -81,3 +81,29 @@ def test_seeds_are_no_rivals() -> None:
     assert len(study.comparison.pairs) == 1
     assert "it is better than B by" in answer(study)
     assert [study.short(each) for each in study.trainings[:3]] == ["A, seed 0", "A, seed 1", "A, seed 2"]
+
+
+def test_what_a_seed_alone_can_bring_is_not_called_better() -> None:
+    """Every case says that A is better by 0.01 to 0.02; but one of A's seeds lies 0.06 above the two others."""
+    shift = {0: 0.055, 1: -0.005, 2: -0.005}
+    dice = {f"c{case}": 0.7 + case / 200 for case in range(20)}
+    trainings = [
+        seeded(name, {"liver": {case: value + above * (1 + number / 20) for number, (case, value) in cases}}, seed)
+        for seed in range(3)
+        for name, above in (("A", shift[seed]), ("B", 0.0))
+        for cases in [list(enumerate(dice.items()))]
+    ]
+    study = gather(trainings)
+    assert study.comparison is not None
+    (pair,) = study.comparison.pairs_of("A")
+    assert pair.mean.difference == pytest.approx(0.015 * 1.475)
+    for difference in (pair.mean, pair.columns["liver"]):
+        assert difference.p_holm < 0.001
+        assert difference.low < 0 < difference.high
+    assert study.comparison.best(None) is None
+    firsts = gather([replace(pool_seeds(trainings)[0][place], name=name) for place, name in enumerate("AB")])
+    assert firsts.comparison is not None
+    assert firsts.comparison.best(None) == "A", "over the cases alone"
+    wide, narrow = study.overall["A"], firsts.overall["A"]
+    assert wide.mean == pytest.approx(narrow.mean)
+    assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)

@@ -22,11 +22,10 @@ from unetr_nnunet.evaluation.statistics import (
     SEED,
     Scores,
     as_array,
-    bootstrap_interval,
     cases_of,
-    interval,
+    interval_of_column_means,
     mean_along,
-    resampled_column_means,
+    training_deviations,
 )
 from unetr_nnunet.evaluation.verdict import ALPHA, Difference, smallest_p
 
@@ -90,18 +89,22 @@ class Comparison:
         return next((name for name in names if all(p.better(column) == name for p in self.pairs_of(name))), None)
 
 
-def compare_models(models: Mapping[str, Scores], *, metric: str = "dice") -> Comparison:
+def compare_models(
+    models: Mapping[str, Scores], trainings: Mapping[str, Sequence[Scores]] | None = None, *, metric: str = "dice"
+) -> Comparison:
     """Compare every pair of models, and rank them.
 
     Args:
         models: one metric of each model: {model: {column: {case: value}}}, NaN where there is no value.
+        trainings: of a model whose values are means over several trainings, the scores of each; their spread is then in
+            the intervals.
         metric: name of the metric, for titles and for which values are better.
 
     Raises:
         ValueError: the metric is unknown, or neither more nor less of it is better.
     """
     higher = comparable(metric).best is HIGHER
-    pairs = [_compare(first, second, models, metric) for first, second in combinations(models, 2)]
+    pairs = [_compare(first, second, models, trainings or {}, metric) for first, second in combinations(models, 2)]
     means = _correct([pair.mean for pair in pairs])
     pairs = [replace(pair, mean=mean) for pair, mean in zip(pairs, means, strict=True)]
     ranking = rank_by_mean(models, higher_is_better=higher)
@@ -112,47 +115,59 @@ def statement(metric: str) -> str:
     """Return how models are compared, and what that does not say, for a footnote."""
     missing = " A case in which a model misses the organ has no distance and is left out: read them with Dice."
     return (
-        f"{METRICS[metric].title}, paired over the cases that both models have. Differences, first less second, "
-        f"have 95 % intervals from {RESAMPLES} bootstrap resamples of the cases (percentiles corrected for few cases; "
-        f"seed {SEED}; none for fewer than {LEAST_CASES} cases). p: Wilcoxon signed-rank test, two-sided, corrected by "
-        "Holm over the organs of a pair, and for the mean over the pairs. Effect: rank-biserial correlation, -1 to 1. "
-        f"A model is called better where the corrected p is below {ALPHA} and the interval lies on its side of 0."
-        f"{missing if METRICS[metric].unit == 'mm' else ''} The cases represent others like them; how much "
-        "another training of the same model would differ is not in these figures: see the spread over seeds and folds."
+        f"{METRICS[metric].title}, paired over the cases that both models have. Differences, first less second, have "
+        f"95 % intervals from {RESAMPLES} bootstrap resamples of the cases, and of the seeds where a model has several "
+        f"(corrected for few cases and seeds; seed {SEED}; none for fewer than {LEAST_CASES} cases). p: Wilcoxon "
+        "signed-rank test, two-sided, corrected by Holm over the organs of a pair, and for the mean over the pairs. "
+        f"Effect: rank-biserial correlation, -1 to 1. A model is called better where the corrected p is below {ALPHA} "
+        "and the interval lies on its side of 0."
+        f"{missing if METRICS[metric].unit == 'mm' else ''} The cases represent others like them; how much another "
+        "training of the same model would differ is in the intervals only of models with several seeds."
     )
 
 
-def _compare(first: str, second: str, models: Mapping[str, Scores], metric: str) -> Pair:
+def _compare(
+    first: str, second: str, models: Mapping[str, Scores], trainings: Mapping[str, Sequence[Scores]], metric: str
+) -> Pair:
     sides = models[first], models[second]
     columns = list(dict.fromkeys([*sides[0], *sides[1]]))
     cases = sorted(set(cases_of(sides[0])) & set(cases_of(sides[1])))
     aligned = [as_array({name: scores.get(name, {}) for name in columns}, cases) for scores in sides]
     differences = aligned[0] - aligned[1]
-    by_column = _correct([_difference(differences[:, index], metric) for index in range(len(columns))])
+    deviations = [
+        training_deviations(differences, trainings.get(model, ()), columns, cases) for model in (first, second)
+    ]
+    by_column = _correct([_difference(differences, deviations, [index], metric) for index in range(len(columns))])
     shared = int((~np.isnan(differences)).any(axis=1).sum())
-    mean = _mean_difference(differences, metric)
+    mean = _difference(differences, deviations, list(range(len(columns))), metric)
     return Pair(first, second, shared, dict(zip(columns, by_column, strict=True)), mean)
 
 
-def _difference(differences: NDArray[np.float64], metric: str) -> Difference:
-    """Return the figures of one column's differences (N,), not yet corrected for the number of columns."""
-    known = differences[~np.isnan(differences)]
-    if not len(known):
+def _difference(
+    differences: NDArray[np.float64], deviations: Sequence[NDArray[np.float64]], columns: Sequence[int], metric: str
+) -> Difference:
+    """Return the figures of the mean over columns, not yet corrected for the number of tests.
+
+    It is tested by case, and estimated by the mean of column means.
+
+    Args:
+        differences: (N, C).
+        deviations: of both sides' trainings, each (K, N, C).
+        columns: which of them count.
+        metric: its name.
+    """
+    by_case = mean_along(differences[:, columns], -1)
+    there = ~np.isnan(by_case)
+    if not there.any():
         return Difference(metric, 0)
-    low, high = bootstrap_interval(known)
-    p, effect = signed_rank_p(known), rank_biserial(known)
-    return Difference(metric, len(known), float(known.mean()), low, high, p=p, effect=effect)
-
-
-def _mean_difference(differences: NDArray[np.float64], metric: str) -> Difference:
-    """Return the figures of the mean over columns (N, C): tested by case, estimated by the mean of column means."""
-    by_case = mean_along(differences, -1)
-    tested = _difference(by_case, metric)
-    if not tested.cases:
-        return tested
-    known = differences[~np.isnan(by_case)]
-    low, high = interval(mean_along(resampled_column_means(known), -1), tested.cases)
-    return replace(tested, difference=float(mean_along(mean_along(known, 0), -1)), low=low, high=high)
+    tested = by_case[there]
+    if not np.isfinite(tested).all():
+        raise ValueError(f"{tested[~np.isfinite(tested)][0]} is not a value that can be averaged")
+    known = differences[there][:, columns]
+    low, high = interval_of_column_means(known, [each[:, there][:, :, columns] for each in deviations])
+    p, effect = signed_rank_p(tested), rank_biserial(tested)
+    estimate = float(mean_along(mean_along(known, 0), -1))
+    return Difference(metric, len(tested), estimate, low, high, p=p, effect=effect)
 
 
 def signed_rank_p(differences: NDArray[np.float64]) -> float:

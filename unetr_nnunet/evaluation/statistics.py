@@ -1,5 +1,10 @@
 """Mean, spread and bootstrap intervals over cases. NaN stands for "no value": in what goes in, and in what comes out.
 
+Where a model was trained several times, its figure of a case is the mean over the trainings, and the interval is over
+cases and trainings: both are drawn (A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007),
+with the trainings' share of the variance corrected for their small number, and the interval widened as Student's t is
+for the degrees of freedom that B. L. Welch (Biometrika 34, 1947) gives the sum of the variances.
+
 The interval is the percentile bootstrap (B. Efron, "Bootstrap Methods", Annals of Statistics 7(1), 1979) with the
 correction for few cases of T. C. Hesterberg ("What Teachers Should Know About the Bootstrap", The American Statistician
 69(4), 2015, section 3.2): outer percentiles are taken, by as much as Student's t interval is wider than the normal one.
@@ -9,7 +14,7 @@ and 90 % of 10; the corrected one in 90 % and 95 %. No interval corrects for rar
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean, median, stdev
@@ -85,17 +90,21 @@ def describe(values: Iterable[float | None]) -> Estimate:
     return replace(summarise(present), low=low, high=high)
 
 
-def describe_overall(scores: Scores) -> Estimate:
+def describe_overall(scores: Scores, trainings: Sequence[Scores] = ()) -> Estimate:
     """Summarise the mean over all columns, each as the mean over its cases: ``foreground_mean`` with an interval.
 
     Cases are drawn as wholes, so that an organ that few of them have weighs as much as in the mean. Median and standard
     deviation are those of the cases' own means over columns.
+
+    Args:
+        scores: of each case; with several trainings the mean over them.
+        trainings: the scores of each; none for an interval over cases alone.
     """
     cases = cases_of(scores)
     if not cases:
         return Estimate(0, columns=0)
     values = as_array(scores, cases)
-    low, high = interval(mean_along(resampled_column_means(values), -1), len(cases))
+    low, high = interval_of_column_means(values, [training_deviations(values, trainings, scores, cases)])
     columns = int((~np.isnan(values)).any(axis=0).sum())
     of_cases = summarise(mean_along(values, -1).tolist())
     return replace(of_cases, mean=overall_mean(scores), low=low, high=high, columns=columns)
@@ -177,6 +186,64 @@ def tail_share(cases: int) -> float:
     """Return the share of resamples beyond either end of the interval: Hesterberg's, below 2.5 % for few cases."""
     quantile = t.ppf((1 + CONFIDENCE) / 2, cases - 1)
     return float(norm.cdf(-math.sqrt(cases / (cases - 1)) * quantile))
+
+
+def training_deviations(
+    values: NDArray[np.float64], trainings: Sequence[Scores], columns: Iterable[str], cases: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return how far each training's values (K, N, C) lie from their mean, NaN where ``values`` (N, C) has no value."""
+    arrays = [as_array({column: each.get(column, {}) for column in columns}, cases) for each in trainings]
+    if not arrays:
+        return np.zeros((0, *values.shape))
+    stacked = np.where(np.isnan(values), np.nan, np.array(arrays))
+    deviations: NDArray[np.float64] = stacked - stacked.mean(0)
+    return deviations
+
+
+def interval_of_column_means(
+    values: NDArray[np.float64], deviations: Sequence[NDArray[np.float64]]
+) -> tuple[float, float]:
+    """Return the 95 % interval of the mean over columns of the means over cases, over cases and trainings.
+
+    Args:
+        values: (N cases, C columns), NaN where a case has no value; every case has one.
+        deviations: of each model behind the values, those of its K trainings (K, N, C), see `training_deviations`;
+            fewer than two trainings of a model add nothing.
+    """
+    resampled = mean_along(resampled_column_means(values), -1)
+    moved = [
+        (mean_along(_drawn_trainings(each, model), -1), len(each) - 1)
+        for model, each in enumerate(deviations)
+        if len(each) > 1
+    ]
+    low, high = interval(resampled + sum(noise for noise, _ in moved), len(values))
+    if not moved or math.isnan(low):
+        return low, high
+    centre = float(mean_along(mean_along(values, 0), -1))
+    widening = _widening(resampled, len(values), moved)
+    return centre + (low - centre) * widening, centre + (high - centre) * widening
+
+
+def _drawn_trainings(deviations: NDArray[np.float64], model: int) -> NDArray[np.float64]:
+    """Return by how much column means (`RESAMPLES`, C) move where trainings and cases are drawn with replacement."""
+    trainings = len(deviations)
+    random = np.random.default_rng((SEED, model))
+    drawn = random.multinomial(trainings, [1 / trainings] * trainings, RESAMPLES) / trainings  # (RESAMPLES, K)
+    drawn *= math.sqrt(trainings / (trainings - 1))
+    moved = [share[:, None] * resampled_column_means(each) for share, each in zip(drawn.T, deviations, strict=True)]
+    total: NDArray[np.float64] = np.sum(moved, axis=0)
+    return total
+
+
+def _widening(resampled: NDArray[np.float64], cases: int, moved: Sequence[tuple[NDArray[np.float64], int]]) -> float:
+    """Return how much wider Student's interval is for cases and few trainings than for the cases alone."""
+    variances = [float(np.nanvar(figure)) for figure in (resampled, *(noise for noise, _ in moved))]
+    freedoms = [cases - 1, *(freedom for _, freedom in moved)]
+    squares = sum(variance**2 / freedom for variance, freedom in zip(variances, freedoms, strict=True))
+    if not squares:
+        return 1.0
+    both, of_cases = (t.ppf((1 + CONFIDENCE) / 2, freedom) for freedom in (sum(variances) ** 2 / squares, cases - 1))
+    return max(1.0, float(both / of_cases))
 
 
 def _resamples(cases: int) -> Iterator[NDArray[np.float64]]:

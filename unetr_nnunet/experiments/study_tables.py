@@ -2,11 +2,11 @@
 
 The first two columns have the form of the study that this project started from, whose "accuracy" is not defined; here
 it is the share of all organ voxels of the validation cases that have their organ's label. Dice is over all validation
-cases of all folds and seeds, the interval a bootstrap over cases.
+cases of all folds and seeds, the interval a bootstrap over cases and seeds.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -39,7 +39,7 @@ def write_tables(study: Study, results: Path, output: Path) -> None:
     lines.append(
         "Training loss: of the last epoch, mean over folds and seeds. Accuracy: share of the organ voxels of the "
         "validation cases that have their organ's label. Dice: mean over organs of the mean over validation cases of "
-        f"{len(study.folds)} fold(s); the interval is a bootstrap over cases."
+        f"{len(study.folds)} fold(s), and over seeds; the interval is a bootstrap over cases and seeds."
     )
     with atomic_path(output) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -48,21 +48,22 @@ def write_tables(study: Study, results: Path, output: Path) -> None:
 def _row(models: Sequence[Model], folds: Sequence[int], results: Path) -> tuple[str, ...]:
     losses: list[float] = []
     right = true = 0.0
-    scores: dict[str, dict[str, list[float]]] = {}
+    trainings: list[dict[str, dict[str, float]]] = []
     for model in models:
         folder = results / model.identifier
         for log in read_fold_logs(folder):
             if log.fold in map(str, folds):
                 losses += [value for _, value in log.curve("train_loss")[-1:]]
+        trainings.append({})
         for fold in folds:
             path = folder / f"fold_{fold}" / "validation" / FILE_NAME
             for case in read_summary(path).metric_per_case if path.is_file() else []:
                 for organ, figures in case.metrics.items():
                     right, true = right + figures.TP, true + figures.n_ref
-                    by_case = scores.setdefault(organ, {})
-                    by_case.setdefault(Path(case.reference_file).name, []).append(figures.Dice)
-    means = {organ: {case: fmean(values) for case, values in by_case.items()} for organ, by_case in scores.items()}
-    dice = describe_overall(means)
+                    trainings[-1].setdefault(organ, {})[Path(case.reference_file).name] = figures.Dice
+    organs = dict.fromkeys(organ for each in trainings for organ in each)
+    scores = {organ: _mean_over_trainings([each.get(organ, {}) for each in trainings]) for organ in organs}
+    dice = describe_overall(scores, trainings)
     return (
         number(mean(losses), 4),
         DICE.text(right / true if true else math.nan),
@@ -71,3 +72,8 @@ def _row(models: Sequence[Model], folds: Sequence[int], results: Path) -> tuple[
         str(dice.cases),
         str(len(models)),
     )
+
+
+def _mean_over_trainings(trainings: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    cases = dict.fromkeys(case for each in trainings for case in each)
+    return {case: fmean(each[case] for each in trainings if case in each) for case in cases}

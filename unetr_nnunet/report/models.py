@@ -75,6 +75,10 @@ class ReportedModels:
         """Return Dice by column and case."""
         return _scores(model, self.columns)
 
+    def scores_of_seeds(self, model: ModelResults) -> list[Scores]:
+        """Return Dice by column and case of each of a model's seeds; nothing where it has one training."""
+        return [_scores(training, self.columns) for training in self.seeds.get(model.name, [])]
+
     def values(self, model: ModelResults, column: str) -> list[float]:
         """Return the Dice of every case that has a value of a column."""
         return known(model.evaluation.figure(case, column, "dice") for case in model.evaluation.cases)
@@ -82,7 +86,7 @@ class ReportedModels:
     @cached_property
     def overall(self) -> dict[str, Estimate]:
         """Each model's Dice as a whole, by name."""
-        return {model.name: describe_overall(self.scores(model)) for model in self.models}
+        return {model.name: describe_overall(self.scores(model), self.scores_of_seeds(model)) for model in self.models}
 
     @cached_property
     def pairs(self) -> list[Pair]:
@@ -118,7 +122,9 @@ def gather(models: Sequence[ModelResults], problems: Sequence[str] = ()) -> Repo
     """
     columns = _shared_columns(models, problems)
     pooled, seeds = pool_seeds(models)
-    comparison = compare_models({model.name: _scores(model, columns) for model in pooled}) if len(pooled) > 1 else None
+    scores = {model.name: _scores(model, columns) for model in pooled}
+    of_seeds = {name: [_scores(training, columns) for training in trainings] for name, trainings in seeds.items()}
+    comparison = compare_models(scores, of_seeds) if len(pooled) > 1 else None
     order = {row.model: row.rank for row in comparison.ranking} if comparison else {}
     ranked = tuple(sorted(pooled, key=lambda model: order.get(model.name, math.inf)))
     short = shorten([model.name for model in ranked])
@@ -128,8 +134,8 @@ def gather(models: Sequence[ModelResults], problems: Sequence[str] = ()) -> Repo
         for training in trainings
     }
     reported = ReportedModels(ranked, short, columns, comparison, (), seeds)
-    of_seeds = [f"{model.name}: {note}" for model in ranked if model.name in seeds for note in model.notes]
-    observed = (*_column_problems(models, columns), *of_seeds, *_case_problems(reported.trainings))
+    notes = [f"{model.name}: {note}" for model in ranked if model.name in seeds for note in model.notes]
+    observed = (*_column_problems(models, columns), *notes, *_case_problems(reported.trainings))
     return replace(reported, problems=(*problems, *observed))
 
 

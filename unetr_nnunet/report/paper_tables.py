@@ -58,26 +58,34 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def score_table(models: Mapping[str, Scores], *, metric: str = "dice", protocol: str = "") -> Table:
+def score_table(
+    models: Mapping[str, Scores],
+    trainings: Mapping[str, Sequence[Scores]] | None = None,
+    *,
+    metric: str = "dice",
+    protocol: str = "",
+) -> Table:
     """Return one row for each model, best first, one column for each organ, and the mean with its interval.
 
     All figures are over the same cases: those with a value from every model.
 
     Args:
         models: one metric of each model: {model: {column: {case: value}}}.
+        trainings: of models with several seeds, the scores of each.
         metric: which metric it is.
         protocol: under which it was scored, for the caption.
     """
     kind = METRICS[metric]
+    trainings = trainings or {}
     common, cases = common_scores(models)
-    comparison = compare_models(common, metric=metric)
+    comparison = compare_models(common, trainings, metric=metric)
     columns = list(next(iter(common.values()), {}))
     names = [row.model for row in comparison.ranking] or list(models)
     best = {column: comparison.best(column) for column in columns}
     best_mean = comparison.best(None)
     rows = []
     for name in names:
-        overall = describe_overall(common[name])
+        overall = describe_overall(common[name], trainings.get(name, ()))
         means = [describe(common[name][column].values()).mean for column in columns]
         cells = [Cell(kind.text(mean), best[column] == name) for column, mean in zip(columns, means, strict=True)]
         interval = Cell(kind.interval(overall.low, overall.high))
@@ -130,12 +138,15 @@ def difference_table(pair: Pair, names: Mapping[str, str] | None = None) -> Tabl
     )
 
 
-def organ_table(name: str, scores: Scores, *, metric: str = "dice", protocol: str = "") -> Table:
+def organ_table(
+    name: str, scores: Scores, trainings: Sequence[Scores] = (), *, metric: str = "dice", protocol: str = ""
+) -> Table:
     """Return one row for each organ of one model: cases, mean, interval, spread, and the worst case.
 
     Args:
         name: of the model.
         scores: one metric by column and case.
+        trainings: of a model with several seeds, the scores of each.
         metric: which metric it is.
         protocol: under which it was scored, for the caption.
     """
@@ -145,7 +156,7 @@ def organ_table(name: str, scores: Scores, *, metric: str = "dice", protocol: st
         over = describe(values.values())
         figures = (kind.text(over.mean), kind.interval(over.low, over.high), kind.text(over.median), kind.text(over.sd))
         rows.append((column.replace("_", " "), str(over.cases), *figures, *_worst(values, kind)))
-    overall = describe_overall(scores)
+    overall = describe_overall(scores, trainings)
     mean = (kind.text(overall.mean), kind.interval(overall.low, overall.high))
     rows.append((f"mean of {count(overall.columns, 'organ')}", str(overall.cases), *mean, "", "", "", ""))
     return Table(

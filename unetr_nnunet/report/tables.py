@@ -112,9 +112,11 @@ def organ_table_for_papers(reported: ReportedModels) -> Table:
     """Return the table of organs: of all models on the cases that all have, or of the only one."""
     protocol = reported.models[0].evaluation.protocol.name
     scores = {reported.short(model): reported.scores(model) for model in reported.models}
+    trainings = {reported.short(model): reported.scores_of_seeds(model) for model in reported.models}
     if len(scores) > 1:
-        return score_table(scores, protocol=protocol)
-    return organ_table(*next(iter(scores.items())), protocol=protocol)
+        return score_table(scores, trainings, protocol=protocol)
+    name = next(iter(scores))
+    return organ_table(name, scores[name], trainings[name], protocol=protocol)
 
 
 def all_tables_for_papers(reported: ReportedModels) -> list[Table]:
