@@ -21,7 +21,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "check the installation: versions, paths, hardware, trainer look-up",
     "env": "print the shell lines that make nnU-Net find our trainers",
     "phantom": "write a synthetic abdominal CT data set in BTCV's download layout",
-    "convert": "turn a download (BTCV, AMOS22, FLARE22, WORD, TotalSegmentator) into nnU-Net's raw format",
+    "convert": "turn a download (BTCV, AMOS22, FLARE22, WORD, TotalSegmentator, OpenKBP) into nnU-Net's raw format",
     "plan": "choose token, patch and batch size of a UNETR for the memory of a GPU",
     "trainers": "list the trainer name tokens, or explain one trainer name",
     "import-weights": "turn a released UNETR checkpoint into an nnU-Net model folder, or a start for a training",
