@@ -109,17 +109,16 @@ class Drawing:
             box(self.axes, (x + TAP, self.rows[scale]), text, "skips")
             arrow(self.axes, (x + TAP + 1.17, self.rows[scale]), (DECODER - 1.17, self.rows[scale]))
 
-    def convolutional_stem(self, tokens: str, decoder_maps: int) -> None:
-        """Draw a stem that goes down to the token grid, with the maps that the decoder gets."""
+    def convolutional_stem(self, tokens: str) -> None:
+        """Draw a stem that goes down to the token grid, with its maps on their way to the decoder."""
         arrow(self.axes, (IMAGE + 0.57, TOP), (STEM - 1.17, TOP))
         for scale in range(self.stages):
             row = self.rows[scale]
             text = "convolution\n16" if scale == 0 else f"stride 2, residual\nblock, {16 * 2**scale}"
             box(self.axes, (STEM, row), text, "stem")
             arrow(self.axes, (STEM, row - 0.47), (STEM, self.rows[scale + 1] + 0.47))
-            if scale < decoder_maps:
-                end = DECODER - 1.17 if scale == 0 else BLOCKS[self.stages][scale - 1] + TAP - 1.17
-                arrow(self.axes, (STEM + 1.17, row), (end, row))
+            end = DECODER - 1.17 if scale == 0 else BLOCKS[self.stages][scale - 1] + TAP - 1.17
+            arrow(self.axes, (STEM + 1.17, row), (end, row))
         box(self.axes, (STEM, self.rows[-1]), tokens, "stem")
 
     def pyramid(self, width: int) -> None:
@@ -179,7 +178,7 @@ def modified_v1() -> Drawing:
         "decoder": "feature pyramid",
     }
     drawing = Drawing("ModifiedV1", "ModifiedV1", parts)
-    drawing.convolutional_stem("stride 2, norm\n768, then 384", decoder_maps=4)
+    drawing.convolutional_stem("stride 2, norm\n768, then 384")
     drawing.transformer(STEM + 1.17)
     drawing.skips(("align, gate,\nadd, 32", "align, gate,\nadd, 64", "align, gate,\nadd, 128"))
     drawing.pyramid(768)
@@ -187,7 +186,7 @@ def modified_v1() -> Drawing:
 
 
 def modified() -> Drawing:
-    """Draw the modified UNETR: finer tokens, all of the stem's maps in them, and only two of them in the decoder."""
+    """Draw the modified UNETR: finer tokens, and all of the stem's maps in them."""
     parts = {
         "stem": "projected stem",
         "transformer": "light local transformer",
@@ -196,13 +195,13 @@ def modified() -> Drawing:
     }
     drawing = Drawing("Modified", "Modified", parts)
     axes, rows, stem = drawing.axes, drawing.rows, drawing.network.stem
-    drawing.convolutional_stem("stride 2, add,\nnorm, 384", decoder_maps=2)
+    drawing.convolutional_stem("stride 2, add,\nnorm, 384")
     left = STEM - 1.6
     for scale, patch in enumerate(stem.patch_sizes, start=1):
         arrow(axes, (STEM - 1.17, rows[scale]), (left, rows[scale]), (left, rows[-1]), (STEM - 1.17, rows[-1]))
         note(axes, (left - 0.1, rows[scale] - 0.33), f"{' x '.join(map(str, patch))}\npatches,\nlinear", align="right")
     drawing.transformer(STEM + 1.17)
-    drawing.skips(("align, gate,\nadd, 32", "align, gate\n64"))
+    drawing.skips(("align, gate,\nadd, 32", "align, gate,\nadd, 64"))
     drawing.pyramid(384)
     return drawing
 

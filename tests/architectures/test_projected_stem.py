@@ -15,13 +15,13 @@ def build(token_size, in_channels=1):
 @pytest.mark.parametrize(
     ("token_size", "maps"),
     [
-        ((8, 8, 8), [(2, 16, 32, 32), (4, 8, 16, 16)]),
-        ((4, 16, 16), [(2, 16, 32, 32), (4, 16, 16, 16)]),
+        ((8, 8, 8), [(2, 16, 32, 32), (4, 8, 16, 16), (8, 4, 8, 8)]),
+        ((4, 16, 16), [(2, 16, 32, 32), (4, 16, 16, 16), (8, 16, 8, 8), (16, 8, 4, 4)]),
         ((2, 2, 2), [(2, 16, 32, 32)]),
     ],
     ids=str,
 )
-def test_the_decoder_gets_the_two_finest_maps(token_size, maps):
+def test_the_decoder_gets_every_map(token_size, maps):
     tokens, features = build(token_size, in_channels=3)(torch.randn(2, 3, 16, 32, 32))
     grid = torch.tensor([16, 32, 32]) // torch.tensor(token_size)
     assert tokens.shape == (2, grid.prod(), 6)
@@ -43,4 +43,4 @@ def test_the_maps_in_between_are_projected_to_the_tokens_as_a_strided_convolutio
 def test_two_dimensions():
     tokens, features = build((8, 8))(torch.randn(2, 1, 16, 32))
     assert tokens.shape == (2, 8, 6)
-    assert [tuple(each.shape) for each in features] == [(2, 2, 16, 32), (2, 4, 8, 16)]
+    assert [tuple(each.shape) for each in features] == [(2, 2, 16, 32), (2, 4, 8, 16), (2, 8, 4, 8)]

@@ -1,9 +1,8 @@
-"""`ProjectedStem`: a convolutional tokenizer whose finer maps reach the tokens too, and only the finest the decoder.
+"""`ProjectedStem`: a convolutional tokenizer whose finer maps reach the tokens too.
 
 `CNNStem` passes everything through its deepest map, where few channels stand for many voxels. Here the maps between
 full resolution and that one are cut into patches, which are projected to the tokens and added, as in the stem of
-PrimusV3 (MIC-DKFZ, dynamic-network-architectures). The decoder gets the maps of full and of half resolution alone: what
-coarser ones show a token can hold, and a decoder that had them could do without the transformer.
+PrimusV3 (MIC-DKFZ, dynamic-network-architectures).
 """
 
 from collections.abc import Sequence
@@ -14,9 +13,6 @@ from torch import nn
 
 from unetr_nnunet.architectures.cnn_stem import CNNStem
 from unetr_nnunet.architectures.unetr import cut_patches
-
-DECODER_MAPS = 2
-"""How many of the stem's maps the decoder sees: full and half resolution."""
 
 
 class ProjectedStem(CNNStem):
@@ -50,9 +46,9 @@ class ProjectedStem(CNNStem):
         )
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Map (B, C, *S) to tokens (B, N, D) and maps of F and 2F channels, highest resolution first."""
+        """Map (B, C, *S) to tokens (B, N, D) and maps of F, 2F, 4F ... channels, highest resolution first."""
         maps = self.maps(image)
         tokens = self.to_tokens(maps[-1]).flatten(2).transpose(1, 2)  # (B, N, D)
         for projection, patch, each in zip(self.projections, self.patch_sizes, maps[1:-1], strict=True):
             tokens = tokens + projection(cut_patches(each, patch))
-        return self.token_norm(tokens), maps[:DECODER_MAPS]
+        return self.token_norm(tokens), maps
