@@ -29,6 +29,7 @@ from unetr_nnunet.architectures.registry import load
 from unetr_nnunet.atomic import atomic_path, write_json
 from unetr_nnunet.experiments.crossval import write_inputs
 from unetr_nnunet.experiments.settings import Settings
+from unetr_nnunet.experiments.study import Study
 from unetr_nnunet.experiments.study_file import read_study_file
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
 from unetr_nnunet.trainers.names import parse_trainer_name
@@ -67,9 +68,8 @@ def trainers(arms: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def prepare(work: Path, download: str) -> dict[str, str]:
-    """Convert, plan and preprocess the data as the study does; return nnU-Net's environment."""
-    study = read_study_file(STUDY)
+def prepare(work: Path, download: str, study: Study) -> dict[str, str]:
+    """Convert, plan and preprocess the data as a study does; return nnU-Net's environment."""
     folders = {name: str(work / name) for name in FOLDERS}
     settings = Settings("local", "cpu", 0, 1, 2, 1, 1, False, download=download, folders=folders)
     write_inputs(study, settings, work)
@@ -130,9 +130,10 @@ def main() -> None:
     parser.add_argument("--side-by-side", type=int, default=2)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    environment = prepare(arguments.work.resolve(), arguments.download)
+    study = read_study_file(STUDY)
+    environment = prepare(arguments.work.resolve(), arguments.download, study)
     points = json.loads(POINTS.read_text(encoding="utf-8")) if POINTS.exists() else {}
-    arms = arguments.arms or list(dict.fromkeys(model.trainer for model in read_study_file(STUDY).models))
+    arms = arguments.arms or list(dict.fromkeys(model.trainer for model in study.models))
     names = trainers(arms)
     lock = Lock()
 

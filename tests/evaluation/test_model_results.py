@@ -178,6 +178,15 @@ def test_a_metrics_file_alone(tmp_path: Path, labels: Path) -> None:
     assert results.evaluation.scores() == read_model(folder).evaluation.scores()
 
 
+def test_the_folder_of_a_metrics_file_tells_the_seed(tmp_path: Path) -> None:
+    metrics = tmp_path / "kept" / NAME / "metrics.json"
+    metrics.parent.mkdir(parents=True)
+    write_json(read_model(write_tree(tmp_path)).evaluation, metrics)
+    results = read_model(metrics)
+    assert (results.name, results.seed) == (NAME, 3)
+    assert read_model(metrics, name="mine").seed == 3
+
+
 def test_a_case_in_two_folds_counts_in_neither(tmp_path: Path) -> None:
     model = write_tree(tmp_path)
     write_mask(model / "fold_2" / "validation" / "case_0.nii.gz", truth(0))

@@ -100,7 +100,8 @@ def _results(
     masks = {case: path for case, figures in evaluation.cases.items() if (path := Path(figures.prediction)).is_file()}
     labels = {case: path for case, figures in evaluation.cases.items() if (path := Path(figures.label)).is_file()}
     folds = {case: fold for case, fold in fold_of.items() if case in evaluation.cases}
-    return ModelResults(name, evaluation, folds, seed_of(folder.absolute()), folder, masks, labels, notes)
+    seed = seed_of(folder.absolute().parent if folder.is_file() else folder.absolute())
+    return ModelResults(name, evaluation, folds, seed, folder, masks, labels, notes)
 
 
 def _read_file(path: Path, protocol: str) -> Evaluation:
