@@ -9,7 +9,6 @@ stage failed or a bound was missed.
 """
 
 import argparse
-import contextlib
 import datetime
 import os
 import platform
@@ -24,13 +23,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
-from benchmarks.gpu_stage import ROOT, Result, append, read
+from benchmarks.gpu_stage import ROOT, Result, append, read, stop
 
 RESULTS = Path(__file__).parent / "results"
-STUDY = ROOT / "studies" / "openkbp_gpu.toml"
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,9 @@ STAGES = (
 )
 TOTAL_SECONDS = 600
 STUDY_PLAN = Plan("study", "Accuracy study", 0)
-"""It has what the others leave of the total."""
+"""It has what the others leave of the total, and ends by itself."""
+STUDY_ENDS_S = 60
+"""Time in which the study's stage must have ended by itself; then it is stopped."""
 
 
 class Run:
@@ -124,7 +123,7 @@ class Run:
         """End what still runs."""
         for each in self.running:
             if each.process.poll() is None:
-                each.stop()
+                stop(each.process)
 
     def finish(self, plan: Plan, running: "Running", limit: float) -> None:
         """Wait for a stage, stop it at its limit, and keep the table up to date."""
@@ -137,7 +136,7 @@ class Run:
         reason = ""
         if running.process.poll() is None:
             reason = f"stopped at its limit of {limit:.0f} s"
-            running.stop()
+            stop(running.process)
         elif running.process.returncode and not any(each.missed for each in self.of(plan)):
             reason = f"ended with exit code {running.process.returncode}, see gpu.log"
         elif not self.of(plan):
@@ -182,14 +181,6 @@ class Running:
 
     process: subprocess.Popen[bytes]
     started: float
-
-    def stop(self) -> None:
-        """End the process and all that it has started."""
-        root = psutil.Process(self.process.pid)
-        for each in (*root.children(recursive=True), root):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
-        self.process.wait()
 
 
 def table(results: Sequence[Result]) -> list[str]:
@@ -244,24 +235,11 @@ def run_stages(run: Run, settings: Settings) -> None:
                 return  # no other stage can do without
 
 
-def run_study(run: Run, download: Path, seconds: float) -> None:
-    """Run the accuracy study in the time that is left, if its data are there; the same command continues it."""
-    if not download.exists():
-        append(run.results, Result(STUDY_PLAN.name, {"study": f"{download} is not there"}))
-        run.ended[STUDY_PLAN] = 0.0
-        run.write()
-        return
-    words = ["crossval", str(STUDY), "--download", str(download), "-o", str(run.table.parent / "study")]
-    running = run.start([sys.executable, "-m", "unetr_nnunet.cli.main", *words])
-    try:
-        code = running.process.wait(max(seconds, 0))
-    except subprocess.TimeoutExpired:
-        running.stop()
-        code = 0
-    run.ended[STUDY_PLAN] = time.monotonic() - running.started
-    missed = f"ended with exit code {code}, see gpu.log" if code else ""
-    append(run.results, Result(STUDY_PLAN.name, {"study": f"unetr_nnunet {' '.join(words)}"}, missed))
-    run.write()
+def run_study(run: Run, settings: Settings, download: Path, seconds: float) -> None:
+    """Run the accuracy study in the time that is left; what it has done is kept, and the next run continues."""
+    command = STUDY_PLAN.command(settings, run.results, seconds)
+    running = run.start([*command, "--download", str(download.resolve())])
+    run.finish(STUDY_PLAN, running, max(seconds, 0) + STUDY_ENDS_S)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -278,6 +256,9 @@ def main(words: Sequence[str] | None = None) -> int:
         metavar="DOWNLOAD",
         help="also run studies/openkbp_gpu.toml, in the time left, on this download (default: %(const)s)",
     )
+    parser.add_argument(
+        "--seconds", type=float, default=TOTAL_SECONDS, help="total, for --study (default: %(default)s)"
+    )
     given = parser.parse_args(words)
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here; --device cpu --tiny tries the script")
@@ -290,7 +271,8 @@ def main(words: Sequence[str] | None = None) -> int:
         try:
             run_stages(run, Settings(given.device, given.tiny, work))
             if given.study:
-                run_study(run, given.study, TOTAL_SECONDS - (time.monotonic() - start))
+                study = Settings(given.device, given.tiny, output.resolve() / "study")
+                run_study(run, study, given.study, given.seconds - (time.monotonic() - start))
         finally:
             run.close()
     print(run.table.read_text(encoding="utf-8"))

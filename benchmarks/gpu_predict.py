@@ -19,7 +19,17 @@ import psutil
 import SimpleITK as sitk
 import torch
 
-from benchmarks.gpu_stage import CONFIGURATION, GIB, NOT_ON_A_CPU, GpuMemory, Stage, command, main_memory, run_stage
+from benchmarks.gpu_stage import (
+    CONFIGURATION,
+    GIB,
+    NOT_ON_A_CPU,
+    GpuMemory,
+    Stage,
+    command,
+    main_memory,
+    run_stage,
+    stop,
+)
 
 AGREEMENT = 0.999
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
@@ -135,9 +145,7 @@ def _watched(stage: Stage, words: list[str]) -> tuple[int | None, dict[str, Any]
         time.sleep(0.05)
     seconds = time.perf_counter() - start
     if process.returncode is None:
-        for each in (*tree.children(recursive=True), tree):
-            each.kill()
-        process.wait()
+        stop(process)
         return None, {}
     on_gpu = {"seconds": seconds, "GPU, GiB": gpu.peak / GIB} if gpu else {}
     return process.returncode, {

@@ -1,21 +1,22 @@
 """What the stages of `benchmarks.gpu` share: settings, results, and nnU-Net's commands as a checkout can run them."""
 
 import argparse
+import contextlib
 import json
 import os
-import sys
+import subprocess
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from unetr_nnunet.nnunet_hook.commands import without_script
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +101,7 @@ class Stage:
         work: folder for all files.
         results: file of JSON lines.
         ends: when it will be stopped, on the clock of ``time.monotonic``.
+        download: of the accuracy study; no other stage has one.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Stage:
     work: Path
     results: Path
     ends: float
+    download: Path | None = None
 
     @property
     def sizes(self) -> Sizes:
@@ -155,10 +158,27 @@ class Stage:
 
 def command(name: str, *words: str) -> list[str]:
     """Return a console command that does without its script, which a checkout that is not installed has not."""
-    if name == "unetr_nnunet":
-        return [sys.executable, "-m", "unetr_nnunet.cli.main", *words]
-    (entry,) = {(each.module, each.attr) for each in entry_points(group="console_scripts", name=name)}
-    return [sys.executable, "-c", f"import sys; from {entry[0]} import {entry[1]} as main; sys.exit(main())", *words]
+    return list(without_script(name, *words))
+
+
+def stop(process: "subprocess.Popen[bytes]", saving_s: float = 0.0) -> None:
+    """End a process and all that it has started.
+
+    Args:
+        process: what to end.
+        saving_s: time that it gets to save its state, before it is killed.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(process.pid)
+        tree = [*root.children(recursive=True), root]
+        if saving_s:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(saving_s)
+        for each in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+    process.wait()
 
 
 class GpuMemory:
@@ -193,8 +213,8 @@ def run_stage(main: Callable[[Stage], None], words: Sequence[str] | None = None)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--ends", type=float, required=True)
-    given = parser.parse_args(words)
-    stage = Stage(given.name, given.device, given.tiny, given.work, given.results, given.ends)
+    parser.add_argument("--download", type=Path)
+    stage = Stage(**vars(parser.parse_args(words)))
     try:
         main(stage)
     except Exception as error:

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.gpu import DATA, STAGES, Plan, Run, table
 from benchmarks.gpu_memory import fall_backs
 from benchmarks.gpu_networks import planned_by_nnunet
-from benchmarks.gpu_stage import ROOT, Result, Stage, append, command, read, run_stage
+from benchmarks.gpu_stage import ROOT, Result, Stage, append, read, run_stage
 from benchmarks.gpu_train import mean_utilization
 from tests.conftest import DATASET
 
@@ -100,13 +100,6 @@ def test_columns_are_those_of_all_results() -> None:
         "| 1.2346 | eager |  |  |",
         "|  | a \\| b | 2 | late |",
     ]
-
-
-@pytest.mark.parametrize(("name", "said"), [("unetr_nnunet", "UNETR inside nnU-Net"), ("nnUNetv2_train", "usage")])
-def test_commands_need_no_scripts(name: str, said: str) -> None:
-    words = command(name, "--help")
-    assert words[0] == sys.executable
-    assert said in subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
 def test_the_default_network_is_nnunets_own(blobs: Path) -> None:

@@ -96,6 +96,14 @@ def test_an_error_is_one_line_and_the_exit_code(place: Place, capsys: pytest.Cap
     assert error.count("\n") == 1
 
 
+def test_a_step_needs_no_scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert steps.program("nnUNetv2_train", "55")[:2] == (sys.executable, "-c")
+    assert steps.program("nnUNetv2_train", "55")[-1] == "55"
+    (tmp_path / "nnUNetv2_train").touch()
+    assert steps.program("nnUNetv2_train", "55") == (str(tmp_path / "nnUNetv2_train"), "55")
+
+
 def test_data_are_made_where_there_are_none(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     place.write(Study(17, (MODEL,), data=(("phantom", "-o", "x"), ("convert", "btcv", "x"))))

@@ -30,6 +30,7 @@ from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT, DatasetFolders, find_d
 from unetr_nnunet.nnunet.json_file import read_if_whole
 from unetr_nnunet.nnunet.splits import FILE_NAME as SPLITS_FILE
 from unetr_nnunet.nnunet.splits import read_splits
+from unetr_nnunet.nnunet_hook.commands import without_script
 
 DOWNLOAD = "{download}"
 """Stands for the path of the download in a study's `data`."""
@@ -39,8 +40,9 @@ _log = logging.getLogger(__name__)
 
 
 def program(name: str, *arguments: str) -> tuple[str, ...]:
-    """Return a command whose program lies beside this Python's, independent of PATH."""
-    return (str(Path(sys.executable).parent / name), *arguments)
+    """Return a command whose program lies beside this Python's, independent of PATH; without it what it would call."""
+    script = Path(sys.executable).parent / name
+    return (str(script), *arguments) if script.is_file() else without_script(name, *arguments)
 
 
 class StudyStep:
