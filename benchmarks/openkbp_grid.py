@@ -37,7 +37,7 @@ from unetr_nnunet.trainers.names import parse_trainer_name
 ROOT = Path(__file__).parent
 STUDY = ROOT.parent / "studies" / "openkbp.toml"
 POINTS, TABLE = ROOT / "results" / "openkbp_grid.json", ROOT / "results" / "openkbp_grid.md"
-RATES = ((8e-3, 1e-3), (8e-3, 3e-3), (8e-3, 3e-4), (3e-3, 1e-3))
+RATES = ((8e-3, 1e-3), (8e-3, 3e-4), (8e-3, 1e-4), (3e-3, 3e-4))
 """Peak learning rates of the network, and of its transformer and tokenizer."""
 SEED, EPOCHS, TUNE_FOLD = 0, 4, 0
 Point = dict[str, list[float]]

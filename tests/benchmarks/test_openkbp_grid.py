@@ -13,7 +13,7 @@ def test_every_arm_has_every_point_of_the_same_grid() -> None:
         for each in map(parse_trainer_name, names)
     }
     assert points == {
-        *(("original", *rates) for rates in ((8e-3, 1e-3), (8e-3, 3e-3), (8e-3, 3e-4), (3e-3, 1e-3))),
+        *(("original", *rates) for rates in ((8e-3, 1e-3), (8e-3, 3e-4), (8e-3, 1e-4), (3e-3, 3e-4))),
         *(("PlainConvUNet", rate, None) for rate in (8e-3, 3e-3)),
     }
     assert names[0].startswith("nnUNetTrainerUNETR_Tiny_lr8e-3_vitlr1e-3_LightAug_4epochs")
