@@ -108,17 +108,15 @@ def table(points: dict[str, Point]) -> str:
         f"epochs of 250 steps, seed {SEED}, one thread of {platform.machine()}, torch {version('torch')}, nnunetv2 "
         f"{version('nnunetv2')}. Pseudo Dice of the last epoch, over 100 patches of the 16 tuning patients.",
         "",
-        "| arm | learning rate | of transformer and tokenizer | pseudo Dice | seconds a step |",
-        "|---|---|---|---|---|",
+        "| arm | learning rate | of transformer and tokenizer | pseudo Dice |",
+        "|---|---|---|---|",
     ]
     for name, point in points.items():
         settings = parse_trainer_name(name)
         arm = str(replace(settings, learning_rate=None, transformer_learning_rate=None, epochs=None, seed=None))
         slow = settings.transformer_learning_rate
-        lines.append(
-            f"| `{arm}` | {settings.learning_rate:g} | {f'{slow:g}' if slow else ''} | {point['dice'][-1]:.4f} | "
-            f"{min(point['seconds']) / 250:.2f} |"
-        )
+        rates = f"{settings.learning_rate:g} | {f'{slow:g}' if slow else ''}"
+        lines.append(f"| `{arm}` | {rates} | {point['dice'][-1]:.4f} |")
     return "\n".join([*lines, ""])
 
 
