@@ -3,8 +3,8 @@
 Each point trains on the 69 training patients and is judged by nnU-Net's pseudo Dice over the last epoch's 100
 validation patches of the 16 tuning patients; all runs have one seed, and so the same patches. No reporting patient is
 read. A training is shorter than the study's, with the whole schedule in it. One rate is changed while the other
-stays. An arm without a transformer has one rate. The original, whose best point lay at the edge of a first grid, and
-`ModifiedV1` were searched further: their other points are in the table too.
+stays. An arm without a transformer has one rate. Arms whose best point lay at the edge of a first grid,
+the original above all, were searched further with ``--also``: these points are in the table too.
 
     python -m benchmarks.openkbp_grid WORK --download open-kbp      WORK can be given again to continue
 
@@ -126,6 +126,9 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--download", required=True, help="clone of open-kbp")
     parser.add_argument("--arms", nargs="+", help="trainers; those of the study without")
+    parser.add_argument(
+        "--also", nargs="+", default=[], metavar="TRAINER", help="points beside the grid, with all tokens"
+    )
     parser.add_argument("--side-by-side", type=int, default=2)
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -133,7 +136,7 @@ def main() -> None:
     environment = prepare(arguments.work.resolve(), arguments.download, study)
     points = json.loads(POINTS.read_text(encoding="utf-8")) if POINTS.exists() else {}
     arms = arguments.arms or list(dict.fromkeys(model.trainer for model in study.models))
-    names = trainers(arms)
+    names = [*trainers(arms), *arguments.also]
     lock = Lock()
 
     def run(name: str) -> None:
