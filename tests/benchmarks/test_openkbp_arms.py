@@ -32,6 +32,6 @@ def test_seeds_and_arms_are_chosen_by_their_trainers_names() -> None:
     models = read_study_file(STUDIES / "openkbp.toml").models
     assert len(chosen(models, [], [0, 1, 2])) == 18
     assert [model.trainer for model in chosen(models, ["PlainConvUNet", "UNETR_Tiny"], [1])] == [
-        "nnUNetTrainerUNETR_Tiny_lr8e-3_vitlr3e-4_LightAug_NoLRFlip_14epochs_seed1",
+        "nnUNetTrainerUNETR_Tiny_lr2e-2_vitlr3e-4_LightAug_NoLRFlip_14epochs_seed1",
         "nnUNetTrainerNet_PlainConvUNet_Tiny_lr8e-3_LightAug_NoLRFlip_12epochs_seed1",
     ]
