@@ -161,8 +161,6 @@ def _difference(
     if not there.any():
         return Difference(metric, 0)
     tested = by_case[there]
-    if not np.isfinite(tested).all():
-        raise ValueError(f"{tested[~np.isfinite(tested)][0]} is not a value that can be averaged")
     known = differences[there][:, columns]
     low, high = interval_of_column_means(known, [each[:, there][:, :, columns] for each in deviations])
     p, effect = signed_rank_p(tested), rank_biserial(tested)

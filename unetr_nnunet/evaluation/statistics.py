@@ -86,7 +86,7 @@ def summarise(values: Iterable[float | None]) -> Estimate:
 def describe(values: Iterable[float | None]) -> Estimate:
     """Summarise one metric over cases in any order."""
     present = sorted(known(values))
-    low, high = bootstrap_interval(np.array(present))
+    low, high = interval_of_column_means(np.array(present)[:, None])
     return replace(summarise(present), low=low, high=high)
 
 
@@ -147,16 +147,6 @@ def cases_of(scores: Scores) -> list[str]:
     return sorted({case for column in scores.values() for case, value in column.items() if not math.isnan(value)})
 
 
-def bootstrap_interval(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of ``values`` (N,), none of them NaN; NaN for fewer than `LEAST_CASES`."""
-    if len(values) < LEAST_CASES:
-        return math.nan, math.nan
-    if not np.isfinite(values).all():
-        raise ValueError(f"{values[~np.isfinite(values)][0]} is not a value that can be averaged")
-    means = np.concatenate([counts @ values for counts in _resamples(len(values))]) / len(values)
-    return interval(means, len(values))
-
-
 def resampled_column_means(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Draw cases of ``values`` (N cases, C columns) with replacement, and average each column over those with a value.
 
@@ -201,15 +191,24 @@ def training_deviations(
 
 
 def interval_of_column_means(
-    values: NDArray[np.float64], deviations: Sequence[NDArray[np.float64]]
+    values: NDArray[np.float64], deviations: Sequence[NDArray[np.float64]] = ()
 ) -> tuple[float, float]:
     """Return the 95 % interval of the mean over columns of the means over cases, over cases and trainings.
+
+    It is NaN for fewer than `LEAST_CASES`.
 
     Args:
         values: (N cases, C columns), NaN where a case has no value; every case has one.
         deviations: of each model behind the values, those of its K trainings (K, N, C), see `training_deviations`;
             fewer than two trainings of a model add nothing.
+
+    Raises:
+        ValueError: a value is infinite.
     """
+    if len(values) < LEAST_CASES:
+        return math.nan, math.nan
+    if np.isinf(values).any():
+        raise ValueError(f"{values[np.isinf(values)][0]} is not a value that can be averaged")
     resampled = mean_along(resampled_column_means(values), -1)
     moved = [
         (mean_along(_drawn_trainings(each, model), -1), len(each) - 1)
@@ -217,7 +216,7 @@ def interval_of_column_means(
         if len(each) > 1
     ]
     low, high = interval(resampled + sum(noise for noise, _ in moved), len(values))
-    if not moved or math.isnan(low):
+    if not moved:
         return low, high
     centre = float(mean_along(mean_along(values, 0), -1))
     widening = _widening(resampled, len(values), moved)
