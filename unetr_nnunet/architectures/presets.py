@@ -126,7 +126,7 @@ class Variant:
 
 _MODIFIED = frozenset({"FineTokens", "ProjectedStem", "LightViT", "AlignedSkips", "FPN"})
 _MODIFIED_SIZES = {
-    # a step takes as long as the original's at 48 x 48 x 48 voxels of 3 mm, the study of OpenKBP
+    # at 48 x 48 x 48 voxels of 3 mm, the study of OpenKBP, a step on a CPU takes 0.52 s, the original's 0.45
     "Tiny": replace(SIZES["Tiny"], feature_size=16, fpn_channels=32)
 }
 ARCHITECTURES: dict[str, Variant] = {
