@@ -23,8 +23,8 @@ from unetr_nnunet.inference.out_of_memory import until_it_fits
 from unetr_nnunet.inference.preparation import Prepared
 from unetr_nnunet.inference.resampling import Resampling, Stretch, resample
 
-CHUNK_VOXELS = 2**26
-"""At most so many voxels of the image are decided at once."""
+CHUNK_VOXELS = 2**22
+"""At most so many voxels of the image are decided at once: few, for the caches of a CPU."""
 
 BYTES_PER_VOXEL = 32
 """Memory for deciding a voxel: up to 19 bytes were measured, with as many logits as voxels or fewer."""

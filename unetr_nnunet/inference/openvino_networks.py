@@ -5,13 +5,15 @@ by `torch.export`, then converted and compiled for windows of the model's patch 
 another order, and before it is used its logits are compared with PyTorch's.
 """
 
+import contextlib
 import copy
 import importlib
 import importlib.util
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import prod
 from typing import Any
@@ -23,9 +25,6 @@ from torch import nn
 from unetr_nnunet.inference.model import Model
 from unetr_nnunet.nnunet.checkpoint import in_brief
 from unetr_nnunet.trainers.precision import cpu_has_bfloat16
-
-Forward = Callable[[torch.Tensor], torch.Tensor]
-"""Maps a batch of windows (B, C, *patch) to logits (B, K, *patch)."""
 
 LEAST_VOXELS = 2**25
 """Fewer voxels in all views of a case gain less time than exporting and compiling takes."""
@@ -78,32 +77,48 @@ class CompiledNetwork:
         openvino = _import_openvino()
         with torch.no_grad():
             exported = torch.export.export(network, (example,), strict=False)
+        streams = min(STREAMS, torch.get_num_threads())
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if cpu_has_bfloat16() else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "NUM_STREAMS": min(STREAMS, torch.get_num_threads()),
+            "NUM_STREAMS": streams,
         }
         converted = openvino.convert_model(exported, input=list(example.shape))
         self._compiled = openvino.Core().compile_model(converted, "CPU", settings)
-        self._shape = tuple(self._compiled.output(0).shape)[1:]  # (K, *patch)
-        self._queue = openvino.AsyncInferQueue(self._compiled)
-        self._queue.set_callback(_keep)
+        self._requests = [self._compiled.create_infer_request() for _ in range(streams)]
 
-    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        """Map windows (B, C, *patch) to logits (B, K, *patch)."""
-        logits = torch.empty((len(windows), *self._shape))
-        for window, target in zip(windows.float().split(1), logits, strict=True):
-            self._queue.start_async([np.ascontiguousarray(window.numpy())], target)
-        self._queue.wait_all()
-        return logits
+    def each(self, windows: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Map windows (1, C, *patch) to logits (K, *patch), in their order, each valid until the next is asked for.
+
+        The next windows are running meanwhile.
+        """
+        free, running = list(self._requests), deque[Any]()
+        try:
+            for window in windows:
+                if not free:
+                    yield _logits(running[0])
+                    free.append(running.popleft())
+                request = free.pop()
+                request.start_async([np.ascontiguousarray(window.float().numpy())])
+                running.append(request)
+            while running:
+                yield _logits(running[0])
+                running.popleft()
+        finally:
+            for request in running:
+                request.cancel()
+                with contextlib.suppress(RuntimeError):  # that it was
+                    request.wait()
 
     def release(self) -> None:
         """Give back the memory of the feature maps, until it is needed again."""
         self._compiled.release_memory()
 
 
-def _keep(request: Any, target: torch.Tensor) -> None:
-    target.copy_(torch.from_numpy(request.get_output_tensor().data[0]))
+def _logits(request: Any) -> torch.Tensor:
+    """Wait for a request; return its output, which the next one that it runs overwrites."""
+    request.wait()
+    return torch.from_numpy(request.get_output_tensor().data[0])
 
 
 class OpenVINONetworks:
@@ -184,7 +199,7 @@ class OpenVINONetworks:
             compiled = CompiledNetwork(network, example)
             with torch.no_grad(), autocast:
                 expected = network(example).float()
-        error = largest_error(compiled(example), expected)
+        error = max(largest_error(logits[None], expected) for logits in compiled.each([example]))
         if not error <= LARGEST_ERROR[cpu_has_bfloat16()]:
             logger.warning(
                 "OpenVINO's logits differ from PyTorch's by %.2g of their size: PyTorch runs this model", error
