@@ -20,7 +20,7 @@ def test_our_tokens_are_the_presets() -> None:
     assert explanations("architecture")["FPN"] == ARCHITECTURES["FPN"].summary
     assert set(explanations("size")) == {"", *SIZES} - {"base"}
     assert "width 192, layers 4" in explanations("size")["Tiny"]
-    assert "learning rate 0.008, of which transformer and tokenizer have 0.125" in explanations("size")["Tiny"]
+    assert "learning rate 0.008, transformer and tokenizer 0.0003, where" in explanations("size")["Tiny"]
 
 
 @pytest.mark.parametrize(

@@ -200,14 +200,11 @@ def modifications() -> list[str]:
 def _size_tokens(architecture: Architecture) -> dict[str, str]:
     tokens = {}
     for size, fields in architecture.sizes.items():
-        rates = [
-            f"{what} {rate:g}"
-            for what, rate in (
-                ("learning rate", architecture.learning_rates.get(size)),
-                ("of which transformer and tokenizer have", architecture.transformer_rates.get(size)),
-            )
-            if rate
-        ]
+        rate, share = architecture.learning_rates.get(size), architecture.transformer_rates.get(size)
+        rates = [f"learning rate {rate:g}"] if rate else []
+        if share:
+            own = f"{rate * share:g}" if rate else f"{share:g} of the learning rate"
+            rates.append(f"transformer and tokenizer {own}")
         tokens[size] = _plainly(fields) + (f"; {', '.join(rates)}, where the recipe is the default" if rates else "")
     default = {"": f"{architecture.default_size}: {tokens.pop(architecture.default_size)}"}
     return default | tokens
