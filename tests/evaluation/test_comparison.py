@@ -121,6 +121,26 @@ def test_models_the_other_way_round(pair: tuple[np.ndarray, np.ndarray]) -> None
     assert back.turned().first == "B"
 
 
+@pytest.mark.parametrize("several", ["AB", "A", "B"])
+def test_trainings_count_alike_whichever_model_comes_first(several: str) -> None:
+    """Two of three trainings of each model are a little below the mean, one is far above it."""
+    random = np.random.default_rng(3)
+    first, second = (random.normal(0.8 + shift, 0.02, (30, 4)) for shift in (0.0, 0.01))
+    models = {"A": scores_of(first), "B": scores_of(second)}
+    trainings = {
+        name: [scores_of(values + effect) for effect in (-0.02, -0.02, 0.04)]
+        for name, values in zip("AB", (first, second), strict=True)
+        if name in several
+    }
+    there = compare_models(models, trainings).pairs[0]
+    back = compare_models(dict(reversed(models.items())), trainings).pairs[0].turned()
+    assert (there.first, back.first) == ("A", "A")
+    for key in ("difference", "low", "high"):
+        assert getattr(there.mean, key) == pytest.approx(getattr(back.mean, key), abs=1e-12)
+    middle = there.mean.difference - (there.mean.low + there.mean.high) / 2
+    assert round(middle / 0.02) == {"A": -1, "B": 1}.get(several, 0), "the good training of A is on the side of A"
+
+
 def test_a_model_against_itself() -> None:
     scores = scores_of(np.random.default_rng(0).random((30, 4)))
     result = compare(scores, scores)

@@ -134,8 +134,9 @@ def _compare(
     cases = sorted(set(cases_of(sides[0])) & set(cases_of(sides[1])))
     aligned = [as_array({name: scores.get(name, {}) for name in columns}, cases) for scores in sides]
     differences = aligned[0] - aligned[1]
-    deviations = [
-        training_deviations(differences, trainings.get(model, ()), columns, cases) for model in (first, second)
+    deviations = [  # in the order of their names, so that the same seeds are drawn whichever model comes first
+        sign * training_deviations(differences, trainings.get(model, ()), columns, cases)
+        for model, sign in sorted(((first, 1), (second, -1)))
     ]
     by_column = _correct([_difference(differences, deviations, [index], metric) for index in range(len(columns))])
     shared = int((~np.isnan(differences)).any(axis=1).sum())
