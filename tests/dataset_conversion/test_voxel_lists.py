@@ -43,6 +43,8 @@ def test_a_mask_and_values(file):
         (",data\n1.5,\n", "names the voxel 1.5;"),
         (",data\nnan,\n", "names the voxel nan;"),
         (",data\n4,\n4,\n", "names a voxel twice"),
+        (",data\n4,\n12", "ends in the middle of a line"),
+        (",data\n4,\n5,0.0\n", "holds values, such as 0.0, where a contour has none"),
         (",data\nfour,\n", "cannot be read"),
         (b",data\n\xff\xfe,\n", "cannot be read"),
         ("<html>\n", "its first line is '<html>'"),
@@ -56,6 +58,7 @@ def test_masks_that_are_refused(text, expected, file):
     ("text", "expected"),
     [
         (",data\n1,2\n2\n", "cannot be read"),
+        (",data\n1,2\n2,11", "ends in the middle of a line"),
         (",data\n1,\n", "cannot be read"),
         (",data\n1,nan\n", "contains NaN or infinite values"),
         (",data\n1,5\n2,inf\n", "contains NaN or infinite values"),

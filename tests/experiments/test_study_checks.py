@@ -1,4 +1,6 @@
+import contextlib
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,12 +8,14 @@ import pytest
 
 from tests.experiments.test_crossval import PLANS, dataset, settings
 from unetr_nnunet.dataset_conversion.problems import ProblemsFoundError
+from unetr_nnunet.dataset_conversion.sources.openkbp import DEFAULT_ORGANS
 from unetr_nnunet.experiments import study_checks
 from unetr_nnunet.experiments.crossval import write_inputs
 from unetr_nnunet.experiments.settings import Settings
 from unetr_nnunet.experiments.study import Model, Study, write_study
 from unetr_nnunet.experiments.study_checks import forget_what_is_lost
 from unetr_nnunet.experiments.study_plans import complete_plans
+from unetr_nnunet.organs import ORGAN_NAMES
 
 
 def check(study: Study, folder: Path, how: Settings | None = None) -> None:
@@ -36,6 +40,32 @@ def test_without_data_or_with_a_way_to_make_them(root: Path) -> None:
     check(Study(17, MODELS, data=(("phantom",),)), root / "study")
     dataset(root)
     check(Study(17, MODELS), root / "study")
+
+
+@pytest.mark.parametrize(
+    ("data", "split", "organs", "complaint"),
+    [
+        (["convert", "openkbp", "{download}", "--split", "tune-report"], "tune-report", DEFAULT_ORGANS, None),
+        (["convert", "openkbp", "{download}", "--split", "tune-report"], "cv5", DEFAULT_ORGANS, "with --split cv5, wh"),
+        (["convert", "openkbp", "{download}"], "cv5", DEFAULT_ORGANS, "with --split cv5, while"),
+        (["convert", "openkbp", "{download}"], "own", ["larynx"], "with the organs larynx, while"),
+        (["convert", "openkbp", "{download}", "--organs", "larynx", "--split", "own"], "own", ["larynx"], None),
+        (["convert", "btcv", "{download}", "--json-list", "mine.json"], "mine", ORGAN_NAMES.values(), None),
+        (["phantom", "--cases", "4"], "cv5", ["larynx"], None),
+        ([], "cv5", ["larynx"], None),
+    ],
+)
+def test_data_converted_in_another_way_are_refused(
+    data: list[str], split: str, organs: Iterable[str], complaint: str | None, root: Path
+) -> None:
+    dataset(root)
+    raw = root / "raw" / "Dataset017_BTCV"
+    labels = {name: number for number, name in enumerate(["background", *organs])}
+    (raw / "dataset.json").write_text(json.dumps({"converted_by": "unetr_nnunet", "labels": labels}))
+    (raw / "conversion.json").write_text(json.dumps({"split": split}))
+    study = Study(17, MODELS, data=(tuple(data),) if data else ())
+    with pytest.raises(ValueError, match=complaint) if complaint else contextlib.nullcontext():
+        check(study, root / "study")
 
 
 def test_edited_plans_are_refused(root: Path) -> None:

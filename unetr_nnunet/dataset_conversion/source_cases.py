@@ -39,6 +39,7 @@ class SourceCases:
         identifiers: every case of which there is a file, usable or not.
         problems: what is wrong with the source as a whole; it is never converted.
         case_problems: what is wrong with single cases, which are in no part.
+        unsuitable: cases that are in no part because they lack something that was asked for, and what.
         counts: how many cases of each part there are files of.
         notes: further lines for the user.
     """
@@ -47,6 +48,7 @@ class SourceCases:
     identifiers: frozenset[str]
     problems: tuple[Problem, ...] = ()
     case_problems: tuple[Problem, ...] = ()
+    unsuitable: Mapping[str, str] = field(default_factory=dict)
     counts: dict[Part, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -58,11 +58,15 @@ class Split:
         )
 
     def _missing(self, cases: SourceCases, labelled: set[str], available: set[str]) -> list[Problem]:
-        """Return a problem for each case of the split that has no file in the source."""
-        unusable = set(cases.identifiers) - available  # has a problem of its own
+        """Return a problem for each case of the split that is not in the source, or unsuitable."""
+        unusable = set(cases.identifiers) - available - set(cases.unsuitable)  # has a problem of its own
         remedy = "complete the download, or choose --split cv5, which takes what is there"
         return [
-            Problem(f"case {name}", f"not in the source, but split {self.name} uses it for {use}", remedy)
+            Problem(
+                f"case {name}",
+                f"{cases.unsuitable.get(name, 'not in the source')}, but split {self.name} uses it for {use}",
+                remedy,
+            )
             for use, wanted, there in (("training", self.training, labelled), ("testing", self.test, available))
             for name in sorted(set(wanted or ()) - there - unusable)
         ]

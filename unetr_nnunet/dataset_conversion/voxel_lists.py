@@ -25,7 +25,8 @@ def read_mask(file: SourceFile, shape: Sequence[int]) -> Indices:
     """Return the indices of a structure's voxels in the flat volume (C order).
 
     Raises:
-        ProblemsFoundError: the file is no such list, is empty, or names a voxel outside the volume.
+        ProblemsFoundError: the file is no such list, is empty or cut off, holds values, or names a voxel outside the
+            volume.
     """
     return _indices(file, _rows(file, columns=1)[:, 0], shape)
 
@@ -72,6 +73,10 @@ def _rows(file: SourceFile, columns: int) -> Values:
             raise ValueError(f"its first line is {head[:40]!r}, not ',data'")
         if not body.strip():
             raise _refusal(file, "lists no voxel")
+        if not body.endswith("\n"):
+            raise _refusal(file, "ends in the middle of a line")
+        if columns == 1 and (value := re.search(r",[^\S\n]*([^\s,]+)", body)):
+            raise _refusal(file, f"holds values, such as {value[1]}, where a contour has none")
         return np.loadtxt(io.StringIO(body), delimiter=",", usecols=range(columns), ndmin=2, comments=None)
     except ProblemsFoundError:
         raise

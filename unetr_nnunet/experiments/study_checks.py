@@ -3,9 +3,12 @@
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 
 from unetr_nnunet.dataset_conversion.check_raw import check_raw_dataset
+from unetr_nnunet.dataset_conversion.raw_dataset import CONVERSION_FILE
+from unetr_nnunet.dataset_conversion.sources import DATA_SETS
 from unetr_nnunet.experiments.settings import FILE as SETTINGS
 from unetr_nnunet.experiments.settings import Settings, read_settings
 from unetr_nnunet.experiments.study import FILE, Study, read_study
@@ -16,6 +19,7 @@ from unetr_nnunet.experiments.study_plans import (
     refuse_missing_folds,
 )
 from unetr_nnunet.nnunet.folders import FINAL_CHECKPOINT, DatasetFolders, dataset_if_there, find_dataset
+from unetr_nnunet.nnunet.json_file import read_if_whole
 from unetr_nnunet.nnunet.splits import FILE_NAME as SPLITS_FILE
 from unetr_nnunet.nnunet.stock_trainers import stock_trainers
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, trainer_folder
@@ -44,6 +48,7 @@ def check(study: Study, settings: Settings, folder: Path) -> None:
     refuse_impossible_trainings(study, preprocessed, settings.gpus_per_training)
     if data is None:
         return
+    _refuse_other_conversion(study, data.raw)
     refuse_edited_plans(study, data.preprocessed, data.results, folder)
     refuse_missing_folds(study, data.preprocessed / SPLITS_FILE, data.raw / SPLITS_FILE)
     check_raw_dataset(data.raw, data.preprocessed)
@@ -63,6 +68,30 @@ def _refuse_other_content(study: Study, folder: Path) -> None:
     if others:
         some = ", ".join(others[:3] + ["..."] * (len(others) > 3))
         raise ValueError(f"{folder} holds no study, but {some}, which might be lost: name a new folder")
+
+
+def _refuse_other_conversion(study: Study, raw: Path) -> None:
+    """Refuse a data set that was converted with another split or other organs than the study's own command has."""
+    record, content = (read_if_whole(raw / name) or {} for name in (CONVERSION_FILE, "dataset.json"))
+    for command in study.data:
+        if command[0] != "convert" or "split" not in record:
+            continue
+        options = {word: list(takewhile(_is_value, command[place + 1 :])) for place, word in enumerate(command)}
+        data_set, organs = DATA_SETS[command[1]], options.get("--organs")
+        labels = (data_set.with_organs(organs) if data_set.with_organs and organs else data_set).labels
+        there = [name for name in content.get("labels", ()) if name != "background"]
+        split = " ".join(options.get("--split", [data_set.splits[0].name]))
+        differs = [f"--split {record['split']}"] if record["split"] != split and "--json-list" not in options else []
+        differs += [f"the organs {', '.join(there)}"] if set(there) != set(labels.values()) else []
+        if differs:
+            raise ValueError(
+                f"{raw} was converted with {' and '.join(differs)}, while the study says {' '.join(command)}: remove "
+                "that data set, or give the study another number (dataset = N, and --dataset-id N in data)"
+            )
+
+
+def _is_value(word: str) -> bool:
+    return not word.startswith("-")
 
 
 def _refuse_closed(folder: Path) -> None:

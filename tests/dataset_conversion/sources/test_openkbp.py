@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import zipfile
 from dataclasses import replace
@@ -232,6 +233,37 @@ def test_a_patient_of_the_split_that_lacks_an_organ_is_in_no_fold(tmp_path, raw)
     folder = convert(conversion).folder
     splits = json.loads((folder / "splits_final.json").read_text())
     assert splits == [{"train": ["HN_001"], "val": ["HN_201"]}, {"train": ["HN_001"], "val": ["HN_004"]}]
+
+
+def test_a_patient_of_the_split_that_lacks_an_organ_is_refused(tmp_path, openkbp):
+    splits = json.loads((openkbp / "splits.json").read_text())
+    for case in [*splits["train"], *splits["tune"], *splits["report"]]:
+        folder_of(tmp_path, int(case[3:])).mkdir(parents=True)
+        for name in ("ct", "voxel_dimensions", *FILES):
+            (folder_of(tmp_path, int(case[3:])) / f"{name}.csv").touch()
+    for number in (1, 4):
+        (folder_of(tmp_path, number) / "Mandible.csv").unlink()
+    problems = selected("openkbp", tmp_path, "tune-report").case_problems
+    assert [(problem.file, problem.fact) for problem in problems] == [
+        (case, "without contours of mandible, but split tune-report uses it for training")
+        for case in ("case HN_001", "case HN_004")
+    ]
+
+
+def test_a_ct_that_was_cut_off_at_the_end_of_a_line(clone, conversion):
+    path = folder_of(clone, 3) / "ct.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:300]))
+    facts = [problem.fact for problem in problems_of(conversion)]
+    assert facts
+    assert all(re.fullmatch(r"(50|100)% of its voxels are not in ct\.csv: one of the two is damaged", f) for f in facts)
+
+
+def test_parotids_that_were_exchanged(clone, conversion):
+    right, left = (folder_of(clone, 3) / f"{side}Parotid.csv" for side in ("Right", "Left"))
+    content = right.read_text()
+    right.write_text(left.read_text())
+    left.write_text(content)
+    assert only_problem_of(conversion).fact == "RightParotid.csv lies to the left of LeftParotid.csv"
 
 
 @pytest.fixture(scope="module")
