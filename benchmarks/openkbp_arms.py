@@ -65,9 +65,18 @@ def keep(trained: Path, target: Path) -> float:
 
 
 def chosen(models: Sequence[Model], words: Sequence[str], seeds: Sequence[int]) -> list[Model]:
-    """Return the models of some seeds whose trainer contains one of the words, all where none is given."""
-    of_seeds = [model for seed in seeds for model in models if f"_seed{seed}" in f"{model.trainer}_"]
-    return [model for model in of_seeds if not words or any(word in model.trainer for word in words)]
+    """Return the models of some seeds whose trainer contains one of the words, all where none is given.
+
+    Raises:
+        ValueError: there is none.
+    """
+    of_seeds = [model for seed in seeds for model in models if model.trainer.endswith(f"_seed{seed}")]
+    found = [model for model in of_seeds if not words or any(word in model.trainer for word in words)]
+    if not found:
+        raise ValueError(
+            f"no trainer of the study has one of the seeds {list(seeds)} and one of the words {list(words)}"
+        )
+    return found
 
 
 def main() -> None:
@@ -83,6 +92,7 @@ def main() -> None:
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     study = read_study_file(STUDIES / f"{arguments.study}.toml")
+    models = chosen(study.models, arguments.arms, arguments.seeds)
     environment = prepare(work, arguments.download, study)
     (results,) = Path(environment["nnUNet_results"]).parent.glob("nnUNet_raw/Dataset*")
     (fold,) = study.folds
@@ -94,12 +104,16 @@ def main() -> None:
         step = ("train", str(work), "--model", model.identifier, "--fold", str(fold), "--threads", "1")
         command = [sys.executable, "-m", "unetr_nnunet.experiments.steps", *step]
         with (work / "logs" / f"{model.trainer}.log").open("a", encoding="utf-8") as log:
-            subprocess.run(command, env={**os.environ, **environment}, stdout=log, stderr=log, check=True)
+            code = subprocess.run(
+                command, env={**os.environ, **environment}, stdout=log, stderr=log, check=False
+            ).returncode
+        if code:
+            raise RuntimeError(f"{model.trainer} failed: see {log.name}")
         trained = Path(environment["nnUNet_results"]) / results.name / model.identifier
         print(f"{model.trainer}: {keep(trained, target):.4f}", flush=True)
 
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
-        list(pool.map(run, chosen(study.models, arguments.arms, arguments.seeds)))
+        list(pool.map(run, models))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Search the learning rates of every arm of ``studies/openkbp.toml`` over the same grid, on the tuning patients.
+"""Search the learning rates of every arm of ``studies/openkbp.toml``, on the tuning patients.
 
 Each point trains on the 69 training patients and is judged by nnU-Net's pseudo Dice over the last epoch's 100
 validation patches of the 16 tuning patients; all runs have one seed, and so the same patches. No reporting patient is
-read. A training is shorter than the study's, with the whole schedule in it. One rate is changed while the other
-stays. An arm without a transformer has one rate. Arms whose best point lay at the edge of a first grid,
-the original above all, were searched further with ``--also``: these points are in the table too.
+read. A training is shorter than the study's, with the whole schedule in it. All arms have the same grid; one rate is
+changed while the other stays, and an arm without a transformer has one rate. The original, the first version and the
+U-Net, whose best point lay at the edge of a first grid, were searched further with ``--also``: these points are in the
+table too. The others have theirs within 0.005 of each other.
 
     python -m benchmarks.openkbp_grid WORK --download open-kbp      WORK can be given again to continue
 
@@ -30,7 +31,8 @@ from unetr_nnunet.architectures.registry import load
 from unetr_nnunet.atomic import atomic_path, write_json
 from unetr_nnunet.experiments.crossval import write_inputs
 from unetr_nnunet.experiments.settings import Settings
-from unetr_nnunet.experiments.study import Study
+from unetr_nnunet.experiments.study import FILE as STUDY_FILE
+from unetr_nnunet.experiments.study import Study, read_study
 from unetr_nnunet.experiments.study_file import read_study_file
 from unetr_nnunet.nnunet_hook.environment import EXTERNAL_TRAINERS, FOLDERS, trainer_folder
 from unetr_nnunet.trainers.names import parse_trainer_name
@@ -69,9 +71,30 @@ def trainers(arms: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def beside(names: Sequence[str]) -> list[str]:
+    """Return trainers that are points of the table, too, though not of the grid.
+
+    Raises:
+        ValueError: one has no learning rate, or another length or seed.
+    """
+    for name in names:
+        settings = parse_trainer_name(name)
+        if not settings.learning_rate or (settings.epochs, settings.seed) != (EPOCHS, SEED):
+            raise ValueError(f"{name}: its name must hold lr<R>, {EPOCHS}epochs and seed{SEED}")
+    return list(names)
+
+
 def prepare(work: Path, download: str, study: Study) -> dict[str, str]:
-    """Convert, plan and preprocess the data as a study does; return nnU-Net's environment."""
+    """Convert, plan and preprocess the data as a study does; return nnU-Net's environment.
+
+    Raises:
+        SystemExit: ``work`` holds the data of another study.
+    """
     folders = {name: str(work / name) for name in FOLDERS}
+    if (work / STUDY_FILE).is_file():
+        other = read_study(work / STUDY_FILE)
+        if any(getattr(other, name) != getattr(study, name) for name in ("dataset", "data", "plans", "configurations")):
+            raise SystemExit(f"{work} holds other data than the study asks for: give another folder")
     settings = Settings("local", "cpu", 0, 1, 2, 1, 1, False, download=download, folders=folders)
     write_inputs(study, settings, work)
     for step in ("data", "plan", "preprocess"):
@@ -131,12 +154,13 @@ def main() -> None:
     )
     parser.add_argument("--side-by-side", type=int, default=2)
     arguments = parser.parse_args()
+    also = beside(arguments.also)
     arguments.work.mkdir(parents=True, exist_ok=True)
     study = read_study_file(STUDY)
     environment = prepare(arguments.work.resolve(), arguments.download, study)
     points = json.loads(POINTS.read_text(encoding="utf-8")) if POINTS.exists() else {}
     arms = arguments.arms or list(dict.fromkeys(model.trainer for model in study.models))
-    names = [*trainers(arms), *arguments.also]
+    names = [*trainers(arms), *also]
     lock = Lock()
 
     def run(name: str) -> None:

@@ -31,6 +31,11 @@ def test_what_is_kept_of_a_training_is_what_the_report_reads(tmp_path: Path) -> 
 def test_seeds_and_arms_are_chosen_by_their_trainers_names() -> None:
     models = read_study_file(STUDIES / "openkbp.toml").models
     assert len(chosen(models, [], [0, 1, 2])) == 18
+    assert not {model.trainer for model in chosen(models, [], [1])} & {
+        model.trainer for model in chosen(models, [], [2])
+    }
+    with pytest.raises(ValueError, match="no trainer of the study"):
+        chosen(models, ["Mistyped"], [0])
     assert [model.trainer for model in chosen(models, ["PlainConvUNet", "UNETR_Tiny"], [1])] == [
         "nnUNetTrainerUNETR_Tiny_lr2e-2_vitlr3e-4_LightAug_NoLRFlip_14epochs_seed1",
         "nnUNetTrainerNet_PlainConvUNet_Tiny_lr8e-3_LightAug_NoLRFlip_12epochs_seed1",

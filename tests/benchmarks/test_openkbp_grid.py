@@ -1,4 +1,10 @@
-from benchmarks.openkbp_grid import STUDY, table, trainers
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.openkbp_grid import STUDY, beside, prepare, table, trainers
+from unetr_nnunet.experiments.study import write_study
 from unetr_nnunet.experiments.study_file import read_study_file
 from unetr_nnunet.trainers.names import parse_trainer_name
 
@@ -24,6 +30,21 @@ def test_the_studys_models_are_arms_with_seeds() -> None:
     names = trainers([model.trainer for model in models])
     assert len(models) == 3 * 6
     assert len(names) == 5 * 3 + 2, "seeds of an arm share its points"
+
+
+@pytest.mark.parametrize("tokens", ["Tiny_4epochs_seed0", "Tiny_lr2e-2_12epochs_seed0", "Tiny_lr2e-2_4epochs_seed1"])
+def test_points_beside_the_grid_are_as_long_and_have_a_rate(tokens: str) -> None:
+    good = "nnUNetTrainerUNETR_Tiny_lr2e-2_vitlr3e-4_LightAug_4epochs_seed0"
+    assert beside([good]) == [good]
+    with pytest.raises(ValueError, match="its name must hold"):
+        beside([f"nnUNetTrainerUNETR_{tokens}"])
+
+
+def test_work_of_another_study_is_refused(tmp_path: Path) -> None:
+    study = read_study_file(STUDY)
+    write_study(replace(study, configurations={}), tmp_path / "study.json")
+    with pytest.raises(SystemExit, match="holds other data than the study asks for"):
+        prepare(tmp_path, "open-kbp", study)
 
 
 def test_the_table_has_a_row_for_each_point() -> None:

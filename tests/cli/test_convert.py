@@ -193,6 +193,7 @@ def test_openkbp_with_chosen_organs(openkbp_clone, raw, capsys):
     assert f"wrote {raw / 'Dataset055_OpenKBP'}" in printed
     assert "split own: 2 training cases, 1 test cases (1 with labels), 1 fixed fold in splits_final.json" in printed
     assert "left out, without contours of larynx: HN_002" in printed
+    assert "nnUNetv2_train 55 3d_fullres 0 -tr nnUNetTrainerUNETR_NoLRFlip --npz" in printed
     dataset = json.loads((raw / "Dataset055_OpenKBP" / "dataset.json").read_text())
     assert dataset["labels"] == {"background": 0, "spinal_cord": 1, "larynx": 2}
 

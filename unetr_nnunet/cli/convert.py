@@ -172,6 +172,7 @@ def _next_commands(report: "ConversionReport", conversion: "Conversion") -> list
     else:
         held_out = conversion.split.test is not None  # a published protocol, which trains on all other cases
         folds = ["all"] if held_out or len(report.training) < 5 else ["0", "1", "2", "3", "4"]
+    trainer = "_".join((BASE_NAME, *conversion.data_set.trainer_tokens))
     lines = []
     if (
         os.environ.get("nnUNet_raw") is None
@@ -184,10 +185,10 @@ def _next_commands(report: "ConversionReport", conversion: "Conversion") -> list
     lines += [
         'eval "$(unetr_nnunet env)"',
         f"nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity -c 3d_fullres",
-        *(f"nnUNetv2_train {number} 3d_fullres {fold} -tr {BASE_NAME} --npz" for fold in folds),
+        *(f"nnUNetv2_train {number} 3d_fullres {fold} -tr {trainer} --npz" for fold in folds),
     ]
     if report.test:
-        model = f"-d {number} -c 3d_fullres -tr {BASE_NAME} -f {' '.join(folds)}"
+        model = f"-d {number} -c 3d_fullres -tr {trainer} -f {' '.join(folds)}"
         lines.append(f"nnUNetv2_predict {model} -i {quote(str(images))} -o predictions")
     if report.test_label_count:
         lines.append(f"unetr_nnunet evaluate predictions {quote(str(report.folder / 'labelsTs'))}")

@@ -40,6 +40,7 @@ class DataSet:
         table_files: names of the files beside the images that say which cases there are.
         case_id: returns the case identifier of a number, where MONAI's data lists name the cases by number.
         organ_choice: names of the organs that can be chosen, where not every patient has all.
+        trainer_tokens: for trainers' names, where organs differ by side only.
         with_organs: returns the data set with the organs of these names, and only the patients that have them all.
     """
 
@@ -62,6 +63,7 @@ class DataSet:
     table_files: tuple[str, ...] = ()
     case_id: Callable[[int], str] | None = None
     organ_choice: tuple[str, ...] = ()
+    trainer_tokens: tuple[str, ...] = ()
     with_organs: "Callable[[Sequence[str]], DataSet] | None" = None
 
     @property

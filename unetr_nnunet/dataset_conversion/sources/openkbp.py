@@ -284,5 +284,6 @@ DATA_SET = DataSet(
     labels=dict(enumerate(DEFAULT_ORGANS, start=1)),
     table_files=tuple(f"{name}.csv" for name in (CT, SPACING, *ORGANS.values())),
     organ_choice=tuple(ORGANS),
+    trainer_tokens=("NoLRFlip",),
     with_organs=with_organs,
 )
