@@ -48,6 +48,8 @@ def test_without_data_or_with_a_way_to_make_them(root: Path) -> None:
         (["convert", "openkbp", "{download}", "--split", "tune-report"], "tune-report", DEFAULT_ORGANS, None),
         (["convert", "openkbp", "{download}", "--split", "tune-report"], "cv5", DEFAULT_ORGANS, "with --split cv5, wh"),
         (["convert", "openkbp", "{download}"], "cv5", DEFAULT_ORGANS, "with --split cv5, while"),
+        (["convert", "openkbp", "{download}", "--split=cv5"], "cv5", DEFAULT_ORGANS, None),
+        (["convert", "unknown", "{download}"], "cv5", DEFAULT_ORGANS, None),
         (["convert", "openkbp", "{download}"], "own", ["larynx"], "with the organs larynx, while"),
         (["convert", "openkbp", "{download}", "--organs", "larynx", "--split", "own"], "own", ["larynx"], None),
         (["convert", "btcv", "{download}", "--json-list", "mine.json"], "mine", ORGAN_NAMES.values(), None),

@@ -1,9 +1,9 @@
 """Checks before a study starts: refuse what must fail, and mark lost results so that they are made again."""
 
+import argparse
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
-from itertools import takewhile
 from pathlib import Path
 
 from unetr_nnunet.dataset_conversion.check_raw import check_raw_dataset
@@ -73,25 +73,26 @@ def _refuse_other_content(study: Study, folder: Path) -> None:
 def _refuse_other_conversion(study: Study, raw: Path) -> None:
     """Refuse a data set that was converted with another split or other organs than the study's own command has."""
     record, content = (read_if_whole(raw / name) or {} for name in (CONVERSION_FILE, "dataset.json"))
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)  # of what decides about folds and labels
+    parser.add_argument("--split")
+    parser.add_argument("--json-list")
+    parser.add_argument("--organs", nargs="+")
     for command in study.data:
-        if command[0] != "convert" or "split" not in record:
+        data_set = DATA_SETS.get(command[1]) if command[0] == "convert" and len(command) > 1 else None
+        if data_set is None or "split" not in record:
             continue
-        options = {word: list(takewhile(_is_value, command[place + 1 :])) for place, word in enumerate(command)}
-        data_set, organs = DATA_SETS[command[1]], options.get("--organs")
-        labels = (data_set.with_organs(organs) if data_set.with_organs and organs else data_set).labels
+        options, _ = parser.parse_known_args(command[2:])
+        if data_set.with_organs and options.organs:
+            data_set = data_set.with_organs(options.organs)
         there = [name for name in content.get("labels", ()) if name != "background"]
-        split = " ".join(options.get("--split", [data_set.splits[0].name]))
-        differs = [f"--split {record['split']}"] if record["split"] != split and "--json-list" not in options else []
-        differs += [f"the organs {', '.join(there)}"] if set(there) != set(labels.values()) else []
+        split = record["split"] if options.json_list else options.split or data_set.splits[0].name
+        differs = [f"--split {record['split']}"] if record["split"] != split else []
+        differs += [f"the organs {', '.join(there)}"] if set(there) != set(data_set.labels.values()) else []
         if differs:
             raise ValueError(
                 f"{raw} was converted with {' and '.join(differs)}, while the study says {' '.join(command)}: remove "
                 "that data set, or give the study another number (dataset = N, and --dataset-id N in data)"
             )
-
-
-def _is_value(word: str) -> bool:
-    return not word.startswith("-")
 
 
 def _refuse_closed(folder: Path) -> None:
