@@ -68,7 +68,7 @@ def chosen(models: Sequence[Model], words: Sequence[str], seeds: Sequence[int]) 
     """Return the models of some seeds whose trainer contains one of the words, all where none is given.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no model fits.
     """
     of_seeds = [model for seed in seeds for model in models if model.trainer.endswith(f"_seed{seed}")]
     found = [model for model in of_seeds if not words or any(word in model.trainer for word in words)]

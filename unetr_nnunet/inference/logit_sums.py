@@ -80,6 +80,6 @@ class LogitSums:
         return logits
 
     def clear(self) -> None:
-        """Begin anew; the largest logit so far is remembered."""
+        """Reset the sums for the next fold, but keep the largest logit seen so far."""
         self.logits.zero_()
         self.weights.zero_()

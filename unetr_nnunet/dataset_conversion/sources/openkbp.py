@@ -97,21 +97,19 @@ def find(organs: Sequence[str], source: Path, files: Sequence[SourceFile]) -> So
     by_number, problems = _patients(source, files)
     parts: dict[Part, dict[str, SourceCase]] = {part: {} for part in PARTS}
     counts: dict[Part, int] = dict.fromkeys(PARTS, 0)
-    unsuitable: dict[str, str] = {}
+    incomplete: dict[str, list[str]] = {}
     for number, (part, patient) in sorted(by_number.items()):
         counts[part] += 1
         lacking = [organ for organ in organs if ORGANS[organ] not in patient.files]
         absent = [f"{name}.csv" for name in (CT, SPACING) if name not in patient.files]
         if lacking:
-            unsuitable[case_id(number)] = f"without contours of {', '.join(lacking)}"
+            incomplete.setdefault(f"without contours of {', '.join(lacking)}", []).append(case_id(number))
         elif absent:
             problems.append(Problem(patient.folder, f"has no {' and no '.join(absent)}", RESTORE))
         else:
             parts[part][case_id(number)] = _case(patient, organs)
-    notes = [
-        f"left out, {reason}: {', '.join(name for name, other in unsuitable.items() if other == reason)}"
-        for reason in dict.fromkeys(unsuitable.values())
-    ]
+    notes = [f"left out, {reason}: {', '.join(names)}" for reason, names in incomplete.items()]
+    unsuitable = {name: reason for reason, names in incomplete.items() for name in names}
     for folder, (part, numbers) in _PARTS.items():
         if counts[part] < len(numbers):
             notes.append(f"{folder} holds {counts[part]} of {len(numbers)} patients")
