@@ -1,10 +1,14 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 
+from unetr_nnunet.architectures.conv_blocks import Convolution
 from unetr_nnunet.trainers import precision
-from unetr_nnunet.trainers.precision import PRECISION_VARIABLE, training_autocast, training_dtype
+from unetr_nnunet.trainers.precision import PRECISION_VARIABLE, OneDNNConvolutions, training_autocast, training_dtype
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -94,3 +98,57 @@ def test_on_a_cpu_a_step_is_in_float32() -> None:
         assert weight.grad is not None
         assert weight.grad[0, 0, 1, 1, 1] == 2 * 2 * 8 * 8
         assert torch.equal(weight.grad, weight.grad[:1, :1].expand_as(weight))
+
+
+SLOW = "aten::slow_conv3d_forward"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"stride": 2, "padding": 1}, {"dilation": (1, 2, 1), "padding": (0, 2, 1), "bias": False}, {"groups": 4}],
+    ids=str,
+)
+def test_onednn_computes_the_convolutions_of_a_single_window(options: dict[str, Any]) -> None:
+    convolution, window = torch.nn.Conv3d(4, 8, 3, **options), torch.randn(1, 4, 12, 10, 8)
+    with torch.no_grad(), OneDNNConvolutions(), profile(activities=[ProfilerActivity.CPU]) as profiled:
+        maps = convolution(window)
+    assert SLOW not in {event.key for event in profiled.key_averages()}
+    with torch.no_grad():
+        right = convolution.double()(window.double())
+    torch.testing.assert_close(maps.double(), right, rtol=1e-5, atol=1e-5)
+
+
+def test_onednn_takes_our_own_convolutions() -> None:
+    """Which call PyTorch's function with fewer arguments, and whose weights have a layout of their own."""
+    convolution, window = Convolution(4, 8, (3, 3, 3), stride=(1, 2, 2)), torch.randn(1, 4, 12, 10, 8)
+    with torch.no_grad(), OneDNNConvolutions(), profile(activities=[ProfilerActivity.CPU]) as profiled:
+        maps = convolution(window)
+        depthwise = functional.conv3d(window, torch.ones(4, 1, 3, 3, 3), padding=1, groups=4)
+    assert SLOW not in {event.key for event in profiled.key_averages()}
+    with torch.no_grad():
+        right = functional.conv3d(window.double(), convolution.weight.double(), None, (1, 2, 2), (1, 1, 1))
+        sums = functional.avg_pool3d(window.double(), 3, 1, 1) * 27
+    torch.testing.assert_close(maps.double(), right, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(depthwise.double(), sums, rtol=1e-5, atol=1e-5)
+
+
+def test_without_the_context_pytorch_takes_its_slow_convolution() -> None:
+    """If this fails, PyTorch has become faster, and `OneDNNConvolutions` can go."""
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as profiled:
+        torch.nn.Conv3d(4, 8, 3)(torch.randn(1, 4, 12, 10, 8))
+    assert SLOW in {event.key for event in profiled.key_averages()}
+
+
+def test_other_arithmetic_and_gradients_stay_pytorchs() -> None:
+    convolution, window = torch.nn.Conv3d(4, 8, 3), torch.randn(1, 4, 12, 10, 8)
+    with torch.no_grad():
+        by_name, double = torch.nn.Conv3d(4, 8, 3, padding="same"), torch.nn.Conv3d(4, 8, 3).double()
+        expected = convolution(window[0]), by_name(window), double(window.double())
+        with OneDNNConvolutions():
+            found = convolution(window[0]), by_name(window), double(window.double())
+            with torch.autocast("cpu", torch.bfloat16):
+                assert convolution(window).dtype == torch.bfloat16
+    assert all(map(torch.equal, found, expected))
+    with OneDNNConvolutions():
+        convolution(window).sum().backward()
+    assert convolution.weight.grad is not None

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unetr_nnunet.architectures.planned import architecture_entry
@@ -116,6 +118,23 @@ def test_step_and_validation_compute_in_the_precision(make_trainer: Make) -> Non
     trainer.train_step(batch)
     trainer.validation_step(batch)
     assert seen == [torch.float16, torch.float16]
+
+
+def test_the_validation_cases_are_predicted_with_onednns_convolutions(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nnU-Net gives the network one window at a time, whose convolutions PyTorch would compute slowly."""
+    called: set[str] = set()
+
+    def validation(trainer: Any, save_probabilities: bool) -> None:
+        with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as profiled:
+            torch.nn.Conv3d(1, 3, 3)(torch.randn(1, 1, 8, 8, 8))
+        called.update(event.key for event in profiled.key_averages())
+
+    monkeypatch.setattr(nnUNetTrainer, "perform_actual_validation", validation)
+    make_trainer(NAME).perform_actual_validation()
+    assert "aten::mkldnn_convolution" in called
+    assert "aten::slow_conv3d_forward" not in called
 
 
 def spoil(trainer: Any, bad: set[int]) -> None:

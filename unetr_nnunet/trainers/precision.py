@@ -1,9 +1,14 @@
 """Choose the arithmetic of a device: the fastest that is accurate enough."""
 
 import os
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
+from torch.nn import functional
+from torch.nn.modules.utils import _triple
+from torch.overrides import TorchFunctionMode
 
 PRECISION_VARIABLE = "UNETR_NNUNET_PRECISION"
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -47,3 +52,47 @@ def training_dtype(device: torch.device) -> tuple[torch.dtype | None, str]:
 def training_autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
     """Return the autocast context for a type that `training_dtype` chose; inside it, nnU-Net's own contexts keep it."""
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
+
+
+class OneDNNConvolutions(TorchFunctionMode):
+    """Inside this context oneDNN computes the 3-D convolutions of float32 on a CPU without gradients, as for batches.
+
+    PyTorch leaves some of them to its older code, which is up to eight times slower: those of a single image with few
+    channels and voxels (``ConvParams::use_mkldnn`` in ATen's ``Convolution.cpp``). Such are the windows that nnU-Net's
+    predictor gives to a small network, one by one. The results differ by rounding.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of PyTorch, or oneDNN in its place."""
+        return (_conv3d if func is functional.conv3d else func)(*args, **(kwargs or {}))
+
+
+def _conv3d(
+    image: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> torch.Tensor:
+    """Compute what `torch.nn.functional.conv3d` does, in oneDNN where it has the same arithmetic."""
+    suits = (
+        image.device.type == "cpu"
+        and image.dtype == weight.dtype == torch.float32
+        and image.ndim == 5
+        and not isinstance(padding, str)
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+    )
+    if not suits:
+        return functional.conv3d(image, weight, bias, stride, padding, dilation, groups)
+    return torch.mkldnn_convolution(image, weight, bias, _triple(padding), _triple(stride), _triple(dilation), groups)
