@@ -21,7 +21,7 @@ from unetr_nnunet.inference.openvino_networks import CompiledNetwork, OpenVINONe
 from unetr_nnunet.inference.placement import Placement
 from unetr_nnunet.inference.windows import Window, place_windows
 from unetr_nnunet.nnunet.checkpoint import in_brief
-from unetr_nnunet.trainers.precision import cpu_has_bfloat16
+from unetr_nnunet.trainers.precision import OneDNNConvolutions, cpu_has_bfloat16
 
 SUSPICION = 2.0
 """With `Fidelity.FAST`, a voxel is worth a second look where an organ's logit comes this near to the background's."""
@@ -32,12 +32,12 @@ Progress = Callable[[int, int], None]
 Run = tuple[Window, tuple[int, ...]]
 
 
-def autocast(device: torch.device, fidelity: Fidelity) -> AbstractContextManager[object]:
-    """Return the arithmetic of a prediction: nnU-Net's; on a CPU with bfloat16 that, unless it has to be exact."""
+def arithmetic_of(device: torch.device, fidelity: Fidelity) -> AbstractContextManager[object]:
+    """Return the arithmetic of a prediction: nnU-Net's; on a CPU the fastest that it has, unless it has to be exact."""
     if device.type == "cuda":
         return torch.autocast("cuda")
-    if device.type == "cpu" and cpu_has_bfloat16() and fidelity is not Fidelity.EXACT:
-        return torch.autocast("cpu", dtype=torch.bfloat16)
+    if device.type == "cpu" and fidelity is not Fidelity.EXACT:
+        return torch.autocast("cpu", dtype=torch.bfloat16) if cpu_has_bfloat16() else OneDNNConvolutions()
     return contextlib.nullcontext()
 
 
@@ -187,7 +187,7 @@ class SlidingWindow:
 
     def _add(self, network: nn.Module, compiled: CompiledNetwork | None, windows: Sequence[Window]) -> None:
         """Run windows and add up their logits; again in float32 where these are not finite."""
-        finite = self._add_once(network, compiled, windows, autocast(self.placement.device, self.fidelity))
+        finite = self._add_once(network, compiled, windows, arithmetic_of(self.placement.device, self.fidelity))
         again = [window for window, is_finite in zip(windows, finite, strict=True) if not is_finite]
         if not again:
             return
