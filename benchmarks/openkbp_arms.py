@@ -2,7 +2,8 @@
 
 The steps are the study's own. Of each training ``results/STUDY/TRAINER/`` keeps ``metrics.json``, as `unetr_nnunet
 evaluate` writes it but without paths, and ``training.json``: last training loss, and the median seconds of a step while
-``--side-by-side`` trainings shared the machine. Trainings that are there are not repeated, also with an empty WORK.
+``--side-by-side`` trainings shared the machine, comparable on one kind of processor. Trainings that are there are not
+repeated, also with an empty WORK.
 
     python -m benchmarks.openkbp_arms WORK --download open-kbp --seeds 0      WORK can be given again to continue
     unetr_nnunet report benchmarks/results/openkbp/*/metrics.json -o docs/reports/openkbp.html
@@ -56,6 +57,7 @@ def keep(trained: Path, target: Path) -> float:
     cost = {
         "train_loss": log.curve("train_loss")[-1][1],
         "seconds_per_step": statistics.median(seconds for _, seconds in log.curve("seconds")) / STEPS_PER_EPOCH,
+        "processor": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
     }
     target.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """Compare the label maps of ``unetr_nnunet predict`` with those of ``nnUNetv2_predict``, as a Markdown table.
 
 All commands run whole, on the CPU, with the same trained model, all its folds and mirrored views, on the same CTs.
-Agreement is the share of all voxels with equal labels. The change of Dice is that of each organ of each case with the
-given truth, ours minus nnU-Net's.
+Agreement is the share of all voxels with equal labels. The change of Dice with the given truth is ours minus nnU-Net's.
+Seconds and GiB are of the whole command, for all cases.
 
     python benchmarks/predict_agreement.py --model NAME=MODEL_FOLDER=CTS=LABELS --cases 6
 """
@@ -21,31 +21,46 @@ import SimpleITK as sitk
 from benchmarks.predict_speed import WAYS, Bench, dice, machine
 
 RESULTS = Path(__file__).parent / "results" / "predict_agreement.md"
-COLUMNS = ("", "cases", "least agreement", "mean agreement", "largest change of an organ's Dice", "mean change")
+COLUMNS = (
+    "",
+    "seconds",
+    "times faster",
+    "GiB",
+    "least agreement",
+    "mean agreement",
+    "largest change of an organ's mean Dice",
+    "of an organ of one case",
+    "mean change",
+)
 
 
-def compare(work: Path, name: str, model: Path, cts: Path, labels: Path, count: int) -> list[str]:
+def compare(bench: Bench, name: str, model: Path, cts: Path, labels: Path, count: int) -> list[str]:
     """Return the lines on one model."""
     cases = sorted(path.name.removesuffix("_0000.nii.gz") for path in cts.glob("*_0000.nii.gz"))[:count]
-    bench = Bench(work, rounds=1)
     files = {f"{case}_0000.nii.gz": lambda path: shutil.copy(cts / path.name, path) for case in cases}
-    folders = {way: found[2] for way, found in bench.measure(model, bench.input_folder(name, files)).items()}
-    trainer = json.loads((model / "dataset.json").read_text(encoding="utf-8"))
-    organs = len(trainer["labels"]) - 1
-    lines = [f"## {name}: {organs} organs, {len(list(model.glob('fold_*')))} fold(s)", ""]
+    measured = bench.measure(model, bench.input_folder(name, files))
+    labels_of = json.loads((model / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    folds = len(list(model.glob("fold_*")))
+    lines = [f"## {name}: {len(labels_of) - 1} organs, {folds} fold(s), {len(cases)} cases", ""]
     lines += [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     truth = {case: labels / f"{case}.nii.gz" for case in cases}
-    expected = {case: dice(folders["stock"] / f"{case}.nii.gz", truth[case]) for case in cases}
-    for way in WAYS[1:]:
-        agreements, changes = [], []
+    theirs = {case: measured["stock"][2] / f"{case}.nii.gz" for case in cases}
+    expected = {case: dice(theirs[case], truth[case]) for case in cases}
+    for way, (seconds, gib, folder) in measured.items():
+        cells = [way, f"{seconds:.0f}", f"{measured['stock'][0] / seconds:.1f}", f"{gib:.2f}"]
+        agreements: list[float] = []
+        changes: dict[int, list[float]] = {}
         for case in cases:
-            ours, theirs = (folders[folder] / f"{case}.nii.gz" for folder in (way, "stock"))
-            voxels = [sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in (ours, theirs)]
-            agreements.append(np.mean(voxels[0] == voxels[1]))
-            scores = dice(ours, truth[case])
-            changes += [scores[label] - expected[case][label] for label in scores]
-        cells = [way, str(len(cases)), f"{min(agreements):.5f}", f"{np.mean(agreements):.5f}"]
-        cells += [f"{max(changes, key=abs):+.4f}", f"{np.mean(changes):+.5f}"]
+            voxels = [
+                sitk.GetArrayFromImage(sitk.ReadImage(str(each))) for each in (folder / theirs[case].name, theirs[case])
+            ]
+            agreements.append(float(np.mean(voxels[0] == voxels[1])))
+            for label, score in dice(folder / theirs[case].name, truth[case]).items():
+                changes.setdefault(label, []).append(score - expected[case][label])
+        every = [change for of_organ in changes.values() for change in of_organ]
+        cells += [f"{min(agreements):.5f}", f"{np.mean(agreements):.5f}"]
+        cells += [f"{max((np.mean(of_organ) for of_organ in changes.values()), key=abs):+.5f}"]
+        cells += [f"{max(every, key=abs):+.4f}", f"{np.mean(every):+.5f}"]
         lines.append(f"| {' | '.join(cells)} |")
     mean = np.mean([score for scores in expected.values() for score in scores.values()])
     return [*lines, "", f"Mean Dice of nnU-Net's label maps: {mean:.3f}.", ""]
@@ -56,6 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", required=True, metavar="NAME=FOLDER=CTS=LABELS")
     parser.add_argument("--cases", type=int, default=6)
+    parser.add_argument("--way", action="append", choices=WAYS[1:], help="besides stock; all without")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     lines = [
@@ -68,7 +84,8 @@ def main() -> None:
     for text in arguments.model:
         name, *paths = text.split("=")
         with tempfile.TemporaryDirectory() as work:
-            lines += compare(Path(work), name, *map(Path, paths), arguments.cases)
+            bench = Bench(Path(work), rounds=1, ways=("stock", *(arguments.way or WAYS[1:])))
+            lines += compare(bench, name, *map(Path, paths), arguments.cases)
         arguments.output.write_text("\n".join(lines), encoding="utf-8")
 
 
