@@ -211,9 +211,8 @@ def planned_table() -> list[str]:
         f"As `unetr_nnunet plan` counts them, {datetime.date.today()}, torch {torch.__version__}: operations and peak "
         f"memory of a training step of batch {BATCH} in float16 on a GPU, {OUTPUTS} outputs, at the spacings above. "
         "Parameters at the last patch. Traced, not run: none of them was timed, and for some operations (grouped "
-        "convolutions, small windows of "
-        "attention) a GPU takes longer than their number says. No figures: a side is no multiple of what the "
-        "network asks for.",
+        "convolutions, small windows of attention) a GPU takes longer than their number says. Empty cells: a side of "
+        "the patch is no multiple of what the network asks for.",
         "",
         f"| network | size | parameters, M | {' | '.join(heads)} |",
         "|---|---|---" + "|---|---" * len(heads) + "|",

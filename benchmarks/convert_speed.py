@@ -11,6 +11,7 @@ every file; the rewrite checks nothing.
 """
 
 import argparse
+import datetime
 import multiprocessing
 import os
 import platform
@@ -191,7 +192,7 @@ def describe(source: Path, measurements: dict[str, Measurement], arguments: argp
         f"{images} images and {len(files) - images} labels, {size_gib:.2f} GiB compressed, from "
         f"{'a download' if arguments.source else f'the phantom, size {arguments.size}'}; "
         f"{WORKERS} workers each, median of {arguments.runs} interleaved runs, "
-        f"{os.cpu_count()} cores ({cpu_name()}), Python {platform.python_version()}.",
+        f"{os.cpu_count()} cores ({cpu_name()}), Python {platform.python_version()}, {datetime.date.today()}.",
         "Made by `python benchmarks/convert_speed.py`; what is measured stands at the top of that file.",
         "",
         "| way | time (s) | range (s) | times faster | CPU time (s) | times less | peak memory (MiB) |",

@@ -12,6 +12,7 @@ The ways other than ours need MONAI, surface-distance (both in the `dev` extra o
 """
 
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -274,7 +275,7 @@ def header(runs: int) -> str:
             f"the median of {runs} interleaved runs, for the others one. "
             f"Python {platform.python_version()}, "
             + ", ".join(f"{package} {version(package)}" for package in packages)
-            + ".",
+            + f", {datetime.date.today()}.",
             "Made by `python benchmarks/metrics_speed.py`; what is measured stands at the top of that file.",
             "Peak memory is that of the whole process, with the libraries it loads and both label maps.",
         ]

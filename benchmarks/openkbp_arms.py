@@ -6,7 +6,7 @@ evaluate` writes it but without paths, and ``training.json``: last training loss
 repeated, also with an empty WORK.
 
     python -m benchmarks.openkbp_arms WORK --download open-kbp --seeds 0      WORK can be given again to continue
-    unetr_nnunet report benchmarks/results/openkbp/*/metrics.json -o docs/reports/openkbp.html
+    python -m benchmarks.openkbp_report                             the report on those that are there
 """
 
 import argparse

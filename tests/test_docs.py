@@ -53,11 +53,9 @@ def numbers(text: str) -> tuple[float, ...]:
 
 def test_operations_of_the_baselines_page() -> None:
     text = (ROOT / "docs/reference/baselines.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (?:`(\w+)`: )?([\d x]+), ([\d.x ]+) \| (.*) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)`: ([\d x]+), ([\d.x ]+) \| (.*) \|$", text, re.MULTILINE)
     assert len(rows) == 10
-    size = ""
-    for named, patch, spacing, cells in rows:
-        size = named or size
+    for size, patch, spacing, cells in rows:
         for name, cell in zip(("original", "Modified", "ModifiedV1", "PlainConvUNet"), cells.split(" | "), strict=True):
             there = giga_operations(name, size, tuple(map(int, numbers(patch))), numbers(spacing))
             assert float(cell) == pytest.approx(there, abs=max(0.06, there / 100)), (name, size, patch)

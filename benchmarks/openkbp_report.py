@@ -1,0 +1,77 @@
+"""Report the trainings that `openkbp_arms` has kept: a page, and its tables under a heading that says what they are of.
+
+python -m benchmarks.openkbp_report                     writes docs/reports/openkbp.html and .md
+python -m benchmarks.openkbp_report openkbp_parts
+"""
+
+import argparse
+import datetime
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.openkbp_arms import RESULTS, STUDIES
+from unetr_nnunet.evaluation import metrics_file
+from unetr_nnunet.experiments.steps import program
+from unetr_nnunet.experiments.study import Study
+from unetr_nnunet.experiments.study_file import read_study_file
+
+REPORTS = Path(__file__).parents[1] / "docs" / "reports"
+
+
+def kept(study: Study, results: Path) -> list[Path]:
+    """Return the folders of the study's trainings that are there, in its order."""
+    folders = [results / model.trainer for model in study.models]
+    return [folder for folder in folders if (folder / metrics_file.FILE_NAME).is_file()]
+
+
+def heading(name: str, study: Study, trainings: Sequence[Path]) -> Iterator[str]:
+    """Yield the lines that stand above the tables."""
+    cost = {folder.name: json.loads((folder / "training.json").read_text(encoding="utf-8")) for folder in trainings}
+    torch = sorted({each["torch"] for each in cost.values()})
+    yield f"# {len(trainings)} of the {len(study.models)} trainings of `studies/{name}.toml`"
+    yield ""
+    yield (
+        f"Written by `benchmarks/openkbp_report.py` on {datetime.date.today()} from the trainings that "
+        f"`benchmarks/openkbp_arms.py` has kept: torch {', '.join(torch)}, nnunetv2 {version('nnunetv2')}, one core "
+        "each, two side by side. Real CTs of the head and neck at 3 mm (OpenKBP), networks of size Tiny; 69 patients "
+        f"to train, 30 to report. The whole [report]({name}.html)."
+    )
+    yield ""
+    yield "| | trainer | seed: seconds a step | training loss |"
+    yield "|---|---|---|---|"
+    for label, trainer in dict.fromkeys(row for table in study.tables for row in table.rows):
+        here = {folder: cost[folder] for folder in cost if folder.rpartition("_seed")[0] == trainer}
+        seconds = [
+            f"{folder.rpartition('_seed')[2]}: {each['seconds_per_step']:.2f} ({each['processor']})"
+            for folder, each in here.items()
+        ]
+        loss = [f"{each['train_loss']:.3f}" for each in here.values()]
+        yield f"| {label} | `{trainer}` | {', '.join(seconds)} | {', '.join(loss)} |"
+    yield ""
+
+
+def main() -> None:
+    """Write page and tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", nargs="?", default="openkbp")
+    name = parser.parse_args().study
+    study = read_study_file(STUDIES / f"{name}.toml")
+    trainings = kept(study, RESULTS / name)
+    if not trainings:
+        parser.error(f"no training of {name} is kept in {RESULTS / name}: run benchmarks.openkbp_arms first")
+    with tempfile.TemporaryDirectory() as work:
+        tables = Path(work) / "tables.md"
+        files = [str(folder / metrics_file.FILE_NAME) for folder in trainings]
+        title = f"{name}: {len(trainings)} of {len(study.models)} trainings"
+        words = ("-o", str(REPORTS / f"{name}.html"), "--tables", str(tables), "--title", title)
+        subprocess.run(program("unetr_nnunet", "report", *files, *words), check=True)
+        lines = [*heading(name, study, trainings), tables.read_text(encoding="utf-8")]
+    (REPORTS / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
