@@ -8,7 +8,6 @@ import argparse
 import datetime
 import json
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +18,8 @@ from unetr_nnunet.experiments.steps import program
 from unetr_nnunet.experiments.study import Study
 from unetr_nnunet.experiments.study_file import read_study_file
 
-REPORTS = Path(__file__).parents[1] / "docs" / "reports"
+ROOT = Path(__file__).parents[1]
+REPORTS = ROOT / "docs" / "reports"
 
 
 def kept(study: Study, results: Path) -> list[Path]:
@@ -63,14 +63,16 @@ def main() -> None:
     trainings = kept(study, RESULTS / name)
     if not trainings:
         parser.error(f"no training of {name} is kept in {RESULTS / name}: run benchmarks.openkbp_arms first")
-    with tempfile.TemporaryDirectory() as work:
-        tables = Path(work) / "tables.md"
-        files = [str(folder / metrics_file.FILE_NAME) for folder in trainings]
-        title = f"{name}: {len(trainings)} of {len(study.models)} trainings"
-        words = ("-o", str(REPORTS / f"{name}.html"), "--tables", str(tables), "--title", title)
-        subprocess.run(program("unetr_nnunet", "report", *files, *words), check=True)
-        lines = [*heading(name, study, trainings), tables.read_text(encoding="utf-8")]
-    (REPORTS / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
+    page, tables = (REPORTS / f"{name}{ending}" for ending in (".html", ".md"))
+    title = f"{name}: {len(trainings)} of {len(study.models)} trainings"
+    # from the checkout, since the page names what it was given
+    paths = [
+        str(path.relative_to(ROOT)) for path in (*(each / metrics_file.FILE_NAME for each in trainings), page, tables)
+    ]
+    words = (*paths[:-2], "-o", paths[-2], "--tables", paths[-1], "--title", title)
+    subprocess.run(program("unetr_nnunet", "report", *words), check=True, cwd=ROOT)
+    lines = [*heading(name, study, trainings), tables.read_text(encoding="utf-8")]
+    tables.write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

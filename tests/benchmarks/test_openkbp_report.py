@@ -16,6 +16,12 @@ def test_the_report_is_of_all_trainings_that_are_kept() -> None:
     assert [dated.sub("", line) for line in written[: len(lines)]] == [dated.sub("", line) for line in lines]
 
 
+def test_the_page_names_files_from_the_checkout_on() -> None:
+    page = (REPORTS / "openkbp.html").read_text(encoding="utf-8")
+    assert "unetr_nnunet report benchmarks/results/openkbp/" in page
+    assert re.findall(r"(?<![\w.:/<])/[\w./-]*\w\.(?:json|md|html)\b", page) == []
+
+
 def test_a_row_shows_the_seeds_of_its_arm_alone(tmp_path: Path) -> None:
     study = read_study_file(STUDIES / "openkbp.toml")
     arm = "nnUNetTrainerUNETR_Modified_Tiny_lr3e-3_vitlr3e-4_LightAug_NoLRFlip_12epochs"
