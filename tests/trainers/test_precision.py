@@ -8,7 +8,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from unetr_nnunet.architectures.conv_blocks import Convolution
 from unetr_nnunet.trainers import precision
-from unetr_nnunet.trainers.precision import PRECISION_VARIABLE, OneDNNConvolutions, training_autocast, training_dtype
+from unetr_nnunet.trainers.precision import (
+    PRECISION_VARIABLE,
+    OneDNNConvolutions,
+    training_autocast,
+    training_dtype,
+    validation_arithmetic,
+)
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -137,6 +143,13 @@ def test_without_the_context_pytorch_takes_its_slow_convolution() -> None:
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as profiled:
         torch.nn.Conv3d(4, 8, 3)(torch.randn(1, 4, 12, 10, 8))
     assert SLOW in {event.key for event in profiled.key_averages()}
+
+
+def test_a_gpu_validates_without_the_context() -> None:
+    """A compiled network would be compiled again inside it."""
+    assert isinstance(validation_arithmetic(CPU, None), OneDNNConvolutions)
+    assert not isinstance(validation_arithmetic(CUDA, None), OneDNNConvolutions)
+    assert not isinstance(validation_arithmetic(CPU, torch.float16), OneDNNConvolutions)
 
 
 def test_other_arithmetic_and_gradients_stay_pytorchs() -> None:

@@ -54,6 +54,11 @@ def training_autocast(device: torch.device, dtype: torch.dtype | None) -> Abstra
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
 
+def validation_arithmetic(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Return the context in which whole cases are predicted: that of `training_autocast`, or `OneDNNConvolutions`."""
+    return OneDNNConvolutions() if device.type == "cpu" and dtype is None else training_autocast(device, dtype)
+
+
 class OneDNNConvolutions(TorchFunctionMode):
     """Inside this context oneDNN computes the 3-D convolutions of float32 on a CPU without gradients, as for batches.
 

@@ -30,7 +30,7 @@ from unetr_nnunet.trainers.mirroring import common_left_right_axis, spatial_axes
 from unetr_nnunet.trainers.names import TrainerName
 from unetr_nnunet.trainers.network import build_named_network, named_network, origin
 from unetr_nnunet.trainers.parameter_groups import parameter_groups
-from unetr_nnunet.trainers.precision import OneDNNConvolutions, training_autocast, training_dtype
+from unetr_nnunet.trainers.precision import training_autocast, training_dtype, validation_arithmetic
 from unetr_nnunet.trainers.recipes import WarmupDecay, recipe_of
 from unetr_nnunet.trainers.resumable import ResumableTrainer
 from unetr_nnunet.trainers.seeding import no_augmentation_workers, seed_everything, seeded_augmenter
@@ -187,7 +187,7 @@ class nnUNetTrainerUNETR(ResumableTrainer):
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Predict and score the validation cases as nnU-Net does, in the precision of the training."""
-        with OneDNNConvolutions(), training_autocast(self.device, self.autocast_dtype):
+        with validation_arithmetic(self.device, self.autocast_dtype):
             super().perform_actual_validation(save_probabilities)
 
     def on_train_start(self) -> None:
