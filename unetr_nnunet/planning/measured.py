@@ -41,7 +41,8 @@ class Measurement:
     """Most bytes at one time.
 
     Attributes:
-        allocated: given out by torch's allocator. Workspace of libraries is among them on CUDA, on a CPU it is not.
+        allocated: given out by torch's allocator. Workspace of libraries is among them on CUDA; on a CPU the part that
+            oneDNN has torch allocate, which depends on processor and threads.
         reserved: what the allocator took from the GPU, fragments and all; None on a CPU. The device's context comes
             on top.
     """
