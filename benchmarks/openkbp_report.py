@@ -1,5 +1,7 @@
 """Report the trainings that `openkbp_arms` has kept: a page, and its tables under a heading that says what they are of.
 
+What the study asks is how far `Modified` is from each other arm, so that stands first, whichever arm is the best.
+
 python -m benchmarks.openkbp_report                     writes docs/reports/openkbp.html and .md
 python -m benchmarks.openkbp_report openkbp_parts
 """
@@ -14,12 +16,17 @@ from pathlib import Path
 
 from benchmarks.openkbp_arms import RESULTS, STUDIES
 from unetr_nnunet.evaluation import metrics_file
+from unetr_nnunet.evaluation.metrics import METRICS, p_value
+from unetr_nnunet.evaluation.model_results import read_model
 from unetr_nnunet.experiments.steps import program
 from unetr_nnunet.experiments.study import Study
 from unetr_nnunet.experiments.study_file import read_study_file
+from unetr_nnunet.report.models import gather
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "docs" / "reports"
+SUBJECT = {"openkbp": "Modified", "openkbp_parts": "original"}
+"""The row of a study's tables that all others are compared with."""
 
 
 def kept(study: Study, results: Path) -> list[Path]:
@@ -54,10 +61,36 @@ def heading(name: str, study: Study, trainings: Sequence[Path]) -> Iterator[str]
     yield ""
 
 
+def differences(study: Study, trainings: Sequence[Path], subject: str) -> Iterator[str]:
+    """Yield a table of how far the arm of one row is from that of each other row, best first, if it is there."""
+    labels = {trainer: label for table in study.tables for label, trainer in table.rows}
+    reported = gather([read_model(folder / metrics_file.FILE_NAME) for folder in trainings])
+
+    def label(name: str) -> str:
+        return labels[name.rpartition("_seed")[0] or name]
+
+    names = {label(model.name): model.name for model in reported.models}
+    if reported.comparison is None or subject not in names:
+        return
+    pairs = {pair.second: pair.mean for pair in reported.comparison.pairs_of(names[subject])}
+    dice = METRICS["dice"]
+    yield f"Mean Dice of {subject} less that of the other arm. p: Wilcoxon signed-rank test over the patients, Holm."
+    yield ""
+    yield "| other arm | seeds | difference | 95 % interval over patients and seeds | p |"
+    yield "|---|---|---|---|---|"
+    for model in reported.models:
+        if mean := pairs.get(model.name):
+            seeds = len(reported.seeds.get(model.name, [model]))
+            interval = dice.interval(mean.low, mean.high, signed=True)
+            figures = (dice.text(mean.difference, signed=True), interval, p_value(mean.p_holm))
+            yield f"| {label(model.name)} | {seeds} | {' | '.join(figures)} |"
+    yield ""
+
+
 def main() -> None:
     """Write page and tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", nargs="?", default="openkbp")
+    parser.add_argument("study", nargs="?", default="openkbp", choices=SUBJECT)
     name = parser.parse_args().study
     study = read_study_file(STUDIES / f"{name}.toml")
     trainings = kept(study, RESULTS / name)
@@ -71,7 +104,8 @@ def main() -> None:
     ]
     words = (*paths[:-2], "-o", paths[-2], "--tables", paths[-1], "--title", title)
     subprocess.run(program("unetr_nnunet", "report", *words), check=True, cwd=ROOT)
-    lines = [*heading(name, study, trainings), tables.read_text(encoding="utf-8")]
+    lines = [*heading(name, study, trainings), *differences(study, trainings, SUBJECT[name])]
+    lines.append(tables.read_text(encoding="utf-8"))
     tables.write_text("\n".join(lines), encoding="utf-8")
 
 

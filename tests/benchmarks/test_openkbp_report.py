@@ -1,8 +1,12 @@
+import json
 import re
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from benchmarks.openkbp_arms import RESULTS, STUDIES
-from benchmarks.openkbp_report import REPORTS, heading, kept
+from benchmarks.openkbp_report import REPORTS, differences, heading, kept
 from unetr_nnunet.experiments.study_file import read_study_file
 
 
@@ -12,8 +16,34 @@ def test_the_report_is_of_all_trainings_that_are_kept() -> None:
     assert {folder.name for folder in trainings} == {folder.name for folder in (RESULTS / "openkbp").iterdir()}
     written = (REPORTS / "openkbp.md").read_text(encoding="utf-8").splitlines()
     dated = re.compile(r"on 20[\d-]+ from|nnunetv2 [\d.]+")
-    lines = list(heading("openkbp", study, trainings))
+    lines = [*heading("openkbp", study, trainings), *differences(study, trainings, "Modified")]
     assert [dated.sub("", line) for line in written[: len(lines)]] == [dated.sub("", line) for line in lines]
+
+
+def mean_dice(trainer: str) -> float:
+    """Mean over organs of the means over patients and seeds, by hand."""
+    of_seeds = []
+    for path in (RESULTS / "openkbp").glob(f"{trainer}_seed*/metrics.json"):
+        cases = json.loads(path.read_text(encoding="utf-8"))["cases"].values()
+        of_seeds.append([[organ["dice"] for organ in case.values()] for case in cases])
+    return float(np.mean(of_seeds))
+
+
+def test_differences_are_those_of_the_studys_question() -> None:
+    study = read_study_file(STUDIES / "openkbp.toml")
+    table = list(differences(study, kept(study, RESULTS / "openkbp"), "Modified"))
+    rows = [line.split(" | ") for line in table if line.endswith(" |")][1:]
+    trainers = dict(study.tables[0].rows)
+    assert {row[0].removeprefix("| ") for row in rows} == trainers.keys() - {"Modified"}
+    for label, _, difference, *_ in rows:
+        expected = mean_dice(trainers["Modified"]) - mean_dice(trainers[label.removeprefix("| ")])
+        assert float(difference) == pytest.approx(expected, abs=6e-4)
+
+
+def test_without_its_subject_there_is_no_table_of_differences() -> None:
+    study = read_study_file(STUDIES / "openkbp.toml")
+    others = [folder for folder in kept(study, RESULTS / "openkbp") if "_Modified_Tiny" not in folder.name]
+    assert list(differences(study, others, "Modified")) == []
 
 
 def test_the_page_names_files_from_the_checkout_on() -> None:
