@@ -22,6 +22,7 @@ from unetr_nnunet.experiments.steps import program
 from unetr_nnunet.experiments.study import Study
 from unetr_nnunet.experiments.study_file import read_study_file
 from unetr_nnunet.report.models import gather
+from unetr_nnunet.report.seeds import name_without_seed
 
 ROOT = Path(__file__).parents[1]
 REPORTS = ROOT / "docs" / "reports"
@@ -33,6 +34,13 @@ def kept(study: Study, results: Path) -> list[Path]:
     """Return the folders of the study's trainings that are there, in its order."""
     folders = [results / model.trainer for model in study.models]
     return [folder for folder in folders if (folder / metrics_file.FILE_NAME).is_file()]
+
+
+def names(study: Study, trainings: Sequence[Path]) -> list[str]:
+    """Return what readers call each training: the label of its row in the study's tables, and its seed."""
+    labels = {trainer: label for table in study.tables for label, trainer in table.rows}
+    parts = (folder.name.rpartition("_seed") for folder in trainings)
+    return [f"{labels[trainer]}, seed {seed}" for trainer, _, seed in parts]
 
 
 def heading(name: str, study: Study, trainings: Sequence[Path]) -> Iterator[str]:
@@ -63,16 +71,17 @@ def heading(name: str, study: Study, trainings: Sequence[Path]) -> Iterator[str]
 
 def differences(study: Study, trainings: Sequence[Path], subject: str) -> Iterator[str]:
     """Yield a table of how far the arm of one row is from that of each other row, best first, if it is there."""
-    labels = {trainer: label for table in study.tables for label, trainer in table.rows}
-    reported = gather([read_model(folder / metrics_file.FILE_NAME) for folder in trainings])
-
-    def label(name: str) -> str:
-        return labels[name.rpartition("_seed")[0] or name]
-
-    names = {label(model.name): model.name for model in reported.models}
-    if reported.comparison is None or subject not in names:
+    files = [folder / metrics_file.FILE_NAME for folder in trainings]
+    named = zip(files, names(study, trainings), strict=True)
+    reported = gather([read_model(file, name=name) for file, name in named])
+    pairs = {
+        pair.second: pair.mean
+        for of_subject in reported.models
+        if reported.comparison and name_without_seed(of_subject) == subject
+        for pair in reported.comparison.pairs_of(of_subject.name)
+    }
+    if not pairs:
         return
-    pairs = {pair.second: pair.mean for pair in reported.comparison.pairs_of(names[subject])}
     dice = METRICS["dice"]
     yield f"Mean Dice of {subject} less that of the other arm. p: Wilcoxon signed-rank test over the patients, Holm."
     yield ""
@@ -83,7 +92,7 @@ def differences(study: Study, trainings: Sequence[Path], subject: str) -> Iterat
             seeds = len(reported.seeds.get(model.name, [model]))
             interval = dice.interval(mean.low, mean.high, signed=True)
             figures = (dice.text(mean.difference, signed=True), interval, p_value(mean.p_holm))
-            yield f"| {label(model.name)} | {seeds} | {' | '.join(figures)} |"
+            yield f"| {name_without_seed(model)} | {seeds} | {' | '.join(figures)} |"
     yield ""
 
 
@@ -102,7 +111,7 @@ def main() -> None:
     paths = [
         str(path.relative_to(ROOT)) for path in (*(each / metrics_file.FILE_NAME for each in trainings), page, tables)
     ]
-    words = (*paths[:-2], "-o", paths[-2], "--tables", paths[-1], "--title", title)
+    words = (*paths[:-2], "--names", *names(study, trainings), "-o", paths[-2], "--tables", paths[-1], "--title", title)
     subprocess.run(program("unetr_nnunet", "report", *words), check=True, cwd=ROOT)
     lines = [*heading(name, study, trainings), *differences(study, trainings, SUBJECT[name])]
     lines.append(tables.read_text(encoding="utf-8"))
